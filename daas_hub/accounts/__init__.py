@@ -1,0 +1,1 @@
+"""Who somebody is on this site: from an identity to a POSIX account."""

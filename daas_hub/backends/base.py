@@ -1,0 +1,92 @@
+"""The seam between the hub and a place where servers run.
+
+A backend starts, observes, stops and finds servers; it decides nothing about people, limits or the ledger.
+``tests/contracts/backend.py`` is its contract in executable form and runs over every backend on a real engine.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from traitlets import Int
+from traitlets.config import LoggingConfigurable
+
+from daas_hub.core.models import Capacity, Event, Found, Handle, LaunchSpec, Observation
+
+Checkpoint = Callable[[Handle], Awaitable[None]]
+"""Saves a handle durably. A backend awaits it as soon as there is something that could be left behind,
+and before it waits for anything (design.md, rule 8.3)."""
+
+
+class Backend(LoggingConfigurable):
+    """One place where servers run. Instances live as long as the hub; methods may be called concurrently."""
+
+    name: str = ""
+    """The word that profiles, handles and the ledger use: ``local``, ``kubernetes``, ``slurm``."""
+
+    wait_policy_s = Int(
+        120,
+        help="How long a start may take here, in seconds, before it is given up with this backend's own error. "
+        "Must be 1 or more; JupyterHub's start_timeout is set 30 s above the largest of the candidates.",
+    ).tag(config=True)
+
+    @abstractmethod
+    async def capacity(self) -> Sequence[Capacity]:
+        """What is free, from a cached look; ``as_of`` tells its age. Never raises: unknown is a value."""
+
+    @abstractmethod
+    async def prepare(self, spec: LaunchSpec) -> None:
+        """Make what must exist before the start (home, folders, claims); idempotent.
+
+        Raises StartFailed(permanent=True) where a folder belongs to somebody else or may not be made.
+        """
+
+    @abstractmethod
+    async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
+        """Start the server as ``spec.account`` and return its URL once it accepts connections.
+
+        Idempotent by ``spec.launch_id``: where a server of that launch already runs, its URL is returned.
+        Raises StartFailed, BackendUnavailable or AccountRefused. Whatever it leaves behind when it raises or is
+        cancelled is named by the last handle that was checkpointed; the caller stops that handle.
+        """
+
+    @abstractmethod
+    async def resume(self, handle: Handle) -> str:
+        """The URL of a server that an earlier hub started (adoption); waits while it is still coming up.
+
+        Raises StartFailed where it has ended, BackendUnavailable where that cannot be told.
+        """
+
+    @abstractmethod
+    async def observe(self, handle: Handle) -> Observation:
+        """One look. Changes nothing, never raises; what cannot be told is UNKNOWN."""
+
+    @abstractmethod
+    async def wait_ended(self, handle: Handle) -> Observation:
+        """Return once the server has ended, with the evidence. Runs for the server's whole life; may be cancelled."""
+
+    @abstractmethod
+    async def stop(self, handle: Handle, *, within_s: float) -> Observation:
+        """Stop the server and return what was seen: ENDED when that is certain, else RUNNING or UNKNOWN.
+
+        First a polite request, then force, all within ``within_s`` seconds. Stopping what has ended is a no-op.
+        """
+
+    @abstractmethod
+    def events(self, handle: Handle) -> AsyncIterator[Event]:
+        """Steps of the start as they happen; ends when the start is over."""
+
+    @abstractmethod
+    async def find(self) -> Sequence[Found]:
+        """Everything of this hub's that exists here, whether or not anyone remembers it.
+
+        Only what passes the test of design.md §4.3 (uid and recorded id) is listed. Raises BackendUnavailable.
+        """
+
+    @abstractmethod
+    async def cleanup(self, handle: Handle) -> None:
+        """Remove what a settled launch leaves (token file, scratch folders, cgroup). Idempotent, never the home."""
+
+    async def close(self) -> None:  # noqa: B027  most backends hold nothing open
+        """Release what the instance holds (threads, connections). Servers go on."""

@@ -1,0 +1,1 @@
+"""One module per outside system. Foreign exceptions are translated here, once."""

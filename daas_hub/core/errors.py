@@ -1,0 +1,162 @@
+"""Every refusal and failure that somebody handles differently, in one tree.
+
+DaasError
+├── InvalidOptions            400  the user can mend it: names the field, the bound and the value given
+├── NotAllowed                403  the administrator can mend it: group or profile
+├── QuotaExceeded             403  the limit, whose it is, used, asked, what would fit
+├── AccountRefused            403  the account must not run here (uid 0, reserved, two sources disagree)
+├── AccountUnresolved         503  no source knows the account just now
+├── DirectoryUnavailable      503  the directory cannot be asked: try again
+├── LedgerBusy                503  the ledger is locked by another writer: try again
+├── BackendUnavailable        503  the place where servers run cannot be asked: try again
+├── LaunchConflict            409  another launch of the same server is active
+├── IllegalMove               500  a launch was asked for a state that its table of moves forbids
+├── StartFailed               500  the server could not be started here (permanent), or not now (temporary)
+└── ConfigError               –    the operator's setting cannot work: the hub refuses to start
+
+Each carries four texts (design.md, rule 8.4): ``message`` for the person, ``log_message`` for the
+operator, ``reason`` for the metric's label, ``status`` for HTTP; and ``retry_after_s`` where trying again helps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class DaasError(Exception):
+    """Raised when something is refused or fails in a way that a person must be told about."""
+
+    status: ClassVar[int] = 500
+    reason: str = "error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        log_message: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.log_message = log_message or message
+        self.retry_after_s = retry_after_s
+        if reason is not None:
+            self.reason = reason
+
+
+class InvalidOptions(DaasError):
+    """Raised when what a user chose cannot be accepted; ``field`` is the key that is wrong."""
+
+    status = 400
+    reason = "options"
+
+    def __init__(self, message: str, *, field: str, log_message: str = "") -> None:
+        super().__init__(message, log_message=log_message)
+        self.field = field
+
+
+class NotAllowed(DaasError):
+    """Raised when a person asks for something that her groups do not open."""
+
+    status = 403
+    reason = "not_allowed"
+
+
+@dataclass(frozen=True)
+class Exceeded:
+    """One limit that a start would pass: the numbers of a refusal, in the unit of ``resource``."""
+
+    resource: str
+    """``servers``, ``cores`` or ``memory_bytes`` (later ``gpus`` and time windows)."""
+    who: str
+    """Whose limit: ``default-each``, ``group-each``, ``user``, ``group-total``, ``project-total``."""
+    name: str
+    """The group, project or user that the rule names; empty for ``default-each``."""
+    amount: float
+    used: float
+    asked: float
+
+
+class QuotaExceeded(DaasError):
+    """Raised when a limit forbids a start; ``exceeded`` is the limit with least left."""
+
+    status = 403
+    reason = "quota"
+
+    def __init__(self, message: str, *, exceeded: Exceeded, fits: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.exceeded = exceeded
+        self.fits = fits
+        """Display names of profiles that would fit now, cheapest change first."""
+
+
+class AccountRefused(DaasError):
+    """Raised when an account is known but must not run: uid 0, below min_uid, reserved, or in dispute."""
+
+    status = 403
+    reason = "account_refused"
+
+
+class AccountUnresolved(DaasError):
+    """Raised when no configured source can say who this account is (not linked, or unreachable)."""
+
+    status = 503
+    reason = "account_unresolved"
+
+
+class DirectoryUnavailable(DaasError):
+    """Raised when the directory cannot be asked: it refuses, hangs, or answers what is not LDAP."""
+
+    status = 503
+    reason = "directory_unavailable"
+
+
+class LedgerBusy(DaasError):
+    """Raised when another writer holds the ledger longer than ``busy_timeout_s``; nothing was written."""
+
+    status = 503
+    reason = "ledger_busy"
+
+
+class BackendUnavailable(DaasError):
+    """Raised when a backend cannot be asked or told anything now; says nothing about its servers."""
+
+    status = 503
+    reason = "backend_unavailable"
+
+
+class LaunchConflict(DaasError):
+    """Raised when an active launch of the same account and server exists; ``launch_id`` names it."""
+
+    status = 409
+    reason = "launch_conflict"
+
+    def __init__(self, message: str, *, launch_id: str) -> None:
+        super().__init__(message)
+        self.launch_id = launch_id
+
+
+class IllegalMove(DaasError):
+    """Raised when code asks for a state change that ``core.models.LEGAL_MOVES`` does not list."""
+
+    reason = "illegal_move"
+
+
+class StartFailed(DaasError):
+    """Raised by a backend when a server cannot be started; ``permanent`` says that trying again here is useless."""
+
+    reason = "start_failed"
+
+    def __init__(
+        self, message: str, *, permanent: bool, reason: str | None = None, log_message: str = ""
+    ) -> None:
+        super().__init__(message, reason=reason, log_message=log_message)
+        self.permanent = permanent
+
+
+class ConfigError(DaasError):
+    """Raised at start-up when a setting cannot work; names the setting, its value and what is allowed."""
+
+    reason = "config"

@@ -1,0 +1,1 @@
+"""The seeded directory, people and life of scripts/demo."""
