@@ -59,7 +59,7 @@ class Backend(LoggingConfigurable):
         """
 
     @abstractmethod
-    async def observe(self, handle: Handle) -> Observation:
+    async def inspect(self, handle: Handle) -> Observation:
         """One look. Changes nothing, never raises; what cannot be told is UNKNOWN."""
 
     @abstractmethod
