@@ -27,18 +27,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if ENGINES[engine]():
                 continue
             if os.environ.get("DAAS_TEST_REQUIRE") == "all":
-                pytest.fail(
-                    f"needs {engine}, which this machine lacks (DAAS_TEST_REQUIRE=all)", pytrace=False
-                )
+                pytest.fail(f"needs {engine}, which this machine lacks (DAAS_TEST_REQUIRE=all)", pytrace=False)
             _left_out.setdefault(engine, []).append(item.nodeid)
             pytest.skip(f"needs {engine}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for engine, nodes in sorted(_left_out.items()):
-        terminalreporter.section(
-            f"NOT RUN: {len(nodes)} tests need {engine}, which this machine lacks", sep="!"
-        )
+        terminalreporter.section(f"NOT RUN: {len(nodes)} tests need {engine}, which this machine lacks", sep="!")
         for node in nodes:
             terminalreporter.line(f"  {node}")
 

@@ -88,5 +88,5 @@ class Backend(LoggingConfigurable):
     async def cleanup(self, handle: Handle) -> None:
         """Remove what a settled launch leaves (token file, scratch folders, cgroup). Idempotent, never the home."""
 
-    async def close(self) -> None:  # noqa: B027  most backends hold nothing open
+    async def close(self) -> None:
         """Release what the instance holds (threads, connections). Servers go on."""

@@ -149,9 +149,7 @@ class StartFailed(DaasError):
 
     reason = "start_failed"
 
-    def __init__(
-        self, message: str, *, permanent: bool, reason: str | None = None, log_message: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, permanent: bool, reason: str | None = None, log_message: str = "") -> None:
         super().__init__(message, reason=reason, log_message=log_message)
         self.permanent = permanent
 

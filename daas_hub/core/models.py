@@ -133,9 +133,7 @@ class Resources:
         """The limit counts; the guarantee where no limit is set (design.md §3)."""
         return Charge(
             cores=self.cpu_limit if self.cpu_limit is not None else self.cpu_guarantee,
-            memory_bytes=self.mem_limit_bytes
-            if self.mem_limit_bytes is not None
-            else self.mem_guarantee_bytes,
+            memory_bytes=self.mem_limit_bytes if self.mem_limit_bytes is not None else self.mem_guarantee_bytes,
             gpus=self.gpus,
         )
 

@@ -18,9 +18,7 @@ def parse_bytes(value: object) -> int:
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if match is None:
-            raise ValueError(
-                f"{value!r} is not a size: give bytes as a number, or text such as 512M or 1.5G."
-            )
+            raise ValueError(f"{value!r} is not a size: give bytes as a number, or text such as 512M or 1.5G.")
         return int(float(match[1]) * _BYTES[match[2].upper()])
     # `not >=` also refuses NaN.
     if not value >= 0 or value == float("inf"):
