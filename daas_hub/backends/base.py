@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from traitlets import Int
+from traitlets import Int, Unicode
 from traitlets.config import LoggingConfigurable
 
 from daas_hub.core.models import Capacity, Event, Found, Handle, LaunchSpec, Observation
@@ -24,6 +24,8 @@ class Backend(LoggingConfigurable):
 
     name: str = ""
     """The word that profiles, handles and the ledger use: ``local``, ``kubernetes``, ``slurm``."""
+
+    hub_id = Unicode("hub", help="The hub's name in handles, comments and labels; set by the hub (`DaasHub.hub_id`).")
 
     wait_policy_s = Int(
         120,

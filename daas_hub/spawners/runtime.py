@@ -1,0 +1,106 @@
+"""What every spawner of one hub process shares: the ledger, the backends, the hub's name and this boot's id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from traitlets import Dict, Int, Type, Unicode, validate
+from traitlets.config import SingletonConfigurable
+
+from daas_hub.backends.base import Backend
+from daas_hub.core.errors import ConfigError
+from daas_hub.core.naming import new_id, safe_name
+from daas_hub.db.ledger import Ledger
+from daas_hub.db.pool import LedgerPool
+
+T = TypeVar("T")
+
+
+def utcnow() -> datetime:
+    """The one clock of the hub's side: an aware datetime in UTC."""
+    return datetime.now(UTC)
+
+
+class DaasHub(SingletonConfigurable):
+    """One per hub process; opened once when the hub starts (``spawners/startup.py``)."""
+
+    hub_id = Unicode(
+        "hub",
+        help="This hub's name in the ledger, in handles, comments and labels: lower-case letters, digits and "
+        "hyphens, at most 40. Two hubs that share a cluster or a machine need two names. Changing it orphans "
+        "what runs: stop all servers first.",
+    ).tag(config=True)
+
+    ledger_url = Unicode(
+        "sqlite:///daas.sqlite",
+        help="Where the ledger is kept: `sqlite:///relative.sqlite`, `sqlite:////absolute.sqlite` (hub and services "
+        "on one machine, on a local file system) or `postgresql+psycopg://user:password@host/name`. It is the "
+        "state of record and must be backed up; JupyterHub's own database may be lost.",
+    ).tag(config=True)
+
+    ledger_busy_timeout_s = Int(
+        5,
+        min=1,
+        help="How long a writer waits for another one, in seconds, before the person is asked to try again. "
+        "5 lets a long write pass; more would keep a page waiting.",
+    ).tag(config=True)
+
+    backends = Dict(
+        value_trait=Type(klass=Backend),
+        default_value={"local": "daas_hub.backends.local.LocalBackend"},
+        help="Places where servers may run: the word used in profiles → the class. Each class's own traits "
+        "configure it. The first one is used by profiles that name none.",
+    ).tag(config=True)
+
+    @validate("hub_id")
+    def _valid_hub_id(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        if not value or safe_name(value, limit=40) != value:
+            raise ConfigError(
+                f"DaasHub.hub_id is {value!r}; allowed are lower-case letters, digits and hyphens, at most 40."
+            )
+        return value
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.boot_id = new_id()
+        """Fresh at every start of the hub: tells launches of this boot from earlier ones."""
+        self._ledger: Ledger | None = None
+        self._pool = LedgerPool()
+        self._built: dict[str, Backend] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """The open ledger. Blocking: use ``run`` from the event loop."""
+        if self._ledger is None:
+            self._ledger = Ledger.open(self.ledger_url, busy_timeout_s=float(self.ledger_busy_timeout_s))
+        return self._ledger
+
+    async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a ledger call in the bounded thread pool."""
+        return await self._pool.run(fn, *args, **kwargs)
+
+    def backend(self, name: str) -> Backend:
+        """The backend of that name; raises ConfigError where none is configured."""
+        if name not in self._built:
+            if name not in self.backends:
+                known = ", ".join(sorted(self.backends)) or "none"
+                raise ConfigError(f"Backend {name!r} is not configured; DaasHub.backends has: {known}.")
+            self._built[name] = self.backends[name](parent=self, hub_id=self.hub_id)
+        return self._built[name]
+
+    @property
+    def default_backend(self) -> str:
+        """The word of the first configured backend."""
+        return str(next(iter(self.backends)))
+
+    def absolute_ledger_url(self) -> str:
+        """The ledger's URL for processes with another working directory."""
+        prefix = "sqlite:///"
+        path = self.ledger_url.removeprefix(prefix)
+        if self.ledger_url.startswith(prefix) and path and not path.startswith("/"):
+            return prefix + os.path.abspath(path)
+        return str(self.ledger_url)

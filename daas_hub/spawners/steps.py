@@ -1,0 +1,45 @@
+"""The steps of one start, for the progress page: kept while the start is pending, replayed after a reload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from daas_hub.core.models import Event
+
+
+class Steps:
+    """An append-only list of events that any number of readers follow; ``finish`` ends them all."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._changed = asyncio.Condition()
+        self._finished = False
+        self._progress = 0
+
+    async def add(self, event: Event) -> None:
+        """Append one step. The bar never goes back and never reaches 100 before the hub says so."""
+        async with self._changed:
+            if event.progress is not None:
+                self._progress = max(self._progress, min(event.progress, 95))
+            self._events.append(event)
+            self._changed.notify_all()
+
+    async def finish(self) -> None:
+        """Let every reader end."""
+        async with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    async def follow(self) -> AsyncIterator[dict[str, object]]:
+        """Every step so far, then each new one, in the form of JupyterHub's progress events."""
+        shown = 0
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: len(self._events) > shown or self._finished)
+                new, shown = self._events[shown:], len(self._events)
+                over = self._finished
+            for event in new:
+                yield {"progress": self._progress, "message": event.message}
+            if over:
+                return
