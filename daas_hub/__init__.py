@@ -1,3 +1,23 @@
-"""daas_hub: JupyterHub as data analysis as a service."""
+"""daas_hub: JupyterHub as data analysis as a service.
+
+``configure(c)`` in ``jupyterhub_config.py`` wires everything; what the operator sets, before or after, stays.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 __version__ = "0.1.0.dev0"
+__all__ = ["__version__", "configure"]
+
+
+def configure(c: Any, **overrides: Any) -> None:
+    """Set up a hub with daas_hub: spawner, services, roles, pages and the settings that daas_hub owns.
+
+    ``c`` is the config object of ``jupyterhub_config.py``. ``overrides`` are written as ``Class__trait=value``
+    and are set last. Calling it twice changes nothing; lists are appended to, hooks and values that are already
+    set are kept. Raises ConfigError for an override that is not of that form.
+    """
+    from .wiring.configuration import apply  # noqa: PLC0415  importing daas_hub stays cheap
+
+    apply(c, overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -80,8 +81,16 @@ class DaasHub(SingletonConfigurable):
         return self._ledger
 
     async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Run a ledger call in the bounded thread pool."""
-        return await self._pool.run(fn, *args, **kwargs)
+        """Run a ledger call in the bounded thread pool.
+
+        A cancellation waits until the call is over: what was begun is then visible to whoever cleans up.
+        """
+        call = asyncio.ensure_future(self._pool.run(fn, *args, **kwargs))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            await asyncio.wait([call])
+            raise
 
     def backend(self, name: str) -> Backend:
         """The backend of that name; raises ConfigError where none is configured."""

@@ -1,0 +1,283 @@
+"""DaasSpawner: what happens between "Start" and a stopped server, in the order of design.md §2.
+
+JupyterHub calls ``apply_user_options`` (is there something to adopt? else step 3), ``start`` (steps 2, 4 to 7),
+``progress`` (8), ``poll`` (9), ``stop`` and ``run_post_stop_hook`` (11). The decisions are pure functions in
+``core/``, the acts are in ``backends/``, the state is in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from jupyterhub.spawner import Spawner
+
+from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, NotAllowed, StartFailed
+from daas_hub.core.launch import Poll, Started, Stop, decide_poll, decide_stop
+from daas_hub.core.models import Account, Event, Handle, LaunchState, Life
+from daas_hub.core.placement import candidates
+from daas_hub.db.ledger import LaunchRow
+
+from .admission import Admission
+from .record import LaunchRecord
+from .refusals import ShowForm, refusal
+from .runtime import DaasHub, utcnow
+from .settings import SpawnerSettings
+from .steps import Steps
+
+STOP_WITHIN_S = 50.0
+"""How long a stop may take; ``stop`` must return within 60 s (design.md §4.4)."""
+GRACE_S = 30
+"""JupyterHub's start_timeout lies this far above the backend's own deadline, so that ours ends first."""
+
+
+class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
+    """Starts servers as the real user, admitted by the ledger. One object per server, made anew by each boot."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._steps = Steps()
+        self._record: LaunchRecord | None = None
+        self._admission: Admission | None = None
+        self._started = Started.NOT_HERE
+        self._polling_began = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._auth_state: dict[str, Any] | None = None
+        self._oauth_scopes: list[str] | None = None
+
+    @property
+    def site(self) -> DaasHub:
+        """What all spawners of this hub share."""
+        return DaasHub.instance(config=self.config)
+
+    # ------------------------------------------------------------ 3 choose
+
+    async def run_auth_state_hook(self, auth_state: dict[str, Any] | None) -> None:
+        """Keep what the login left (the identity); the hub calls this before the form and before each start."""
+        self._auth_state = auth_state
+        await super().run_auth_state_hook(auth_state)
+
+    async def apply_user_options(self, _spawner: Spawner, user_options: Any) -> None:
+        """Adopt what is already there, or validate what was chosen. REST passes here as the form does."""
+        self._steps, self._record, self._started = Steps(), None, Started.NOT_HERE
+        self._admission = admission = Admission(self)
+        try:
+            adopted = await admission.find_launch()
+            if adopted is not None:
+                self._started = Started.ADOPTED
+                self._take(adopted)
+                self.api_token = await admission.token_of(adopted) or self.api_token
+                self._keep_options(admission.options_of(adopted))
+                return
+            try:
+                request = await admission.choose(user_options)
+            except (InvalidOptions, NotAllowed):
+                self._keep_options(await admission.last_options())
+                raise
+            self._keep_options(request.options)
+            longest = max(self.site.backend(name).wait_policy_s for name in self._candidates())
+            self.start_timeout = longest + GRACE_S
+        except DaasError as error:
+            raise refusal(error) from error
+
+    def _keep_options(self, options: dict[str, Any]) -> None:
+        """Store accepted options for the next start; the hub has stored the unchecked ones already (§4.6)."""
+        self.user_options = options
+        self.orm_spawner.user_options = options
+        self.user.db.commit()
+
+    def options_from_query(self, query_data: dict[str, list[str]]) -> dict[str, Any]:
+        """A link never starts a server: the form is shown, filled (design.md §4.6)."""
+        raise ShowForm
+
+    # ------------------------------------------------------------ 2, 4-7 start
+
+    async def start(self) -> str:
+        """The flow. Whatever fails, the launch's row says why, and `stop` ends what was begun."""
+        try:
+            if self._record is not None:
+                return await self._resume(self._record)
+            account = await self._admission.resolve()
+            row = await self._admission.admit(account, self._candidates())
+            self._started = Started.FRESH
+            self._take(row)
+            return await self._start_on_first(account, row)
+        except DaasError as error:
+            await self._say(error.message)
+            raise refusal(error) from error
+        finally:
+            await self._steps.finish()
+
+    def _candidates(self) -> tuple[str, ...]:
+        """Step 4: the backends to try, in order."""
+        return candidates(self._admission.request.backends, tuple(self.site.backends))
+
+    async def _start_on_first(self, account: Account, row: LaunchRow) -> str:
+        """Steps 6 and 7: the first candidate that takes it. What a failed one left is stopped before the next."""
+        order = self._candidates()
+        for name in order[order.index(row.backend) :]:
+            if name != row.backend:
+                row = await self._admission.move_to(row, name)
+            try:
+                return await self._start_on(account, row)
+            except (StartFailed, BackendUnavailable) as error:
+                await self._say(error.message)
+                if name == order[-1]:
+                    raise
+                await self._record.undo()
+        raise AssertionError("a candidate is always tried")
+
+    async def _start_on(self, account: Account, row: LaunchRow) -> str:
+        """Volumes, then the server; its handle is in the ledger before anything is waited for."""
+        backend, ledger = self.site.backend(row.backend), self.site.ledger
+        spec = self._admission.spec(account, row, self._environment())
+        await self._say("Preparing the home and the folders", 20)
+        await backend.prepare(spec)
+        await self.site.run(ledger.move, row.id, LaunchState.SUBMITTED, now=utcnow())
+        await self._say(f"Starting the server as {account.name} (uid {account.uid})", 40)
+
+        async def checkpoint(handle: Handle) -> None:
+            await self.site.run(ledger.save_handle, row.id, handle, now=utcnow())
+            await self._say("Waiting for the server to answer", 60)
+
+        try:
+            async with asyncio.timeout(backend.wait_policy_s):
+                url = await backend.start(spec, checkpoint)
+        except TimeoutError as error:
+            message = f"The server did not answer within {backend.wait_policy_s} s on {row.backend}."
+            raise StartFailed(message, permanent=False, reason="timeout") from error
+        await self.site.run(ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
+        await self._say("The server answers", 90)
+        return url
+
+    async def _resume(self, record: LaunchRecord) -> str:
+        """Adoption: wait for the server that is already there. Nothing that fails here stops it."""
+        row = await record.row()
+        self._oauth_scopes = await self._get_oauth_client_allowed_scopes()
+        await self._say("Found your running server", 50)
+        url = await self.site.backend(row.backend).resume(row.handle)
+        if row.state is not LaunchState.RUNNING:
+            await self.site.run(self.site.ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
+        return url
+
+    def _take(self, row: LaunchRow) -> None:
+        """From here on this object stands for that launch; the hub keeps its token while it lives."""
+        self._record = LaunchRecord(self.site, row.id, self.log)
+        self.will_resume = True
+
+    def _environment(self) -> dict[str, str]:
+        """The hub's variables for the server: strings only, the site's `environment` included."""
+        return {name: str(value) for name, value in self.get_env().items()}
+
+    # ------------------------------------------------------------ 8 progress
+
+    async def _say(self, message: str, progress: int | None = None) -> None:
+        event = Event(at=utcnow(), message=message, progress=progress)
+        await self._steps.add(event)
+        if self._record is not None:
+            await self.site.run(self.site.ledger.add_event, self._record.id, event)
+
+    async def progress(self) -> AsyncIterator[dict[str, object]]:
+        """The steps of this start, from the first one, also after a reload of the page."""
+        async for step in self._steps.follow():
+            yield step
+
+    # ------------------------------------------------------------ 9 observe
+
+    async def poll(self) -> int | None:
+        """None while the hub may treat the server as running; else its exit code (design.md §4.1)."""
+        row = await self._row()
+        seen = await self._record.look(row) if row is not None and row.state is not LaunchState.ENDED else None
+        state = row.state if row is not None else None
+        life = seen.life if seen is not None else Life.UNKNOWN
+        answer = decide_poll(state, life, of_this_boot=self._of_this_boot(row))
+        if answer is Poll.PROBE:
+            answer = Poll.RUNNING if await self._record.answers(row) else Poll.FORGET
+        self.will_resume = answer is not Poll.ENDED
+        if answer is Poll.RUNNING:
+            return None
+        if answer is Poll.FORGET or row is None:
+            return 0
+        code = seen.exit_code if seen is not None and seen.life is Life.ENDED else row.exit_code
+        return code if code is not None else 0
+
+    async def _row(self) -> LaunchRow | None:
+        return await self._record.row() if self._record is not None else None
+
+    def _of_this_boot(self, row: LaunchRow | None) -> bool:
+        return row is not None and (row.hub_boot_id == self.site.boot_id or self._polling_began)
+
+    def start_polling(self) -> None:
+        """The hub holds the server for running: it belongs to this boot now, and its end is noticed at once."""
+        super().start_polling()
+        self._polling_began = True
+        if self._oauth_scopes is not None and self._started is Started.ADOPTED:
+            # user.spawn() has just emptied them, registering the kept token (user.py:1047).
+            self.orm_spawner.oauth_client.allowed_scopes = self._oauth_scopes
+            self.user.db.commit()
+        if self._record is not None:
+            self._watcher = asyncio.create_task(self._watch(self._record))
+
+    def stop_polling(self) -> None:
+        """Stop watching; the watcher itself may be the caller, by way of the hub's `user_stopped`."""
+        super().stop_polling()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and watcher is not asyncio.current_task():
+            watcher.cancel()
+
+    async def _watch(self, record: LaunchRecord) -> None:
+        """Settle the launch the moment its server ends, then let the hub know."""
+        row = await record.row()
+        if row is not None and row.hub_boot_id != self.site.boot_id and row.state is not LaunchState.ENDED:
+            await self.site.run(self.site.ledger.adopt, row.id, self.site.boot_id, now=utcnow())
+        if await record.wait_ended() is not None and self._callbacks:
+            # Without callbacks the start is still being checked, and that check finds the server gone.
+            await self.poll_and_notify()
+
+    # ------------------------------------------------------------ 11 stop and settle
+
+    async def stop(self, now: bool = False) -> None:
+        """Stop, detach or nothing, by what is known (core/launch.py). Returns within 60 s, always."""
+        row = await self._row()
+        pending = self._spawn_future is not None and not self._spawn_future.done()
+        decision = decide_stop(
+            row.state if row is not None else None,
+            started=self._started,
+            start_pending=pending,
+            polling_began=self._polling_began,
+        )
+        self.will_resume = decision is Stop.DETACH
+        if decision is Stop.STOP:
+            failed = "the start failed" if pending else ""
+            await self._record.stop(row, reason=failed, within_s=STOP_WITHIN_S)
+
+    async def run_post_stop_hook(self) -> None:
+        """After every end, also one that the hub only noticed: whatever has ended is settled (user.py:1195)."""
+        row = await self._row()
+        if row is not None and row.state is not LaunchState.ENDED and not self.will_resume:
+            await self._record.look(row)
+        hook = super().run_post_stop_hook()
+        if hook is not None:
+            await hook
+
+    # ------------------------------------------------------------ the hub's own store
+
+    def get_state(self) -> dict[str, Any]:
+        """Only the launch's id: everything else is in the ledger."""
+        state: dict[str, Any] = super().get_state()
+        if self._record is not None:
+            state["launch_id"] = self._record.id
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """At boot, for servers that the hub's database holds for running."""
+        super().load_state(state)
+        launch_id = state.get("launch_id")
+        if isinstance(launch_id, str):
+            self._record = LaunchRecord(self.site, launch_id, self.log)
+
+    def clear_state(self) -> None:
+        """Forget the launch; its row stays in the ledger."""
+        super().clear_state()
+        self._record = None

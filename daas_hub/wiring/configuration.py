@@ -1,0 +1,68 @@
+"""What ``configure(c)`` sets in JupyterHub's configuration (design.md §4.7), and how it stays out of the way.
+
+Every value is set only where the operator has not set one; lists grow; calling twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from daas_hub.core.errors import ConfigError
+
+PAGES = Path(__file__).parent.parent / "pages"
+
+OWNED: Mapping[str, Mapping[str, Any]] = {
+    "JupyterHub": {
+        "spawner_class": "daas",
+        # True would stop every server at a normal restart of the hub.
+        "cleanup_servers": False,
+        "allow_named_servers": True,
+        "named_server_limit_per_user": 5,
+        # Each waiting start counts for it: 100 queued jobs would shut out everybody (handlers/base.py:1106).
+        "concurrent_spawn_limit": 0,
+    },
+    "Authenticator": {
+        # The identity, and with it the account, travels in auth_state.
+        "enable_auth_state": True,
+        "auth_refresh_age": 300,
+    },
+    # The hub would exit after some failed starts in a row and take the clean-up with it.
+    "Spawner": {"consecutive_failure_limit": 0},
+}
+"""Class → trait → value: `daas-hub doctor` prints them with what is in force."""
+
+STARTUP = "daas_hub.wiring.startup.StartupChecks"
+
+
+def apply(c: Any, overrides: Mapping[str, Any]) -> None:
+    """The body of ``daas_hub.configure``."""
+    for section, values in OWNED.items():
+        for trait, value in values.items():
+            default(c, section, trait, value)
+    extensions = c.JupyterHub.setdefault("jinja_environment_options", {}).setdefault("extensions", [])
+    append(extensions, [STARTUP])
+    for name, value in overrides.items():
+        section, separator, trait = name.partition("__")
+        if not (section and separator and trait):
+            raise ConfigError(f"configure(c, {name}=…): write overrides as Class__trait=value.")
+        c[section][trait] = value
+
+
+def default(c: Any, section: str, trait: str, value: Any) -> None:
+    """Set a trait unless the operator did."""
+    if trait not in c[section]:
+        c[section][trait] = value
+
+
+def append(to: list[Any], items: list[Any], *, key: str | None = None) -> None:
+    """Append what is not there yet; dicts are the same when their ``key`` is."""
+    there = [item.get(key) if key else item for item in to]
+    to.extend(item for item in items if (item.get(key) if key else item) not in there)
+
+
+def service(name: str, module: str, **more: Any) -> dict[str, Any]:
+    """The definition of one managed service of ours; start-up adds its environment (startup.py)."""
+    return {"name": name, "command": [sys.executable, "-m", module], **more}

@@ -1,0 +1,51 @@
+"""What is checked before the hub serves: settings that cannot work stop the start, with a sentence.
+
+JupyterHub has no start-up hook. The template environment is the last thing that it builds from its settings
+after it has read all of them and before it looks at any server, so ``configure`` registers an extension of that
+environment, and what this raises stops the start (docs/decisions/0002).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment
+from jinja2.ext import Extension
+from jupyterhub.app import JupyterHub
+from jupyterhub.crypto import CryptKeeper
+
+from daas_hub.core.errors import ConfigError, DaasError
+
+from daas_hub.spawners.runtime import DaasHub
+from daas_hub.spawners.spawner import DaasSpawner
+
+
+class StartupChecks(Extension):
+    """Opens the ledger and judges the settings, once, when the hub starts."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        if not JupyterHub.initialized():
+            return
+        app = JupyterHub.instance()
+        if not issubclass(app.spawner_class, DaasSpawner):
+            return
+        try:
+            check(app)
+        except DaasError as error:
+            app.log.critical("daas_hub refuses to start: %s", error.log_message)
+            raise SystemExit(1) from error
+
+
+def check(app: Any) -> None:
+    """Raise ConfigError naming the setting, what it is and what is allowed."""
+    if app.authenticator.enable_auth_state and not CryptKeeper.instance().keys:
+        raise ConfigError(
+            "Authenticator.enable_auth_state is on, but there is no key: set the environment variable "
+            "JUPYTERHUB_CRYPT_KEY to the output of `openssl rand -hex 32`, kept outside the database."
+        )
+    site = DaasHub.instance(config=app.config)
+    for name in site.backends:
+        site.backend(name)
+    limited = site.ledger.limited_resources()
+    DaasSpawner.check_settings(app.config, site, limited)

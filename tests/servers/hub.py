@@ -1,0 +1,194 @@
+"""A real JupyterHub with its proxy, in processes of their own, on free ports of the loopback interface."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.servers.ports import free_port
+from tests.waiting import until
+
+ADMIN_SCOPES = [
+    "admin:users",
+    "admin:servers",
+    "admin:groups",
+    "access:servers",
+    "access:services",
+    "list:users",
+    "list:services",
+    "read:hub",
+    "tokens",
+    "proxy",
+]
+
+
+class HubServer:
+    """One hub. ``config`` is the operator's part of jupyterhub_config.py; ports, database and token are added."""
+
+    def __init__(self, root: Path, config: str, *, proxy: list[str] | None = None, env: dict[str, str] | None = None):
+        self.root = root
+        self.config = config
+        self.proxy = proxy
+        self.env = env or {}
+        self.port = free_port()
+        self.hub_port = free_port()
+        self.api_port = free_port()
+        self.token = secrets.token_hex(16)
+        self.crypt_key = secrets.token_hex(32)
+        self.log = root / "hub.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The public URL, without a trailing slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def hub_url(self) -> str:
+        """The hub's own URL, past the proxy."""
+        return f"http://127.0.0.1:{self.hub_port}"
+
+    def write_config(self) -> Path:
+        """jupyterhub_config.py as it will be read."""
+        path = self.root / "jupyterhub_config.py"
+        proxy = f"c.ConfigurableHTTPProxy.command = {self.proxy!r}\n" if self.proxy else NO_PROXY
+        path.write_text(
+            f"""c = get_config()
+c.JupyterHub.bind_url = "{self.url}"
+c.JupyterHub.hub_bind_url = "{self.hub_url}"
+c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.api_port}"
+c.JupyterHub.db_url = "sqlite:///{self.root}/jupyterhub.sqlite"
+c.JupyterHub.cookie_secret_file = "{self.root}/cookie_secret"
+c.DaasHub.ledger_url = "sqlite:///{self.root}/ledger.sqlite"
+c.JupyterHub.services = [{{"name": "tests", "api_token": "{self.token}"}}]
+c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {ADMIN_SCOPES!r}}}]
+{proxy}
+{textwrap.dedent(self.config)}
+"""
+        )
+        path.chmod(0o600)
+        return path
+
+    async def start(self, *, within_s: float = 60) -> HubServer:
+        """Start the hub and wait until its health page answers through the proxy (or directly, without one)."""
+        config = self.write_config()
+        env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTERHUB_")}
+        env |= {"JUPYTERHUB_CRYPT_KEY": self.crypt_key, "CONFIGPROXY_AUTH_TOKEN": self.token, **self.env}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jupyterhub", "-f", str(config)],
+                cwd=self.root,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        base = self.url if self.proxy else self.hub_url
+        await until(lambda: self._up(base), within_s=within_s, what=f"hub at {base}; its log: {self.log}", every_s=0.1)
+        return self
+
+    async def _up(self, base: str) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"the hub ended with {self.process.returncode}:\n{self.log_text()[-4000:]}")
+        try:
+            status, _ = await self.http("GET", f"{base}/hub/health")
+        except OSError:
+            return False
+        return status == 200
+
+    def log_text(self) -> str:
+        """All that the hub and its services have logged."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the hub's process only."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def wait_gone(self, *, within_s: float = 30) -> None:
+        """Wait until the hub's process has ended."""
+        await until(lambda: self.process is None or self.process.poll() is not None, within_s=within_s, what="hub gone")
+
+    async def stop(self) -> None:
+        """End the hub by SIGTERM, by SIGKILL where that does not help."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.signal(signal.SIGTERM)
+        try:
+            await self.wait_gone()
+        except AssertionError:
+            self.signal(signal.SIGKILL)
+            await self.wait_gone()
+            raise
+
+    # ------------------------------------------------------------ REST
+
+    async def http(
+        self, method: str, url: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """One request; the status and the body (JSON where it is JSON)."""
+        return await asyncio.to_thread(self._http, method, url, body, headers or {})
+
+    @staticmethod
+    def _http(method: str, url: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data=data, method=method, headers=headers)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=60) as answer:
+                status, raw = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, raw = error.code, error.read()
+        try:
+            return status, json.loads(raw)
+        except ValueError:
+            return status, raw.decode(errors="replace")
+
+    async def api(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> tuple[int, Any]:
+        """One call of the hub's REST interface, by default with the tests' own administrator token."""
+        headers = {"Authorization": f"token {token or self.token}"}
+        return await self.http(method, f"{self.hub_url}/hub/api/{path}", body, headers)
+
+    async def server(self, user: str, name: str = "") -> dict[str, Any] | None:
+        """The hub's model of one server, or None."""
+        status, model = await self.api("GET", f"users/{user}?include_stopped_servers")
+        assert status == 200, model
+        found: dict[str, Any] | None = model["servers"].get(name)
+        return found
+
+    async def start_server(self, user: str, name: str = "", options: Any = None) -> tuple[int, Any]:
+        """Start by REST and wait while it is pending; the answer of the first call."""
+        path = f"users/{user}/servers/{name}" if name else f"users/{user}/server"
+        answer = await self.api("POST", path, options)
+        if answer[0] in (201, 202):
+            await until(lambda: self._ready(user, name), within_s=90, what=f"server of {user}", every_s=0.1)
+        return answer
+
+    async def _ready(self, user: str, name: str) -> bool:
+        model = await self.server(user, name)
+        return bool(model and model["ready"])
+
+
+NO_PROXY = """
+from jupyterhub.proxy import Proxy
+class _NoProxy(Proxy):
+    should_start = False
+    async def add_route(self, routespec, target, data): self._r = {**getattr(self, "_r", {}), routespec: (target, data)}
+    async def delete_route(self, routespec): getattr(self, "_r", {}).pop(routespec, None)
+    async def get_all_routes(self):
+        return {k: {"routespec": k, "target": t, "data": d} for k, (t, d) in getattr(self, "_r", {}).items()}
+c.JupyterHub.proxy_class = _NoProxy
+"""
+"""A proxy that remembers routes and forwards nothing: for tests that speak only REST."""
