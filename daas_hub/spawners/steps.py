@@ -12,7 +12,7 @@ class Steps:
     """An append-only list of events that any number of readers follow; ``finish`` ends them all."""
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._events: list[dict[str, object]] = []
         self._changed = asyncio.Condition()
         self._finished = False
         self._progress = 0
@@ -22,7 +22,7 @@ class Steps:
         async with self._changed:
             if event.progress is not None:
                 self._progress = max(self._progress, min(event.progress, 95))
-            self._events.append(event)
+            self._events.append({"progress": self._progress, "message": event.message})
             self._changed.notify_all()
 
     async def finish(self) -> None:
@@ -39,7 +39,7 @@ class Steps:
                 await self._changed.wait_for(lambda: len(self._events) > shown or self._finished)
                 new, shown = self._events[shown:], len(self._events)
                 over = self._finished
-            for event in new:
-                yield {"progress": self._progress, "message": event.message}
+            for step in new:
+                yield step
             if over:
                 return
