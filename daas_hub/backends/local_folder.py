@@ -1,0 +1,115 @@
+"""The folder of one launch, outside the home: record, log, secrets, files in the place of /etc/passwd.
+
+    <runtime_dir>/<hub_id>/             the hub's, 0711: nobody can list it or write there
+        <launch_id>/                    the hub's, 0711
+            record.json                 the hub's, 0600: the handle, by which the server is found again
+            log                         the hub's, 0600: what the server prints
+            passwd, group               the hub's, 0644, where NSS does not know the account
+            own/                        the account's, 0700
+                secrets                 the account's, 0600; the helper reads and removes it
+
+Everything here blocks: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from daas_hub.core.models import Handle
+
+
+def write_private(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+    """Write a file whole or not at all, never readable by more than ``mode`` allows at any moment."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+        file.flush()
+        if owner is not None:
+            os.fchown(fd, *owner)
+        os.fchmod(fd, mode)
+        os.fsync(fd)
+    draft.rename(path)
+
+
+class LaunchFolder:
+    """The folder of one launch."""
+
+    def __init__(self, root: Path, launch_id: str) -> None:
+        if not launch_id.isalnum():
+            raise ValueError(f"{launch_id!r} is not a launch id")
+        self.path = root / launch_id
+        self.launch_id = launch_id
+        self.record = self.path / "record.json"
+        self.log = self.path / "log"
+        self.own = self.path / "own"
+        self.secrets = self.own / "secrets"
+
+    def make(self, uid: int, gid: int, secrets: Mapping[str, str]) -> None:
+        """Make it afresh; what a crash left of an attempt that never ran is removed first."""
+        self.remove()
+        self.path.mkdir(mode=0o711)
+        self.path.chmod(0o711)
+        self.own.mkdir(mode=0o700)
+        owner = (uid, gid) if os.geteuid() == 0 else None
+        write_private(self.secrets, json.dumps(dict(secrets)), owner=owner)
+        if owner is not None:
+            os.chown(self.own, *owner)
+
+    def save(self, handle: Handle) -> None:
+        """Record the handle where users cannot write."""
+        write_private(self.record, json.dumps(handle))
+
+    def saved(self) -> Handle | None:
+        """The recorded handle; None where none was saved or where anybody else could have written it."""
+        try:
+            fd = os.open(self.record, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with os.fdopen(fd) as file:
+            facts = os.fstat(fd)
+            if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+                return None
+            try:
+                handle: Handle = json.load(file)
+            except ValueError:
+                return None
+        return handle if handle.get("launch_id") == self.launch_id else None
+
+    def tail(self, *, limit_bytes: int = 4096) -> str:
+        """The last lines of the log."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - limit_bytes))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def remove(self) -> None:
+        """Remove all of it; a folder that is not there is fine."""
+        # rmtree works on directory descriptors here: a link that the account left leads nowhere.
+        assert shutil.rmtree.avoids_symlink_attacks
+        shutil.rmtree(self.path, ignore_errors=False) if self.path.is_dir() else None
+
+
+def make_root(path: Path) -> None:
+    """Make the folder of all launches of a hub; raises PermissionError where others could change it."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o711)
+    facts = path.lstat()
+    if facts.st_uid != os.geteuid():
+        raise PermissionError(f"{path} belongs to uid {facts.st_uid}, not to the hub's uid {os.geteuid()}")
+    path.chmod(0o711)
+
+
+def all_of(root: Path) -> Iterator[LaunchFolder]:
+    """The folders of all launches that left one."""
+    if root.is_dir():
+        for entry in sorted(root.iterdir()):
+            if entry.name.isalnum() and entry.is_dir():
+                yield LaunchFolder(root, entry.name)
