@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from logging import Logger
 
-from daas_hub.core.errors import DaasError
+from daas_hub.core.errors import BackendUnavailable, DaasError
 from daas_hub.core.launch import STALE_AFTER_S
 from daas_hub.core.models import LaunchState, Life, Observation, Target
 from daas_hub.db.ledger import LaunchRow
@@ -20,6 +20,7 @@ from .runtime import DaasHub, utcnow
 
 LOOK_WITHIN_S = 2.0
 PROBE_WITHIN_S = 5.0
+UNDO_WITHIN_S = 20.0
 
 
 class LaunchRecord:
@@ -102,3 +103,19 @@ class LaunchRecord:
             return False
         await self.settle(row, replace(seen, reason=reason or seen.reason), evidence=f"{row.backend} stopped it")
         return True
+
+    async def undo(self) -> None:
+        """Take back a start that failed on one candidate, so that the next can be tried.
+
+        Raises BackendUnavailable where it is not certain that nothing was left running.
+        """
+        row = await self.row()
+        if row is None or row.state is LaunchState.ENDED:
+            return
+        if row.handle is not None:
+            backend = self.hub.backend(row.backend)
+            seen = await backend.stop(row.handle, within_s=UNDO_WITHIN_S)
+            if seen.life is not Life.ENDED:
+                raise BackendUnavailable(f"What was begun on {row.backend} could not be stopped: {seen.reason}")
+            await backend.cleanup(row.handle)
+        await self.hub.run(self.hub.ledger.move, self.id, LaunchState.RESERVED, now=utcnow())

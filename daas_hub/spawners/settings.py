@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from traitlets import Dict, HasTraits, Int, List, Unicode, Union
 from traitlets import Callable as CallableTrait
-
-from daas_hub.core.account import AccountPolicy
+from traitlets import Dict, HasTraits, List, Union
 
 
 class SpawnerSettings(HasTraits):

@@ -16,9 +16,11 @@ from jupyterhub.spawner import Spawner
 from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, NotAllowed, StartFailed
 from daas_hub.core.launch import Poll, Started, Stop, decide_poll, decide_stop
 from daas_hub.core.models import Account, Event, Handle, LaunchState, Life
+from daas_hub.core.naming import new_id
 from daas_hub.core.placement import candidates
 from daas_hub.db.ledger import LaunchRow
 
+from . import options
 from .admission import Admission
 from .record import LaunchRecord
 from .refusals import ShowForm, refusal
@@ -43,7 +45,7 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
         self._started = Started.NOT_HERE
         self._polling_began = False
         self._watcher: asyncio.Task[None] | None = None
-        self._auth_state: dict[str, Any] | None = None
+        self.auth_state: dict[str, Any] | None = None
         self._oauth_scopes: list[str] | None = None
 
     @property
@@ -55,7 +57,7 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
 
     async def run_auth_state_hook(self, auth_state: dict[str, Any] | None) -> None:
         """Keep what the login left (the identity); the hub calls this before the form and before each start."""
-        self._auth_state = auth_state
+        self.auth_state = auth_state
         await super().run_auth_state_hook(auth_state)
 
     async def apply_user_options(self, _spawner: Spawner, user_options: Any) -> None:
@@ -66,7 +68,7 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
             adopted = await admission.find_launch()
             if adopted is not None:
                 self._started = Started.ADOPTED
-                self._take(adopted)
+                self._take(adopted.id)
                 self.api_token = await admission.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
                 return
@@ -75,7 +77,7 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
             except (InvalidOptions, NotAllowed):
                 self._keep_options(await admission.last_options())
                 raise
-            self._keep_options(request.options)
+            self._keep_options(options.dump(request))
             longest = max(self.site.backend(name).wait_policy_s for name in self._candidates())
             self.start_timeout = longest + GRACE_S
         except DaasError as error:
@@ -87,7 +89,7 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
         self.orm_spawner.user_options = options
         self.user.db.commit()
 
-    def options_from_query(self, query_data: dict[str, list[str]]) -> dict[str, Any]:
+    def options_from_query(self, _query_data: dict[str, list[str]]) -> dict[str, Any]:
         """A link never starts a server: the form is shown, filled (design.md §4.6)."""
         raise ShowForm
 
@@ -98,11 +100,13 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
         try:
             if self._record is not None:
                 return await self._resume(self._record)
-            account = await self._admission.resolve()
-            row = await self._admission.admit(account, self._candidates())
+            admission = self._asked()
+            account = await admission.resolve()
             self._started = Started.FRESH
-            self._take(row)
-            return await self._start_on_first(account, row)
+            # Known before it exists: whatever interrupts the reservation, stop() and poll() look for this id.
+            record = self._take(new_id())
+            row = await admission.admit(record.id, account, self._candidates())
+            return await self._start_on_first(record, account, row)
         except DaasError as error:
             await self._say(error.message)
             raise refusal(error) from error
@@ -111,27 +115,28 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
 
     def _candidates(self) -> tuple[str, ...]:
         """Step 4: the backends to try, in order."""
-        return candidates(self._admission.request.backends, tuple(self.site.backends))
+        request = self._asked().request
+        return candidates(request.backends if request is not None else (), tuple(self.site.backends))
 
-    async def _start_on_first(self, account: Account, row: LaunchRow) -> str:
+    async def _start_on_first(self, record: LaunchRecord, account: Account, row: LaunchRow) -> str:
         """Steps 6 and 7: the first candidate that takes it. What a failed one left is stopped before the next."""
         order = self._candidates()
         for name in order[order.index(row.backend) :]:
             if name != row.backend:
-                row = await self._admission.move_to(row, name)
+                row = await self._asked().move_to(row, name)
             try:
                 return await self._start_on(account, row)
             except (StartFailed, BackendUnavailable) as error:
                 await self._say(error.message)
                 if name == order[-1]:
                     raise
-                await self._record.undo()
+                await record.undo()
         raise AssertionError("a candidate is always tried")
 
     async def _start_on(self, account: Account, row: LaunchRow) -> str:
         """Volumes, then the server; its handle is in the ledger before anything is waited for."""
         backend, ledger = self.site.backend(row.backend), self.site.ledger
-        spec = self._admission.spec(account, row, self._environment())
+        spec = self._asked().spec(account, row, self._environment())
         await self._say("Preparing the home and the folders", 20)
         await backend.prepare(spec)
         await self.site.run(ledger.move, row.id, LaunchState.SUBMITTED, now=utcnow())
@@ -156,15 +161,24 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
         row = await record.row()
         self._oauth_scopes = await self._get_oauth_client_allowed_scopes()
         await self._say("Found your running server", 50)
+        if row is None or row.handle is None:
+            raise StartFailed("The server that was found has ended.", permanent=True)
         url = await self.site.backend(row.backend).resume(row.handle)
         if row.state is not LaunchState.RUNNING:
             await self.site.run(self.site.ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
         return url
 
-    def _take(self, row: LaunchRow) -> None:
+    def _take(self, launch_id: str) -> LaunchRecord:
         """From here on this object stands for that launch; the hub keeps its token while it lives."""
-        self._record = LaunchRecord(self.site, row.id, self.log)
+        self._record = LaunchRecord(self.site, launch_id, self.log)
         self.will_resume = True
+        return self._record
+
+    def _asked(self) -> Admission:
+        """The admission that `apply_user_options` began; the hub always calls that before `start`."""
+        if self._admission is None:
+            raise StartFailed("start() was called before apply_user_options().", permanent=True)
+        return self._admission
 
     def _environment(self) -> dict[str, str]:
         """The hub's variables for the server: strings only, the site's `environment` included."""
@@ -187,26 +201,25 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
 
     async def poll(self) -> int | None:
         """None while the hub may treat the server as running; else its exit code (design.md §4.1)."""
-        row = await self._row()
-        seen = await self._record.look(row) if row is not None and row.state is not LaunchState.ENDED else None
-        state = row.state if row is not None else None
-        life = seen.life if seen is not None else Life.UNKNOWN
-        answer = decide_poll(state, life, of_this_boot=self._of_this_boot(row))
+        record = self._record
+        row = await record.row() if record is not None else None
+        if record is None or row is None:
+            self.will_resume = False
+            return 0
+        life, code = Life.UNKNOWN, row.exit_code
+        if row.state is not LaunchState.ENDED:
+            seen = await record.look(row)
+            life, code = seen.life, seen.exit_code
+        answer = decide_poll(row.state, life, of_this_boot=self._polling_began or row.hub_boot_id == self.site.boot_id)
         if answer is Poll.PROBE:
-            answer = Poll.RUNNING if await self._record.answers(row) else Poll.FORGET
+            answer = Poll.RUNNING if await record.answers(row) else Poll.FORGET
         self.will_resume = answer is not Poll.ENDED
         if answer is Poll.RUNNING:
             return None
-        if answer is Poll.FORGET or row is None:
-            return 0
-        code = seen.exit_code if seen is not None and seen.life is Life.ENDED else row.exit_code
-        return code if code is not None else 0
+        return code if answer is Poll.ENDED and code is not None else 0
 
     async def _row(self) -> LaunchRow | None:
         return await self._record.row() if self._record is not None else None
-
-    def _of_this_boot(self, row: LaunchRow | None) -> bool:
-        return row is not None and (row.hub_boot_id == self.site.boot_id or self._polling_began)
 
     def start_polling(self) -> None:
         """The hub holds the server for running: it belongs to this boot now, and its end is noticed at once."""
@@ -237,7 +250,7 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
 
     # ------------------------------------------------------------ 11 stop and settle
 
-    async def stop(self, now: bool = False) -> None:
+    async def stop(self, now: bool = False) -> None:  # noqa: ARG002  the hub never sets it
         """Stop, detach or nothing, by what is known (core/launch.py). Returns within 60 s, always."""
         row = await self._row()
         pending = self._spawn_future is not None and not self._spawn_future.done()
@@ -248,14 +261,14 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
             polling_began=self._polling_began,
         )
         self.will_resume = decision is Stop.DETACH
-        if decision is Stop.STOP:
+        if decision is Stop.STOP and self._record is not None and row is not None:
             failed = "the start failed" if pending else ""
             await self._record.stop(row, reason=failed, within_s=STOP_WITHIN_S)
 
     async def run_post_stop_hook(self) -> None:
         """After every end, also one that the hub only noticed: whatever has ended is settled (user.py:1195)."""
         row = await self._row()
-        if row is not None and row.state is not LaunchState.ENDED and not self.will_resume:
+        if self._record is not None and row is not None and row.state is not LaunchState.ENDED:
             await self._record.look(row)
         hook = super().run_post_stop_hook()
         if hook is not None:

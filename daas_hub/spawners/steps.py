@@ -36,7 +36,7 @@ class Steps:
         shown = 0
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda: len(self._events) > shown or self._finished)
+                await self._changed.wait_for(lambda seen=shown: len(self._events) > seen or self._finished)
                 new, shown = self._events[shown:], len(self._events)
                 over = self._finished
             for step in new:

@@ -1,0 +1,270 @@
+"""From a click to a reserved launch: who she is here, what she chose, what the limits say.
+
+Used by ``DaasSpawner`` only, one object per start. Nothing in here starts or stops a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from jupyterhub.crypto import decrypt, encrypt
+
+from daas_hub.accounts.resolve import resolve
+from daas_hub.core.errors import AccountRefused, AccountUnresolved, BackendUnavailable, LaunchConflict, QuotaExceeded
+from daas_hub.core.launch import Begin, decide_begin
+from daas_hub.core.models import (
+    Account,
+    Identity,
+    LaunchRequest,
+    LaunchSpec,
+    LaunchState,
+    Life,
+    Observation,
+)
+from daas_hub.core.profile_config import read_profiles
+from daas_hub.core.profiles import Profiles, visible
+from daas_hub.core.volumes import plan_mounts
+from daas_hub.db.ledger import LaunchRow, Reservation
+
+from . import options
+from .record import LaunchRecord
+from .runtime import utcnow
+
+if TYPE_CHECKING:
+    from .spawner import DaasSpawner
+
+SECRET_VARIABLES = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
+"""Variables of the hub that are handed over apart, never in a place that others can read (rule 8.7)."""
+
+
+class Admission:
+    """Steps 2, 3 and 5 of the flow for one start of one spawner."""
+
+    def __init__(self, spawner: DaasSpawner) -> None:
+        self.spawner = spawner
+        self.site = spawner.site
+        self.ledger = spawner.site.ledger
+        self.request: LaunchRequest | None = None
+
+    # ------------------------------------------------------------ who
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The JupyterHub groups that count for profiles and limits."""
+        return tuple(sorted(group.name for group in self.spawner.user.groups))
+
+    def identity(self) -> Identity | None:
+        """What the login asserted; None where this person never signed in here through one of our ways."""
+        stored = (self.spawner.auth_state or {}).get("daas", {}).get("identity")
+        if not stored:
+            return None
+        known = {name: stored[name] for name in Identity.__dataclass_fields__ if name in stored}
+        return Identity(**{**known, "groups": tuple(known.get("groups", ()))})
+
+    async def account_id(self) -> str | None:
+        """The id of her account, if it ran here before."""
+        accounts, identity = self.ledger.accounts, self.identity()
+        if identity is None:
+            stored = await self.site.run(accounts.by_user_name, self.spawner.user.name)
+        else:
+            stored = await self.site.run(accounts.by_identity, identity.issuer, identity.subject)
+        return stored.id if stored is not None else None
+
+    async def resolve(self) -> Account:
+        """Her account, from all sources, now. Raises AccountRefused, AccountUnresolved, DirectoryUnavailable."""
+        identity, user = self.identity(), self.spawner.user
+        if identity is None:
+            raise AccountUnresolved(
+                f"{user.name} has not signed in here with a site account yet, so this hub does not know which "
+                "POSIX account to use. Sign in once; then servers can be started, also by REST.",
+                reason="no_identity",
+            )
+        fresh = getattr(self.spawner.authenticator, "fresh_identity", None)
+        if fresh is not None:
+            now_known = await fresh(identity)
+            if now_known is None:
+                raise AccountRefused(
+                    f"The site's directory no longer has an active account for {user.name}. Ask its administrator.",
+                    reason="account_gone",
+                )
+            identity = now_known
+        rows = self.ledger.accounts
+        account = await resolve(
+            identity,
+            nss=self.spawner.use_nss,
+            admin_row=lambda name: self.site.run(rows.get_row, name),
+            policy=self.spawner.account_policy(),
+            now=utcnow(),
+        )
+        stored: Account = await self.site.run(
+            rows.upsert, account, (identity.issuer, identity.subject), user.name, now=utcnow()
+        )
+        return stored
+
+    # ------------------------------------------------------------ what is there already
+
+    async def find_launch(self) -> LaunchRow | None:
+        """The active launch of this server to adopt, or None for a fresh start. Refuses while one is in between."""
+        account_id = await self.account_id()
+        if account_id is None:
+            return None
+        row = await self.site.run(self.ledger.active, account_id, self.spawner.name)
+        if row is None:
+            return None
+        record = LaunchRecord(self.site, row.id, self.spawner.log)
+        begin = await self._begin(record, row)
+        if begin is Begin.SEARCH_FIRST:
+            row = await self._search(record, row)
+            begin = await self._begin(record, row) if row.state is not LaunchState.ENDED else Begin.FRESH
+        match begin:
+            case Begin.ADOPT:
+                return row
+            case Begin.REFUSE_STOPPING:
+                since = row.stopping_since or row.observed_at or row.created_at
+                raise LaunchConflict(
+                    f"The previous server is still being stopped (since {since:%H:%M} UTC). Try again in a moment; "
+                    "if it stays like this, an administrator can see why on the launches page.",
+                    launch_id=row.id,
+                )
+            case Begin.REFUSE_STARTING:
+                raise LaunchConflict("This server is being started already.", launch_id=row.id)
+        return None
+
+    async def _begin(self, record: LaunchRecord, row: LaunchRow) -> Begin:
+        seen = await record.look(row)
+        return decide_begin(
+            row.state,
+            row.target,
+            life=seen.life,
+            has_handle=row.handle is not None,
+            of_this_boot=row.hub_boot_id == self.site.boot_id,
+        )
+
+    async def _search(self, record: LaunchRecord, row: LaunchRow) -> LaunchRow:
+        """Look for what a start left that crashed before it could save its handle; settle where nothing is."""
+        for found in await self.site.backend(row.backend).find():
+            if found.launch_id == row.id:
+                await self.site.run(self.ledger.save_handle, row.id, found.handle, now=utcnow())
+                break
+        else:
+            nothing = Observation(Life.ENDED, reason="the hub was interrupted while starting it")
+            await record.settle(row, nothing, evidence=f"{row.backend} has nothing of this launch")
+        return await record.row() or row
+
+    async def token_of(self, row: LaunchRow) -> str | None:
+        """The API token that the running server holds."""
+        if row.api_token_encrypted is None:
+            return None
+        token: str = (await decrypt(row.api_token_encrypted))["token"]
+        return token
+
+    # ------------------------------------------------------------ 3 choose
+
+    async def profiles(self) -> Profiles:
+        """The site's profiles; a callable `profile_list` is asked anew."""
+        raw = self.spawner.profile_list
+        if callable(raw):
+            raw = raw(self.spawner)
+            if isawaitable(raw):
+                raw = await raw
+        return read_profiles(raw, backends=tuple(self.site.backends))
+
+    async def choose(self, user_options: Any) -> LaunchRequest:
+        """What the person chose, validated. Raises InvalidOptions or NotAllowed."""
+        self.request = options.parse(user_options, await self.profiles(), self.groups)
+        return self.request
+
+    def options_of(self, row: LaunchRow) -> dict[str, Any]:
+        """The accepted options of a launch."""
+        stored = row.request.get("options")
+        return dict(stored) if isinstance(stored, Mapping) else {}
+
+    async def last_options(self) -> dict[str, Any]:
+        """The options accepted last for this server; empty where there are none."""
+        account_id = await self.account_id()
+        row = account_id and await self.site.run(self.ledger.last_ended, account_id, self.spawner.name)
+        return self.options_of(row) if row else {}
+
+    # ------------------------------------------------------------ 5 admit
+
+    async def admit(self, launch_id: str, account: Account, order: Sequence[str]) -> LaunchRow:
+        """Reserve for the first candidate that every limit allows. Raises QuotaExceeded with what would fit."""
+        request, user = self._request, self.spawner.user
+        token = await encrypt({"token": self.spawner.api_token})
+        reservation = Reservation(
+            launch_id=launch_id,
+            hub_boot_id=self.site.boot_id,
+            account_id=account.id,
+            user_name=user.name,
+            server_name=self.spawner.name,
+            groups=self.groups,
+            project=request.project,
+            profile=request.profile,
+            charge=request.resources.charge(),
+            backend=order[0],
+            request={
+                "version": 1,
+                "options": options.dump(request),
+                "profile_display_name": request.profile_display_name,
+            },
+            api_token_encrypted=token,
+            source="hub",
+        )
+        try:
+            return await self.site.run(self.ledger.reserve, reservation, now=utcnow())
+        except QuotaExceeded as error:
+            error.fits = await self._fits(account)
+            raise
+
+    async def _fits(self, account: Account) -> tuple[str, ...]:
+        """Display names of her other profiles that would start now."""
+        request = self._request
+        choices = {}
+        for profile in visible(await self.profiles(), self.groups):
+            if profile.slug != request.profile:
+                try:
+                    each = options.parse({"profile": profile.slug}, (profile,), self.groups)
+                except Exception:  # noqa: S112  a profile that needs a text cannot be offered blindly
+                    continue
+                choices[profile.display_name] = each.resources.charge()
+        fits = await self.site.run(
+            self.ledger.would_fit, account.id, self.groups, request.project, choices, now=utcnow()
+        )
+        return tuple(name for name, fit in fits.items() if fit)
+
+    async def move_to(self, row: LaunchRow, backend: str) -> LaunchRow:
+        """Take the reservation along to the next candidate."""
+        return await self.site.run(
+            self.ledger.reassign, row.id, backend=backend, charge=self._request.resources.charge(), now=utcnow()
+        )
+
+    # ------------------------------------------------------------ 6 what is to be started
+
+    def spec(self, account: Account, row: LaunchRow, environment: Mapping[str, str]) -> LaunchSpec:
+        """All that a backend needs; secrets apart."""
+        request, spawner = self._request, self.spawner
+        plain = {**environment, **request.environment}
+        secrets = {name: plain.pop(name) for name in SECRET_VARIABLES if name in plain}
+        return LaunchSpec(
+            launch_id=row.id,
+            hub_id=self.site.hub_id,
+            account=account,
+            user_name=spawner.user.name,
+            server_name=spawner.name,
+            resources=request.resources,
+            cmd=(*spawner.cmd, *spawner.get_args()),
+            environment=plain,
+            secrets=secrets,
+            mounts=plan_mounts(account),
+            service_prefix=spawner.server.base_url,
+            override=request.override,
+            certificates=spawner.cert_paths or None,
+        )
+
+    @property
+    def _request(self) -> LaunchRequest:
+        if self.request is None:
+            raise BackendUnavailable("Nothing was chosen yet.")
+        return self.request
