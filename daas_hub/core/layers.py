@@ -186,8 +186,8 @@ def _environment(raw: Mapping[str, Any], complain: Complain) -> dict[str, str | 
         key = f"environment.{name}"
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise complain(key, "is not the name of a variable: letters, digits and _ are allowed.")
-        if name.upper().startswith(("JUPYTERHUB_", "DAAS_")):
-            raise complain(key, "is an owned key: the hub sets JUPYTERHUB_* and DAAS_* itself.")
+        if name.upper().startswith(("JUPYTERHUB_", "JPY_", "DAAS_")):
+            raise complain(key, "is an owned key: the hub sets JUPYTERHUB_*, JPY_* and DAAS_* itself.")
         if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
             raise complain(key, f"is {type(value).__name__}; text is needed (or None, which takes it away again).")
         if "\0" in str(value):

@@ -48,8 +48,8 @@ class Pattern:
         self.source = source
         self._empty: list[list[tuple[Any, int]]] = []
         """State → (condition or None, state that is reached without reading)."""
-        self._test: list[Test | None] = []
-        """State → what the next character must be; the state after it is the next in number."""
+        self._reads: list[tuple[Test, int] | None] = []
+        """State → what the next character must be, and the state after it."""
         start = self._new()
         try:
             self._accept = self._sequence(tree, start)
@@ -63,7 +63,7 @@ class Pattern:
         states = self._closure((0,), begins=True, ends=not text)
         last = len(text) - 1
         for i, char in enumerate(text):
-            passed = [s + 1 for s in states if (test := self._test[s]) is not None and test(char)]
+            passed = [read[1] for s in states if (read := self._reads[s]) is not None and read[0](char)]
             if not passed:
                 return False
             states = self._closure(passed, begins=False, ends=i == last)
@@ -86,7 +86,7 @@ class Pattern:
         if len(self._empty) >= MAX_STATES:
             raise ValueError("it is too large: write fewer or smaller repetitions {n,m}")
         self._empty.append([])
-        self._test.append(None)
+        self._reads.append(None)
         return len(self._empty) - 1
 
     def _step(self, at: int, condition: Any = None) -> int:
@@ -97,9 +97,10 @@ class Pattern:
 
     def _read(self, at: int, test: Test) -> int:
         """A new state, reached from ``at`` by one character that passes ``test``."""
-        source = self._step(at)
-        self._test[source] = test
-        return self._new()
+        source = at if self._reads[at] is None else self._step(at)
+        target = self._new()
+        self._reads[source] = (test, target)
+        return target
 
     def _sequence(self, items: Iterable[tuple[Any, Any]], at: int) -> int:
         for op, value in items:

@@ -16,7 +16,7 @@ from typing import Any
 from .errors import ConfigError
 from .layers import Layer, check_override, check_placeholders, read_layer, substituted
 from .patterns import Pattern
-from .profiles import UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted
+from .profiles import UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted, default_layer
 
 _LAYER = ("kubespawner_override", "resources", "environment", "volumes", "backend")
 _PROFILE = ("display_name", "description", "slug", "default", "allowed_groups", "profile_options", *_LAYER)
@@ -220,12 +220,13 @@ def _unlisted(raw: object, place: _Place) -> Unlisted | None:
 
 
 def _check_combinations(profile: Profile, place: _Place) -> None:
-    """Each choice alone over the profile must be possible; contradictions between choices show when chosen."""
-    for label, layer in [
-        ("resources", Layer()),
-        *((f"option {o.key!r}, choice {c.key!r}", c.layer) for o in profile.options for c in o.choices),
-    ]:
+    """The defaults, and each choice alone, must be possible; other contradictions show when they are chosen."""
+    layers = [("resources", profile.layer), ("the default choices", default_layer(profile))]
+    for option in profile.options:
+        for choice in option.choices:
+            layers.append((f"option {option.key!r}, choice {choice.key!r}", profile.layer.under(choice.layer)))
+    for label, layer in layers:
         try:
-            profile.layer.under(layer).as_resources()
+            layer.as_resources()
         except ValueError as error:
             raise place.error(label, f"cannot work: {error}.") from error

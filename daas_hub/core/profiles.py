@@ -154,6 +154,15 @@ def combined(profile: Profile, layers: Iterable[Layer], choices: Mapping[str, st
     )
 
 
+def default_layer(profile: Profile) -> Layer:
+    """What ``profile`` sets with the default choice of every option."""
+    layer = profile.layer
+    for option in profile.options:
+        if option.default is not None:
+            layer = layer.under(option.default.layer)
+    return layer
+
+
 def missing_limits(profiles: Iterable[Profile], limited: Collection[Resource]) -> list[str]:
     """Sentences about profiles that say no amount of a resource on which the ledger has a limit.
 

@@ -292,32 +292,37 @@ def shown(value: object, *, quoted: bool = True) -> str:
 
 
 def from_form(form: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-    """The options in the fields of a posted form (or of a link, whose fields have either kind of name).
+    """The options in the fields of our posted form. Raises InvalidOptions for several values of one field, and files.
 
-    Fields of other profiles' cards are left out, they are posted too. Raises InvalidOptions for what cannot come
-    from our form: several values, files.
+    The cards of other profiles are posted too and are left out. A text counts only where its option says so.
     """
-    fields = {name: values for name, values in form.items() if name != "_xsrf"}
-    if len(fields) > 20 * MAX_FIELDS:
-        raise InvalidOptions(f"The form has {len(fields)} fields, which is too many.", field="user_options")
-    options: dict[str, str] = {}
-    profile = _single("profile", fields.pop("profile", [""]))
-    if profile:
-        options["profile"] = profile
-    prefix = f"{FORM_PREFIX}{profile}--"
-    for name, values in fields.items():
-        if name.startswith(FORM_PREFIX) and not (profile and name.startswith(prefix)):
-            continue
-        value = _single(name, values)
-        if value:
-            options[name.removeprefix(prefix) if profile else name] = value
-    return options
+    options = _flat(form)
+    for name, value in options.items():
+        if not isinstance(value, str):
+            label = shown(name, quoted=False)
+            raise InvalidOptions(f"{label}: one text is needed, not {shown(value)}.", field=label)
+    return {name: value for name, value in options.items() if value and not _unused(name, options)}
 
 
-def _single(name: str, values: Sequence[Any]) -> str:
-    """The one text of a field."""
-    if len(values) == 1 and isinstance(values[0], str):
-        return values[0]
-    label = shown(name, quoted=False)
-    what = f"{len(values)} values" if len(values) != 1 else "a file"
-    raise InvalidOptions(f"{label}: one text is needed, not {what}.", field=label)
+def _unused(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether this is the text of an option for which a listed choice is selected: the page hides such a text."""
+    option = name.removesuffix(UNLISTED_SUFFIX)
+    return option != name and options.get(option, "") not in ("", UNLISTED)
+
+
+def from_query(query: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """What a link (``?opt-profile=…&opt-<option>=…``) asks to fill in; anything, so only for ``lenient``."""
+    return _flat(query)
+
+
+def _flat(form: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Option → its value, by plain names or by those of the form; several values stay a list."""
+    fields = {name: v[0] if len(v) == 1 and isinstance(v[0], str) else list(v) for name, v in form.items()}
+    fields.pop("_xsrf", None)
+    profile = fields.get("profile")
+    prefix = f"{FORM_PREFIX}{profile}--" if isinstance(profile, str) else FORM_PREFIX
+    return {
+        name.removeprefix(prefix): value
+        for name, value in fields.items()
+        if name.startswith(prefix) or not name.startswith(FORM_PREFIX)
+    }
