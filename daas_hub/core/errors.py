@@ -3,6 +3,7 @@
 DaasError
 ├── InvalidOptions            400  the user can mend it: names the field, the bound and the value given
 ├── NotAllowed                403  the administrator can mend it: group or profile
+├── NotFound                  404  what was asked for does not exist (any more)
 ├── QuotaExceeded             403  the limit, whose it is, used, asked, what would fit
 ├── AccountRefused            403  the account must not run here (uid 0, reserved, two sources disagree)
 ├── AccountUnresolved         503  no source knows the account just now
@@ -62,6 +63,13 @@ class NotAllowed(DaasError):
 
     status = 403
     reason = "not_allowed"
+
+
+class NotFound(DaasError):
+    """Raised when a launch, a limit, a notice or an account that somebody names does not exist."""
+
+    status = 404
+    reason = "not_found"
 
 
 @dataclass(frozen=True)
