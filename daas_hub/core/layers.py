@@ -57,6 +57,9 @@ _POD_PARTS = ("extra_pod_config", "extra_container_config", "init_containers", "
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 MAX_DEPTH = 30
+MAX_BYTES = 2**50
+MAX_COUNT = 100_000
+"""Of cores and of GPUs: beyond any machine, and safe in every database."""
 
 Complain = Callable[[str, str], Exception]
 """(key, what is wrong) → the exception to raise: ConfigError at start-up, InvalidOptions for a text of a user."""
@@ -154,8 +157,8 @@ def _resources(raw: Mapping[str, Any], complain: Complain) -> dict[str, float | 
 
 
 def _positive(number: int, value: object) -> int:
-    if number <= 0:
-        raise ValueError(f"{value!r} must be more than 0. For no limit leave it out.")
+    if not 0 < number <= MAX_BYTES:
+        raise ValueError(f"{value!r} must be more than 0 and at most 1024 TiB. For no limit leave it out.")
     return number
 
 
@@ -169,13 +172,13 @@ def _cores(value: object) -> float:
         number = float(value)
     except (ValueError, OverflowError) as error:
         raise ValueError(problem) from error
-    if not 0 < number < math.inf:
+    if not 0 < number <= MAX_COUNT:
         raise ValueError(problem)
     return number
 
 
 def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
         raise ValueError(f"{value!r} is not a number of GPUs: it must be a whole number, 0 or more.")
     return value
 

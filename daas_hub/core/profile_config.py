@@ -221,11 +221,11 @@ def _unlisted(raw: object, place: _Place) -> Unlisted | None:
 
 def _check_combinations(profile: Profile, place: _Place) -> None:
     """The defaults, and each choice alone, must be possible; other contradictions show when they are chosen."""
-    layers = [("resources", profile.layer), ("the default choices", default_layer(profile))]
+    layers = [("resources", profile.layer)]
     for option in profile.options:
         for choice in option.choices:
             layers.append((f"option {option.key!r}, choice {choice.key!r}", profile.layer.under(choice.layer)))
-    for label, layer in layers:
+    for label, layer in [*layers, ("the default choices", default_layer(profile))]:
         try:
             layer.as_resources()
         except ValueError as error:

@@ -19,8 +19,8 @@ def parse_bytes(value: object) -> int:
         match = _SIZE.fullmatch(value.strip())
         if match is None:
             raise ValueError(f"{value!r} is not a size: give bytes as a number, or text such as 512M or 1.5G.")
-        return int(float(match[1]) * _BYTES[match[2].upper()])
-    # `not >=` also refuses NaN.
+        value = float(match[1]) * _BYTES[match[2].upper()]
+    # `not >=` also refuses NaN; very many digits become infinity.
     if not value >= 0 or value == float("inf"):
         raise ValueError(f"{value!r} is not a size: it must be 0 or more.")
     return int(value)
