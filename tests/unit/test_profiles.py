@@ -1,4 +1,4 @@
-"""core/profile_config.py, core/layers.py, core/profiles.py: what is refused at start-up, who sees what, what it gives."""
+"""core/profile_config.py, layers.py, profiles.py: what is refused at start-up, who sees what, what it gives."""
 
 from __future__ import annotations
 
@@ -248,18 +248,23 @@ def test_no_owned_key_can_be_set_anywhere(key: str) -> None:
             read_profiles([profile(**keys)])
 
 
+SHAPING = {
+    "allow_privileged_ports", "after_x", "args", "cmd", "common_labels", "component_label", "debug", "default_url",
+    "delete_grace_period", "delete_stopped_pods", "disable_user_config", "events_enabled", "extra_annotations",
+    "extra_container_config", "extra_containers", "extra_labels", "extra_pod_config", "extra_resource_guarantees",
+    "extra_resource_limits", "image", "image_pull_policy", "image_pull_secrets", "init_containers",
+    "lifecycle_hooks", "node_affinity_preferred", "node_affinity_required", "node_selector", "notebook_dir",
+    "pod_affinity_preferred", "pod_affinity_required", "pod_anti_affinity_preferred", "pod_anti_affinity_required",
+    "poll_interval", "priority_class_name", "scheduler_name", "services_enabled", "shell_cmd",
+    "storage_access_modes", "storage_capacity", "storage_class", "storage_extra_annotations", "storage_extra_labels",
+    "storage_selector", "tolerations", "volume_mounts", "volumes", "working_dir",
+}  # fmt: skip
+"""What KubeSpawner 7.1 and JupyterHub take to shape a server."""
+
+
 def test_kubespawners_shaping_keys_are_not_taken_for_misspelt_ones() -> None:
-    keys = """allow_privileged_ports after_x args cmd common_labels component_label debug default_url
-        delete_grace_period delete_stopped_pods disable_user_config events_enabled extra_annotations
-        extra_container_config extra_containers extra_labels extra_pod_config extra_resource_guarantees
-        extra_resource_limits image image_pull_policy image_pull_secrets init_containers lifecycle_hooks
-        node_affinity_preferred node_affinity_required node_selector notebook_dir pod_affinity_preferred
-        pod_affinity_required pod_anti_affinity_preferred pod_anti_affinity_required poll_interval
-        priority_class_name scheduler_name services_enabled shell_cmd storage_access_modes storage_capacity
-        storage_class storage_extra_annotations storage_extra_labels storage_selector tolerations volume_mounts
-        volumes working_dir""".split()
-    (read,) = read_profiles([profile(kubespawner_override=dict.fromkeys(keys, "x"))])
-    assert set(read.layer.override) == set(keys)
+    (read,) = read_profiles([profile(kubespawner_override=dict.fromkeys(SHAPING, "x"))])
+    assert set(read.layer.override) == SHAPING
 
 
 # ---------------------------------------------------------------- who sees what
