@@ -6,7 +6,6 @@ Used by ``DaasSpawner`` only, one object per start. Nothing in here starts or st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.crypto import decrypt, encrypt
@@ -23,7 +22,6 @@ from daas_hub.core.models import (
     Life,
     Observation,
 )
-from daas_hub.core.profile_config import read_profiles
 from daas_hub.core.profiles import Profiles, visible
 from daas_hub.core.volumes import plan_mounts
 from daas_hub.db.ledger import LaunchRow, Reservation
@@ -164,12 +162,7 @@ class Admission:
 
     async def profiles(self) -> Profiles:
         """The site's profiles; a callable `profile_list` is asked anew."""
-        raw = self.spawner.profile_list
-        if callable(raw):
-            raw = raw(self.spawner)
-            if isawaitable(raw):
-                raw = await raw
-        return read_profiles(raw, backends=tuple(self.site.backends))
+        return await self.site.catalogue.load(self.spawner.profile_list, self.spawner)
 
     async def choose(self, user_options: Any) -> LaunchRequest:
         """What the person chose, validated. Raises InvalidOptions or NotAllowed."""

@@ -17,6 +17,8 @@ from daas_hub.core.naming import new_id, safe_name
 from daas_hub.db.ledger import Ledger
 from daas_hub.db.pool import LedgerPool
 
+from .catalogue import Catalogue
+
 T = TypeVar("T")
 
 
@@ -72,6 +74,7 @@ class DaasHub(SingletonConfigurable):
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
         self._built: dict[str, Backend] = {}
+        self.catalogue = Catalogue(tuple(self.backends))
 
     @property
     def ledger(self) -> Ledger:

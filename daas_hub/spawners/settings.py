@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from traitlets import Callable as CallableTrait
-from traitlets import Dict, HasTraits, List, Union
+from traitlets import Bool, Dict, HasTraits, List, Union
 
 
 class SpawnerSettings(HasTraits):
@@ -25,3 +25,13 @@ class SpawnerSettings(HasTraits):
         "resources, environment and volumes; or a callable of the spawner that returns such a list. See "
         "docs/reference/profiles.md. The default is one small profile, so that a first start works.",
     ).tag(config=True)
+
+    use_nss = Bool(
+        True,
+        help="Ask NSS (passwd, sssd) for the account and demand that it agrees with the directory on uid and gid. "
+        "True, because a machine's own account of the same name is not the directory's. False only where NSS "
+        "cannot be asked, as in a container.",
+    ).tag(config=True)
+
+    def account_policy(self):
+        return None

@@ -20,7 +20,7 @@ from daas_hub.core.naming import new_id
 from daas_hub.core.placement import candidates
 from daas_hub.db.ledger import LaunchRow
 
-from . import options
+from . import form, options
 from .admission import Admission
 from .record import LaunchRecord
 from .refusals import ShowForm, refusal
@@ -89,8 +89,24 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
         self.orm_spawner.user_options = options
         self.user.db.commit()
 
-    def options_from_query(self, _query_data: dict[str, list[str]]) -> dict[str, Any]:
+    async def options_form(self, _spawner: Spawner) -> str:
+        """The profiles that are open to her, filled with what was posted, linked or accepted last."""
+        admission = Admission(self)
+        return form.render(
+            await admission.profiles(), admission.groups, last=self.user_options, backends=tuple(self.site.backends)
+        )
+
+    def options_from_form(self, form_data: dict[str, list[Any]]) -> dict[str, Any]:
+        """The posted fields as options; they are judged in `apply_user_options`, as those of REST are."""
+        form.remember(options.from_query(form_data), by_link=False)
+        try:
+            return options.from_form(form_data)
+        except DaasError as error:
+            raise refusal(error) from error
+
+    def options_from_query(self, query_data: dict[str, list[str]]) -> dict[str, Any]:
         """A link never starts a server: the form is shown, filled (design.md §4.6)."""
+        form.remember(options.from_query(query_data), by_link=True)
         raise ShowForm
 
     # ------------------------------------------------------------ 2, 4-7 start

@@ -19,6 +19,7 @@ from traitlets import HasTraits
 from traitlets.config import Config
 
 from daas_hub.core.errors import ConfigError, DaasError
+from daas_hub.core.profiles import missing_limits
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
@@ -67,5 +68,8 @@ def check(app: Any) -> None:
     site = DaasHub.instance(config=app.config)
     for name in site.backends:
         site.backend(name)
-    limited = site.ledger.limited_resources()
-    DaasSpawner.check_settings(app.config, site, limited)
+    profile_list = DaasSpawner(config=app.config).profile_list
+    if not callable(profile_list):
+        missing = missing_limits(site.catalogue.read(profile_list), site.ledger.limited_resources())
+        if missing:
+            raise ConfigError(" ".join(missing))
