@@ -15,6 +15,7 @@ from .tree import Entry
 
 BASE = "dc=demo,dc=example"
 SERVICE_DN = f"cn=daas-hub,ou=services,{BASE}"
+ISSUER = "ldap:demo"
 FIRST_ID = 20001
 """Above the ids of usual distributions, and above ``min_uid``."""
 
@@ -168,3 +169,8 @@ def _group_entry(site: Site, group: str) -> Entry:
         "member": tuple(person_dn(p) for p in members),
     }
     return _entry(f"cn={group},ou=groups,{BASE}", attributes)
+
+
+def subjects(site: Site) -> dict[str, tuple[str, str]]:
+    """Name → identity key, as the sign-in will see it: issuer and entryUUID."""
+    return {person.name: (ISSUER, _uuid(person_dn(person))) for person in site.people}

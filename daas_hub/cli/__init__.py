@@ -1,0 +1,64 @@
+"""The command ``daas-hub``: what an operator does from a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daas_hub.core.errors import DaasError
+
+from .db import app as db_app
+
+app = typer.Typer(help="JupyterHub as data analysis as a service.", no_args_is_help=True, add_completion=False)
+app.add_typer(db_app, name="db")
+
+CONFIG = Path("jupyterhub_config.py")
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Keep everything here and go on from it next time. Default: a new folder."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Do not remove the folder at the end.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the site on 127.0.0.1. 0: a free one.", min=0, max=65535)] = 0,
+    idle_after: Annotated[
+        int, typer.Option(help="Seconds after which an idle server of profile Basic is stopped.", min=15)
+    ] = 120,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write URL, folder and people there as JSON when everything answers.")
+    ] = None,
+) -> None:
+    """Try a whole site on this machine: directory, people, limits, servers. Ctrl-C stops all of it."""
+    from daas_hub.demo.run import Options, main
+
+    options = Options(directory, keep, port, idle_after, not no_open, ready_file)
+    raise typer.Exit(main(options))
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path, typer.Option("--config", "-f", help="The hub's configuration.")] = CONFIG,
+) -> None:
+    """Check what a hub needs: settings, directory, ledger, backends, clock. One line each, with the fix."""
+    from .doctor import examine
+
+    errors = 0
+    for finding in examine(config):
+        errors += finding.level == "error"
+        mark = {"ok": "ok   ", "note": "note ", "error": "ERROR"}[finding.level]
+        typer.echo(f"{mark} {finding.what}: {finding.found}" + (f" → {finding.fix}" if finding.fix else ""))
+    raise typer.Exit(1 if errors else 0)
+
+
+def main() -> None:
+    """Entry point of the command: our errors are sentences, not tracebacks."""
+    try:
+        app()
+    except DaasError as error:
+        typer.echo(error.message, err=True)
+        raise SystemExit(1) from error

@@ -1,0 +1,42 @@
+"""``daas-hub db``: the ledger's schema and its books."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The ledger: bring its schema up to date, check its books.", no_args_is_help=True)
+
+Url = Annotated[
+    str,
+    typer.Option(
+        envvar="DAAS_LEDGER_URL",
+        help="The ledger, as in DaasHub.ledger_url: sqlite:////path or postgresql+psycopg://….",
+    ),
+]
+
+
+@app.command()
+def upgrade(url: Url) -> None:
+    """Bring the ledger's tables to this version. Make a backup first; running hubs may go on."""
+    from daas_hub.db.ledger import Ledger
+
+    Ledger.open(url, create=True)
+    typer.echo("The ledger is at this version.")
+
+
+@app.command()
+def recount(
+    url: Url,
+    fix: Annotated[bool, typer.Option("--fix", help="Write the recomputed numbers.")] = False,
+) -> None:
+    """Recompute every balance from the launches and name the differences. Exit status 1 where there are any."""
+    from daas_hub.db.ledger import Ledger
+    from daas_hub.db.recount import recount as count
+
+    differences = count(Ledger.open(url, create=False), fix=fix)
+    for difference in differences:
+        typer.echo(str(difference))
+    typer.echo(f"{len(differences)} differences" + (", corrected." if fix and differences else "."))
+    raise typer.Exit(1 if differences and not fix else 0)

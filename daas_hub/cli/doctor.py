@@ -1,0 +1,150 @@
+"""What ``daas-hub doctor`` looks at: each look is a small function that yields findings and never raises."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jupyterhub.app import JupyterHub
+from traitlets import TraitError
+from traitlets.config import Config
+from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
+
+from daas_hub.core.errors import DaasError
+from daas_hub.spawners.runtime import DaasHub
+from daas_hub.wiring.configuration import OWNED
+
+ASK_WITHIN_S = 15.0
+STA_UNSYNC = 0x0040
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor."""
+
+    level: Literal["ok", "note", "error"]
+    what: str
+    found: str
+    fix: str = ""
+
+
+def examine(path: Path) -> Iterator[Finding]:
+    """Everything, in the order in which a hub would meet it."""
+    try:
+        config = PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config()
+        app = JupyterHub(config=config)
+        resolved = app.authenticator_class
+    except ConfigFileNotFound:
+        yield Finding("error", "configuration", f"{path} is not there", "name it with --config")
+        return
+    except (Exception, SystemExit) as error:  # the operator's own code: it may raise anything
+        yield Finding("error", "configuration", f"{path}: {error}", "mend the line that is named")
+        return
+    yield Finding("ok", "configuration", f"{path} loads")
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: owned_settings(config),
+        lambda: crypt_key(config),
+        lambda: directory(resolved, config),
+        lambda: ledger(config),
+        lambda: backends(config),
+        clock,
+    ]
+    for look in looks:
+        try:
+            yield from look()
+        except (DaasError, TraitError) as error:
+            yield Finding("error", "settings", str(error), "correct the setting that is named")
+
+
+def owned_settings(config: Config) -> Iterator[Finding]:
+    """The settings that daas_hub owns, and what is in force."""
+    for section, values in OWNED.items():
+        for trait, ours in values.items():
+            name = f"{section}.{trait}"
+            if trait not in config[section]:
+                yield Finding("error", name, "not set", "call daas_hub.configure(c) in the configuration")
+            elif config[section][trait] != ours:
+                yield Finding("note", name, f"{config[section][trait]!r}", f"daas_hub would set {ours!r}")
+            else:
+                yield Finding("ok", name, f"{ours!r}")
+
+
+def crypt_key(config: Config) -> Iterator[Finding]:
+    """Sign-ins are kept encrypted: the key must exist, outside the database."""
+    if os.environ.get("JUPYTERHUB_CRYPT_KEY") or config.CryptKeeper.get("keys"):
+        yield Finding("ok", "crypt key", "there is one")
+    else:
+        fix = "set JUPYTERHUB_CRYPT_KEY to the output of `openssl rand -hex 32`, for the hub and for this command"
+        yield Finding("error", "crypt key", "none", fix)
+
+
+def directory(authenticator_class: Any, config: Config) -> Iterator[Finding]:
+    """The service bind, as a sign-in would make it."""
+    ping = getattr(authenticator_class, "ping", None)
+    if ping is None:
+        yield Finding("note", "directory", f"{authenticator_class.__name__} asks none")
+        return
+    authenticator = authenticator_class(config=config)
+    try:
+        asyncio.run(asyncio.wait_for(authenticator.ping(), ASK_WITHIN_S))
+    except (DaasError, TimeoutError) as error:
+        text = getattr(error, "log_message", "") or f"no answer within {ASK_WITHIN_S:g} s"
+        yield Finding("error", "directory", text, "check server, certificate, bind DN and password of the service bind")
+    else:
+        yield Finding("ok", "directory", "the service bind works")
+
+
+def ledger(config: Config) -> Iterator[Finding]:
+    """The ledger can be opened; its path or address is named, never its password."""
+    site = DaasHub(config=config)
+    shown = site.ledger_url.rpartition("@")[2] if "@" in site.ledger_url else site.ledger_url
+    try:
+        opened = site.ledger
+        opened.launches(limit=1)
+    except DaasError as error:
+        yield Finding(
+            "error", "ledger", f"{shown}: {error.message}", "mend DaasHub.ledger_url, or `daas-hub db upgrade`"
+        )
+    else:
+        yield Finding("ok", "ledger", shown)
+
+
+def backends(config: Config) -> Iterator[Finding]:
+    """Every place where servers run can be built; what is unsafe there is an error."""
+    site = DaasHub(config=config)
+    for word in site.backends:
+        backend = site.backend(word)
+        if getattr(backend, "allow_shared_uid", False):
+            found = "allow_shared_uid is on: everybody can read everybody's files"
+            yield Finding(
+                "error", f"backend {word}", found, "remove LocalBackend.allow_shared_uid, run the hub as root"
+            )
+            continue
+        capacity = asyncio.run(asyncio.wait_for(backend.capacity(), ASK_WITHIN_S))
+        for each in capacity:
+            if not each.enforces_limits:
+                fix = "let the hub write cgroups (root, delegated v2 or v1), or set LocalBackend.require_limits"
+                yield Finding("note", f"backend {word}", f"CPU and memory limits are not enforced. {each.note}", fix)
+            else:
+                yield Finding("ok", f"backend {word}", each.note or "ready")
+
+
+def clock() -> Iterator[Finding]:
+    """Whether the kernel says that something keeps this machine's clock right (adjtimex(2))."""
+    timex = ctypes.create_string_buffer(512)
+    if ctypes.CDLL(None, use_errno=True).adjtimex(timex) < 0:
+        yield Finding("note", "clock", "cannot be asked here")
+        return
+    # struct timex: unsigned int modes, then long offset, freq, maxerror, esterror, and int status.
+    status = struct.unpack_from("@I4li", timex.raw)[5]
+    if status & STA_UNSYNC:
+        fix = "run chrony or systemd-timesyncd: tokens, certificates and usage depend on the time"
+        yield Finding("note", "clock", "nothing keeps it synchronised", fix)
+    else:
+        yield Finding("ok", "clock", "synchronised")
