@@ -3,10 +3,13 @@
     <runtime_dir>/<hub_id>/             the hub's, 0711: nobody can list it or write there
         <launch_id>/                    the hub's, 0711
             record.json                 the hub's, 0600: the handle, by which the server is found again
+            account.json                the hub's, 0600: whose settings are carried back at the end
+            end.json                    the hub's, 0600: how it ended, for other processes of the hub
             log                         the hub's, 0600: what the server prints
             passwd, group               the hub's, 0644, where NSS does not know the account
             own/                        the account's, 0700
                 secrets                 the account's, 0600; the helper reads and removes it
+                runtime, data, …        Jupyter's own folders (design.md, rule 8.13)
 
 Everything here blocks: call it in a thread.
 """
@@ -19,7 +22,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from daas_hub.core.models import Handle
+from daas_hub.core.models import Handle, Json
 
 
 def write_private(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
@@ -45,7 +48,6 @@ class LaunchFolder:
             raise ValueError(f"{launch_id!r} is not a launch id")
         self.path = root / launch_id
         self.launch_id = launch_id
-        self.record = self.path / "record.json"
         self.log = self.path / "log"
         self.own = self.path / "own"
         self.secrets = self.own / "secrets"
@@ -61,14 +63,14 @@ class LaunchFolder:
         if owner is not None:
             os.chown(self.own, *owner)
 
-    def save(self, handle: Handle) -> None:
-        """Record the handle where users cannot write."""
-        write_private(self.record, json.dumps(handle))
+    def save(self, name: str, value: Json) -> None:
+        """Write one of the hub's own files where users cannot write."""
+        write_private(self.path / f"{name}.json", json.dumps(value))
 
-    def saved(self) -> Handle | None:
-        """The recorded handle; None where none was saved or where anybody else could have written it."""
+    def saved(self, name: str) -> Json | None:
+        """What was saved; None where nothing was, or where anybody else could have written it."""
         try:
-            fd = os.open(self.record, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self.path / f"{name}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return None
         with os.fdopen(fd) as file:
@@ -76,10 +78,36 @@ class LaunchFolder:
             if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
                 return None
             try:
-                handle: Handle = json.load(file)
+                value = json.load(file)
             except ValueError:
                 return None
-        return handle if handle.get("launch_id") == self.launch_id else None
+        return value if isinstance(value, dict) else None
+
+    def handle(self) -> Handle | None:
+        """The recorded handle, if it is this launch's."""
+        handle = self.saved("record")
+        return handle if handle is not None and handle.get("launch_id") == self.launch_id else None
+
+    def put_passwd(self, passwd: str, group: str) -> list[tuple[str, str]]:
+        """Files that the helper puts over /etc/passwd and /etc/group, for this server only."""
+        binds = []
+        for name, text in (("passwd", passwd), ("group", group)):
+            write_private(self.path / name, text, mode=0o644)
+            binds.append((str(self.path / name), f"/etc/{name}"))
+        return binds
+
+    def put_certificates(self, certificates: Mapping[str, str], uid: int, gid: int) -> dict[str, str]:
+        """Copies of internal_ssl's files that the account can read; the variables that say where they are."""
+        names = {"keyfile": "JUPYTERHUB_SSL_KEYFILE", "certfile": "JUPYTERHUB_SSL_CERTFILE"}
+        names["cafile"] = "JUPYTERHUB_SSL_CLIENT_CA"
+        variables = {}
+        for kind, variable in names.items():
+            if kind in certificates:
+                copy = self.own / kind
+                owner = (uid, gid) if os.geteuid() == 0 else None
+                write_private(copy, Path(certificates[kind]).read_text(), owner=owner)
+                variables[variable] = str(copy)
+        return variables
 
     def tail(self, *, limit_bytes: int = 4096) -> str:
         """The last lines of the log."""
@@ -93,9 +121,9 @@ class LaunchFolder:
 
     def remove(self) -> None:
         """Remove all of it; a folder that is not there is fine."""
-        # rmtree works on directory descriptors here: a link that the account left leads nowhere.
-        assert shutil.rmtree.avoids_symlink_attacks
-        shutil.rmtree(self.path, ignore_errors=False) if self.path.is_dir() else None
+        # On Linux rmtree works on directory descriptors: a link that the account left leads nowhere.
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
 
 
 def make_root(path: Path) -> None:

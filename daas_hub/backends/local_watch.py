@@ -1,4 +1,4 @@
-"""The ends of servers, seen at once: one pidfd each, watched by the event loop."""
+"""The ends of processes, seen at once: one pidfd each, watched by the event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from daas_hub.clients.processes import ProcessId
 
 
 class Watch:
-    """One process until its end. ``ended`` resolves to its exit status, or None where that cannot be known."""
+    """One process until its end. ``ended`` resolves to its exit status, or None where that cannot be known.
+
+    The loop keeps it alive; a child is collected here, so none stays a zombie.
+    """
 
     def __init__(self, process: ProcessId, pidfd: int) -> None:
         self.process = process
@@ -34,5 +37,15 @@ class Watch:
 
 async def watch(process: ProcessId) -> Watch | None:
     """Watch a process that may not be our child (after a restart of the hub); None where it has ended."""
-    fd = await asyncio.to_thread(processes.open_pidfd, process)
+    opening = asyncio.ensure_future(asyncio.to_thread(processes.open_pidfd, process))
+    try:
+        fd = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unused)
+        raise
     return None if fd is None else Watch(process, fd)
+
+
+def _close_unused(opening: asyncio.Future[int | None]) -> None:
+    if not opening.cancelled() and opening.exception() is None and (fd := opening.result()) is not None:
+        os.close(fd)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -130,7 +133,7 @@ def send(process: ProcessId, number: int) -> bool:
 
 
 def collect(fd: int) -> int | None:
-    """The exit status of an ended child (negative: the signal, as subprocess has it); None where it is not our child."""
+    """The exit status of an ended child (negative: the signal, as subprocess has it), None of anybody else's."""
     try:
         result = os.waitid(os.P_PIDFD, fd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
@@ -162,9 +165,20 @@ def with_environment(name: str, value: str, uid: int) -> list[ProcessId]:
     return found
 
 
+def started_at(process: ProcessId) -> datetime | None:
+    """When a process of this boot was started (grain: 10 ms), or None."""
+    if process.boot_id != boot_id():
+        return None
+    line = next(line for line in (PROC / "stat").read_text().splitlines() if line.startswith("btime "))
+    seconds = process.start_time / os.sysconf("SC_CLK_TCK")
+    return datetime.fromtimestamp(int(line.split()[1]) + seconds, UTC)
+
+
 def listener_uid(port: int) -> int | None:
     """The uid whose process listens on this TCP port of the loopback interface, or None where nobody does."""
-    for name, suffixes in (("net/tcp", ("0100007F", "00000000")), ("net/tcp6", ("0" * 32,))):
+    # The kernel prints the address as one number in the machine's own byte order.
+    loopback = f"{struct.unpack('=I', socket.inet_aton('127.0.0.1'))[0]:08X}"
+    for name, addresses in (("net/tcp", (loopback, "0" * 8)), ("net/tcp6", ("0" * 32,))):
         try:
             lines = (PROC / name).read_text().splitlines()[1:]
         except FileNotFoundError:
@@ -173,6 +187,6 @@ def listener_uid(port: int) -> int | None:
             fields = line.split()
             address, _, number = fields[1].partition(":")
             # 0A is TCP_LISTEN (include/net/tcp_states.h).
-            if fields[3] == "0A" and int(number, 16) == port and address in suffixes:
+            if fields[3] == "0A" and int(number, 16) == port and address in addresses:
                 return int(fields[7])
     return None

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 Request = dict[str, Any]
@@ -109,9 +110,10 @@ def become(request: Request) -> None:
 
 def check_no_way_back() -> None:
     """setuid(0), setgid(0) and another group list must all be refused, and no capability may be left."""
-    for act in (lambda: os.setuid(0), lambda: os.setgid(0), lambda: os.setgroups([0])):
+    ways: list[tuple[Callable[[Any], None], Any]] = [(os.setuid, 0), (os.setgid, 0), (os.setgroups, [0])]
+    for act, argument in ways:
         try:
-            act()
+            act(argument)
         except PermissionError:
             continue
         raise Refused("root's rights could be taken back")
@@ -138,7 +140,7 @@ def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
     problem: OSError | None = None
     for folder in folders:
         try:
-            os.execve(folder + argv[0], argv, env)
+            os.execve(folder + argv[0], argv, env)  # noqa: S606  an argv list, no shell: meant
         except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             problem = error if problem is None or isinstance(error, PermissionError) else problem
     raise problem or FileNotFoundError(f"{argv[0]} is not on {env['PATH']}")

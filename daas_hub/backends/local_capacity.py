@@ -1,0 +1,39 @@
+"""What this machine has free, looked at no more often than it changes much."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from daas_hub.clients import machine
+from daas_hub.core.models import Capacity
+
+KEPT_FOR = timedelta(seconds=5)
+
+
+class CapacityLook:
+    """The last look, with its age."""
+
+    def __init__(self) -> None:
+        self._as_of: datetime | None = None
+        self._cores: float | None = None
+        self._memory_bytes: int | None = None
+
+    async def look(self, backend: str, *, enforces_limits: bool, note: str) -> Capacity:
+        """A young look; never raises: what cannot be told is None."""
+        now = datetime.now(UTC)
+        if self._as_of is None or now - self._as_of > KEPT_FOR:
+            try:
+                self._memory_bytes = await asyncio.to_thread(machine.available_memory_bytes)
+                self._cores = await asyncio.to_thread(machine.idle_cores)
+                self._as_of = now
+            except (OSError, ValueError) as error:
+                note = "; ".join(filter(None, (note, f"free capacity unknown: {error}")))
+        return Capacity(
+            backend=backend,
+            as_of=self._as_of,
+            free_cores=self._cores,
+            free_memory_bytes=self._memory_bytes,
+            enforces_limits=enforces_limits,
+            note=note,
+        )

@@ -1,0 +1,160 @@
+"""What a launch on this machine consists of, as values: ids, environment, the helper's request. Pure."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from daas_hub.clients.processes import ProcessId
+from daas_hub.core.errors import AccountRefused
+from daas_hub.core.models import Account, Handle, Json, LaunchSpec
+from daas_hub.core.units import format_bytes
+
+from .local_folder import LaunchFolder
+from .local_probe import HOST
+
+VERSION = 1
+MARK = "DAAS_LAUNCH_ID"
+"""A variable of every server, by which its descendants are found where there are no cgroups."""
+SHARED = "shared uid: no isolation"
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Who the process will be."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    shared: bool = False
+    """It is the hub's own uid, not the account's."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Who the hub is, and what it may do."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    allow_shared_uid: bool
+    min_uid: int
+
+
+def ids_of(account: Account, hub: Hub) -> Ids:
+    """The ids a server of this account gets; raises AccountRefused with both uids where that cannot be."""
+    if hub.uid == 0:
+        groups = tuple(sorted({account.gid, *(group.gid for group in account.groups)}))
+        if account.uid < max(1, hub.min_uid) or 0 in groups:
+            raise AccountRefused(
+                f"Servers may not run as uid {account.uid} with groups {list(groups)} here: allowed are uids from "
+                f"{hub.min_uid} on, and never group 0.",
+                reason="forbidden_id",
+            )
+        return Ids(account.uid, account.gid, groups)
+    if account.uid == hub.uid:
+        return Ids(hub.uid, hub.gid, hub.groups)
+    if hub.allow_shared_uid:
+        return Ids(hub.uid, hub.gid, hub.groups, shared=True)
+    raise AccountRefused(
+        f"This hub runs as uid {hub.uid} and can start servers as that uid only, but your account {account.name} has "
+        f"uid {account.uid}. Ask the administrator.",
+        reason="not_root",
+    )
+
+
+def process_of(handle: Handle) -> ProcessId:
+    """The recorded process; raises ValueError where the handle is not one of ours, in a form that we know."""
+    if handle.get("backend") != "local" or handle.get("version") != VERSION:
+        raise ValueError(f"not a handle of this version of the local backend: {handle.get('version')!r}")
+    values = (handle.get("boot_id"), handle.get("pid"), handle.get("start_time"))
+    match values:
+        case (str(boot_id), int(pid), int(start_time)) if pid > 1:
+            return ProcessId(boot_id, pid, start_time)
+    raise ValueError(f"the handle names no process: {values!r}")
+
+
+def groups_of(handle: Handle) -> tuple[str, ...]:
+    """The recorded cgroup folders; only such that carry the launch's own id, whatever else a handle may say."""
+    launch_id = str(handle["launch_id"])
+    return tuple(group for group in handle.get("groups", ()) if launch_id in PurePath(group).name)
+
+
+def environment(
+    spec: LaunchSpec, folder: LaunchFolder, *, port: int, inherited: Mapping[str, str], certificates: Mapping[str, str]
+) -> dict[str, str]:
+    """The server's variables less the secrets. Ours come last: no profile can move the home or the port."""
+    account, own = spec.account, folder.own
+    env = {"PATH": "/usr/local/bin:/usr/bin:/bin", **inherited, **spec.environment}
+    program = PurePath(spec.cmd[0])
+    if program.is_absolute() and str(program.parent) not in env["PATH"].split(":"):
+        # Terminals and kernels find the programs that were installed with the server.
+        env["PATH"] = f"{program.parent}:{env['PATH']}"
+    scheme = "https" if certificates else "http"
+    return env | {
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": account.shell,
+        "JUPYTERHUB_SERVICE_URL": f"{scheme}://{HOST}:{port}{spec.service_prefix}",
+        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+        "JUPYTER_DATA_DIR": str(own / "data"),
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(own / "lab/user-settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(own / "lab/workspaces"),
+        "IPYTHONDIR": str(own / "ipython"),
+        # What she installed and configured in her home still counts.
+        "JUPYTER_PATH": _joined(f"{account.home}/.local/share/jupyter", env.get("JUPYTER_PATH")),
+        "JUPYTER_CONFIG_PATH": _joined(f"{account.home}/.jupyter", env.get("JUPYTER_CONFIG_PATH")),
+        MARK: spec.launch_id,
+        **certificates,
+    }
+
+
+def _joined(first: str, rest: str | None) -> str:
+    return f"{first}:{rest}" if rest else first
+
+
+def identity_request(ids: Ids, hub: Hub, *, no_new_privs: bool) -> Json:
+    """The part of a helper's request that says who to become."""
+    return {
+        "uid": ids.uid,
+        "gid": ids.gid,
+        "groups": list(ids.groups),
+        "floor": hub.min_uid if hub.uid == 0 else 1,
+        "no_new_privs": no_new_privs,
+    }
+
+
+_SECRET = re.compile(r"(?i)(token|secret|password|authorization)(['\"]?\s*[=:]\s*|\s+)\S+")
+_LONG = re.compile(r"\b[0-9A-Za-z_-]{32,}\b")
+
+
+def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
+    """Text of a log for other eyes: known secrets, and whatever looks like one, replaced."""
+    for secret in secrets:
+        if len(secret) >= 4:
+            text = text.replace(secret, "…")
+    return _LONG.sub("…", _SECRET.sub(r"\1\2…", text))
+
+
+def how_it_ended(code: int | None, *, oom_kills: int, memory_limit_bytes: int | None) -> str:
+    """For a person: why a server ended by itself."""
+    if oom_kills and code in {None, -signal.SIGKILL, 128 + signal.SIGKILL}:
+        limit = f": it used more than its {format_bytes(memory_limit_bytes)}" if memory_limit_bytes else ""
+        return f"out of memory{limit}"
+    if code is None:
+        return "it ended; its exit status is not known, because an earlier run of the hub had started it"
+    if code < 0:
+        return f"it was ended by {_signal_name(-code)}"
+    return "it ended by itself" if code == 0 else f"it failed with exit status {code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,103 @@
+"""CPU and memory limits on this machine: one cgroup per server, or the reason why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass, replace
+
+from daas_hub.clients import cgroups, processes
+from daas_hub.clients.cgroups import Limits, Place
+from daas_hub.clients.processes import ProcessId
+from daas_hub.core.models import Json, Resources
+
+NOT_HERE = "limits not enforced here"
+SCOPE_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """How the limits of one server are held."""
+
+    groups: tuple[str, ...] = ()
+    reason: str = ""
+    """Why limits are not enforced; empty: they are."""
+
+    def facts(self) -> Json:
+        """For the handle."""
+        note = f"{NOT_HERE}: {self.reason}" if self.reason else ""
+        return {"groups": list(self.groups), "enforces_limits": not self.reason, "limits_note": note}
+
+
+class Limiter:
+    """Finds out once how limits can be held, then puts servers into groups."""
+
+    def __init__(self, hub_id: str, log: logging.Logger | logging.LoggerAdapter[logging.Logger]) -> None:
+        self.family = f"daas-{hub_id}"
+        self.log = log
+        self._place: Place | None = None
+        self._lock = asyncio.Lock()
+
+    async def place(self) -> Place:
+        """Where groups are made on this machine; found out at the first call and then kept."""
+        async with self._lock:
+            if self._place is None:
+                self._place = await asyncio.to_thread(self._detect)
+                if self._place.reason:
+                    self.log.warning("CPU and memory %s: %s", NOT_HERE, self._place.reason)
+            return self._place
+
+    def _detect(self) -> Place:
+        place = cgroups.detect(self.family)
+        # What is written here is nothing unless it can also be given to a process.
+        if place.kind in {"v1", "v2"} and not all(os.access(base / "cgroup.procs", os.W_OK) for base in place.bases):
+            return Place("none", reason=f"{place.bases[0]} cannot be written")
+        return place
+
+    async def prefix(self, launch_id: str, limits: Limits) -> tuple[str, ...]:
+        """Words before the helper's command: systemd-run's, where systemd makes the groups."""
+        place = await self.place()
+        return cgroups.systemd_scope(self._unit(launch_id), limits) if place.kind == "systemd" else ()
+
+    def _unit(self, launch_id: str) -> str:
+        return f"{self.family}-{launch_id}.scope"
+
+    async def hold(self, launch_id: str, process: ProcessId, limits: Limits) -> Held:
+        """Put a waiting helper, and so all that it becomes, under its limits. Never raises: the reason is a value."""
+        place = await self.place()
+        try:
+            if place.kind == "systemd":
+                return await self._scope_of(launch_id, process)
+            if place.kind == "none":
+                return Held(reason=place.reason)
+            return await asyncio.to_thread(self._make, place, launch_id, process, limits)
+        except OSError as error:
+            self.log.warning("Launch %s gets no cgroup: %s", launch_id, error)
+            return Held(reason=f"{error.strerror} ({error.filename})")
+
+    def _make(self, place: Place, launch_id: str, process: ProcessId, limits: Limits) -> Held:
+        groups = cgroups.make(place, launch_id, limits)
+        cgroups.add(groups, process.pid)
+        return Held(groups)
+
+    async def _scope_of(self, launch_id: str, process: ProcessId) -> Held:
+        """The groups of the scope that systemd-run has put our helper into before it became the helper."""
+        unit = self._unit(launch_id)
+        try:
+            async with asyncio.timeout(SCOPE_WITHIN_S):
+                while True:
+                    seen = await asyncio.to_thread(cgroups.groups_of, process.pid)
+                    if groups := tuple(group for group in seen if group.endswith(f"/{unit}")):
+                        return Held(groups)
+                    if not await asyncio.to_thread(processes.alive, process):
+                        return Held(reason="systemd-run failed")
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            return Held(reason=f"systemd did not make a scope within {SCOPE_WITHIN_S:g} s")
+
+
+def limits_of(resources: Resources, max_processes: int) -> Limits:
+    """What a launch's resources say, in the form of cgroups."""
+    limits = Limits(cores=resources.cpu_limit, memory_bytes=resources.mem_limit_bytes)
+    return replace(limits, processes=max_processes) if max_processes else limits

@@ -1,0 +1,45 @@
+"""The steps of one start on this machine, for whoever follows them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from daas_hub.core.models import Event
+
+
+class Steps:
+    """An append-only list that any number of readers follow from its beginning."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._finished = False
+        self._changed = asyncio.Event()
+
+    def add(self, message: str, progress: int, detail: str = "") -> None:
+        """Append a step; ``progress`` is 0…100 and grows."""
+        self._events.append(Event(datetime.now(UTC), message, detail, progress))
+        self._wake()
+
+    def finish(self) -> None:
+        """The start is over: readers end."""
+        self._finished = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def follow(self) -> AsyncIterator[Event]:
+        """All steps so far, then each new one."""
+        shown = 0
+        while True:
+            changed = self._changed
+            for event in self._events[shown:]:
+                shown += 1
+                yield event
+            if self._finished and shown == len(self._events):
+                return
+            if shown == len(self._events):
+                await changed.wait()

@@ -1,0 +1,286 @@
+"""What is done in a home: make it (as root), carry settings out of it and back (as the user). Standard library only.
+
+Run as ``python -I -S home_tasks.py`` with the same protocol as ``run_as.py``, whose ``become`` it uses: one line of
+JSON on standard input, one on descriptor 3. A home may hang (NFS) or be full: that is this process's trouble, never
+the hub's. Root never writes into a home; it only makes a missing one, step by step on directory descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import itertools
+import json
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+REPORT_FD = 3
+MAX_LINKS = 16
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+COPIED = (
+    (".jupyter/lab/user-settings", "lab/user-settings", True),
+    (".jupyter/lab/workspaces", "lab/workspaces", True),
+    (".ipython/profile_default/startup", "ipython/profile_default/startup", False),
+    (".ipython/profile_default/ipython_config.py", "ipython/profile_default/ipython_config.py", False),
+    (".ipython/profile_default/ipython_kernel_config.py", "ipython/profile_default/ipython_kernel_config.py", False),
+    (".ipython/profile_default/history.sqlite", "ipython/profile_default/history.sqlite", True),
+)
+"""In the home, in the launch's own folder, and whether it is carried back."""
+FOLDERS = ("runtime", "data", "config", "ipython", "lab/user-settings", "lab/workspaces")
+MAX_FILE_BYTES = 20 * 2**20
+MAX_FILES = 2000
+PROBE_BYTES = 2**20
+
+Task = dict[str, Any]
+
+
+class Failed(Exception):
+    """Raised when a home cannot be what it must be; the text goes to the person."""
+
+
+# ---------------------------------------------------------------- as root
+
+
+def make_home(task: Task) -> Task:
+    """Make a missing home: 0700, of this uid and gid. An existing one is looked at, never touched."""
+    path, uid, gid = task["home"], task["uid"], task["gid"]
+    parts = [part for part in path.split("/") if part]
+    if not path.startswith("/") or not parts or ".." in parts or "." in parts:
+        raise Failed(f"The home {path} is not a plain absolute path.")
+    try:
+        parent = walk(parts[:-1], makeable(path, task["home_roots"]))
+    except FileNotFoundError as error:
+        raise Failed(f"The home {path} does not exist, nor does the folder it would be made in: {error}") from error
+    try:
+        found = look(parent, parts[-1])
+        if found is None:
+            make_folder(parent, parts[-1], uid, gid)
+            found = look(parent, parts[-1])
+    finally:
+        os.close(parent)
+    if found is None or not stat.S_ISDIR(found.st_mode):
+        raise Failed(f"The home {path} is not a folder.")
+    if found.st_uid != uid:
+        raise Failed(f"The home {path} belongs to uid {found.st_uid}, but the account has uid {uid}.")
+    return {}
+
+
+def makeable(path: str, roots: list[str]) -> int:
+    """How many leading parts of a path must exist: those of the home root above it, or all but the last."""
+    for root in roots:
+        if path.startswith(root.rstrip("/") + "/"):
+            return len([part for part in root.split("/") if part])
+    return len(path.split("/"))
+
+
+def walk(parts: list[str], must_exist: int) -> int:
+    """Open a folder part by part from the root; parts after ``must_exist`` are made (root's, 0755) where missing.
+
+    A symbolic link is followed only where root made it in a folder that nobody else can change (/home on another
+    disk): whatever a user could have put there leads nowhere.
+    """
+    todo, done, links = list(parts), 0, 0
+    fd = os.open("/", DIRECTORY)
+    while todo:
+        part = todo.pop(0)
+        try:
+            found = look(fd, part)
+            if found is None and done < must_exist:
+                raise FileNotFoundError(errno.ENOENT, "no such folder", part)
+            if found is None:
+                os.mkdir(part, 0o755, dir_fd=fd)
+            elif stat.S_ISLNK(found.st_mode):
+                links += 1
+                if links > MAX_LINKS or not only_roots(os.fstat(fd)) or found.st_uid != 0:
+                    raise Failed(f"{part} on the way to the home is a link that root did not make.")
+                target = os.readlink(part, dir_fd=fd)
+                todo = [piece for piece in target.split("/") if piece] + todo
+                if target.startswith("/"):
+                    os.close(fd)
+                    fd = os.open("/", DIRECTORY)
+                continue
+            deeper = os.open(part, DIRECTORY, dir_fd=fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        fd, done = deeper, done + 1
+    return fd
+
+
+def only_roots(facts: os.stat_result) -> bool:
+    """Whether only root can change the entries of a folder."""
+    return facts.st_uid == 0 and not facts.st_mode & 0o022
+
+
+def look(folder: int, name: str) -> os.stat_result | None:
+    """The facts of an entry itself, or None."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def make_folder(parent: int, name: str, uid: int, gid: int) -> None:
+    """Make a folder that is whole when it appears: a crash on the way leaves nothing under the home's name."""
+    draft = f".daas-{secrets.token_hex(8)}"
+    os.mkdir(draft, 0o700, dir_fd=parent)
+    try:
+        fd = os.open(draft, DIRECTORY, dir_fd=parent)
+        try:
+            if os.geteuid() == 0:
+                os.fchown(fd, uid, gid)
+            os.fchmod(fd, 0o700)
+        finally:
+            os.close(fd)
+        os.rename(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException:
+        os.rmdir(draft, dir_fd=parent)
+        raise
+
+
+# ---------------------------------------------------------------- as the user
+
+
+def carry_out(task: Task) -> Task:
+    """Make Jupyter's folders outside the home, copy settings into them, and look how full the home is."""
+    home, own = Path(task["home"]), Path(task["own"])
+    for folder in FOLDERS:
+        (own / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    skipped = [note for source, target, _ in COPIED for note in copy(home / source, own / target)]
+    full = nearly_full(home, task["full_home_bytes"])
+    if full:
+        # The trash lies in the same full home: deleting must free room instead of asking for more.
+        settings = {"FileContentsManager": {"delete_to_trash": False}}
+        (own / "config/jupyter_server_config.json").write_text(json.dumps(settings))
+    return {"home_nearly_full": full, "skipped": skipped}
+
+
+def carry_back(task: Task) -> Task:
+    """Copy back what changed, while there is room; the first "no space" ends it and loses nothing that is there."""
+    home, own = Path(task["home"]), Path(task["own"])
+    notes: list[str] = []
+    for target, source, back in COPIED:
+        if back and not notes:
+            notes += copy(own / source, home / target, newer_only=True)
+    return {"skipped": notes}
+
+
+def nearly_full(home: Path, bytes_wanted: int) -> bool:
+    """Whether less than that is free, or a quota refuses one more MiB. Leaves nothing behind."""
+    facts = os.statvfs(home)
+    if facts.f_bavail * facts.f_frsize < bytes_wanted:
+        return True
+    try:
+        fd = os.open(home, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    try:
+        os.posix_fallocate(fd, 0, PROBE_BYTES)
+    except OSError as error:
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    finally:
+        os.close(fd)
+    return False
+
+
+def copy(source: Path, target: Path, *, newer_only: bool = False) -> list[str]:
+    """Copy a file or a tree of plain files; notes of what was left out. Links and special files are left out."""
+    notes: list[str] = []
+    try:
+        files = list(itertools.islice(plain_files(source), MAX_FILES))
+    except OSError as error:
+        return [f"{source}: {error.strerror}"]
+    for file in files:
+        goal = target / file.relative_to(source) if file != source else target
+        try:
+            copy_file(file, goal, newer_only=newer_only)
+        except OSError as error:
+            notes.append(f"{goal}: {error.strerror}")
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                return notes
+    return notes
+
+
+def plain_files(path: Path) -> Iterator[Path]:
+    """The regular files at or below a path, links not followed."""
+    if path.is_symlink():
+        return
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        for folder, _, names in os.walk(path, onerror=lambda _: None):
+            yield from (Path(folder) / name for name in names)
+
+
+def copy_file(source: Path, target: Path, *, newer_only: bool) -> None:
+    """Copy one small file whole or not at all, with its time."""
+    with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
+            return
+        if newer_only and target.exists() and target.stat().st_mtime_ns >= facts.st_mtime_ns:
+            return
+        content = file.read()
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = target.with_name(f".daas-{secrets.token_hex(8)}")
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(draft, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        draft.rename(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+# ---------------------------------------------------------------- protocol
+
+TASKS: dict[str, tuple[Callable[[Task], Task], bool]] = {
+    "make": (make_home, False),
+    "carry_out": (carry_out, True),
+    "carry_back": (carry_back, True),
+}
+"""What can be asked for, and whether it is done as the user."""
+
+
+def sibling_become() -> Callable[[Task], None]:
+    """``run_as.become``, loaded from the file beside this one: nothing need be importable here."""
+    spec = importlib.util.spec_from_file_location("run_as", Path(__file__).with_name("run_as.py"))
+    if spec is None or spec.loader is None:
+        raise Failed("run_as.py is not beside home_tasks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    become: Callable[[Task], None] = module.become
+    return become
+
+
+def main() -> None:
+    """Do one task and report."""
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        sys.exit(0)
+    task = json.loads(line)
+    try:
+        act, as_user = TASKS[task["do"]]
+        os.umask(0o077)
+        if as_user:
+            sibling_become()(task)
+        report = act(task)
+    except Exception as error:
+        # Whatever it was: the hub is told, and nothing was done half (each step above is whole or undone).
+        known = isinstance(error, Failed)
+        report = {"error": str(error) if known else f"{type(error).__name__}: {error}", "known": known}
+    os.write(REPORT_FD, json.dumps(report).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
