@@ -85,6 +85,9 @@ def _from_index(index: str, version: str, sums: set[str], folder: Path) -> Path:
 
 def _from_debian(folder: Path) -> Path | None:
     """Debian keeps ensurepip's wheels in a package: taken with apt's signatures, unpacked without being root."""
+    there = sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
+    if there:
+        return there[-1]
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         return None
     state = folder / "apt"

@@ -143,9 +143,7 @@ def configuration(settings: Settings) -> str:
         "Culler.rules": rules(settings.idle_after_s),
     }
     lines = [f"c.{name} = {value!r}" for name, value in values.items()]
-    head = (
-        '"""Written by `daas-hub demo` at every start."""'
-    )
+    head = '"""Written by `daas-hub demo` at every start."""'
     wiring = "c = get_config()\nfrom daas_hub import configure\n"
     return "\n".join([head, "", wiring, *lines, DEMO_SERVICE, "configure(c)", ""])
 

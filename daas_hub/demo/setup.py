@@ -119,22 +119,12 @@ def _copied_python(own: Path, cache: Path) -> Path:
 # ---------------------------------------------------------------- pip
 
 
-def _pip_of_this_machine(venv_python: Path, log: Path) -> list[str] | None:
-    """A pip that is there already: ensurepip's, Debian's wheel, or one on PATH that can install elsewhere."""
+def installer(venv_python: Path, lock: Path, folder: Path, log: Path) -> list[str]:
+    """The argv that runs pip for an environment: Python's own, or a wheel of it (getpip.py)."""
     has = [str(venv_python), "-I", "-c", "import ensurepip; ensurepip.version()"]
     if subprocess.run(has, capture_output=True, check=False).returncode == 0:
         run([str(venv_python), "-I", "-m", "ensurepip", "--default-pip"], log, "ensurepip")
         return [str(venv_python), "-I", "-m", "pip"]
-    for wheel in sorted(Path("/usr/share/python-wheels").glob("pip-*.whl")):
-        return [str(venv_python), f"{wheel}/pip"]
-    return None
-
-
-def installer(venv_python: Path, lock: Path, folder: Path, log: Path) -> list[str]:
-    """The argv that runs pip for an environment: of this machine, from the index, or from the distribution."""
-    there = _pip_of_this_machine(venv_python, log)
-    if there:
-        return there
     # By path: nothing of ours is installed yet, and this file is no package when it runs as a script.
     getpip = runpy.run_path(str(Path(__file__).with_name("getpip.py")))
     try:
