@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, Template
 
 from daas_hub.core.layers import Layer
+from daas_hub.core.patterns import MAX_TEXT
 from daas_hub.core.profiles import UNLISTED, UNLISTED_SUFFIX, Option, Profile, default_layer, default_profile, visible
 from daas_hub.core.units import format_bytes, format_cores
 
@@ -63,6 +64,9 @@ def render(
     asked = _filled.get()
     given = asked.options if asked is not None else last or {}
     filled, problems = lenient(given, profiles, groups, admin)
+    if asked is not None and not asked.by_link:
+        # A text that was refused comes back to be mended.
+        filled |= {k: v for k, v in asked.options.items() if k.endswith(UNLISTED_SUFFIX) and _mendable(v)}
     seen = visible(profiles, groups, admin)
     default = default_profile(seen)
     chosen = filled.get("profile") or (default.slug if default is not None else "")
@@ -76,6 +80,10 @@ def render(
     )
 
 
+def _mendable(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= MAX_TEXT and text.isprintable()
+
+
 @cache
 def _template() -> Template:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -84,14 +92,14 @@ def _template() -> Template:
 
 def _card(profile: Profile, filled: Mapping[str, str], backends: Sequence[str], note: str) -> dict[str, Any]:
     layer = default_layer(profile)
+    where = " or ".join(WHERE.get(name, name) for name in layer.backends or backends)
     return {
         "slug": profile.slug,
         "id": f"daas-profile-{profile.slug}",
         "display_name": profile.display_name,
         "description": profile.description,
-        "facts": _size(layer),
+        "facts": [*_size(layer), *([f"on {where}"] if where else [])],
         "varies": any(c.layer.resources for option in profile.options for c in option.choices),
-        "where": " or ".join(WHERE.get(name, name) for name in layer.backends or backends),
         "note": note,
         "options": [_field(profile, option, filled) for option in profile.options],
     }

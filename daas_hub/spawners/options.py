@@ -256,7 +256,9 @@ def _ask(groups: Collection[str]) -> str:
 
 
 def _groups(groups: Collection[str]) -> str:
-    return ("group " if len(groups) == 1 else "groups ") + _listed(sorted(groups))
+    return ("group " if len(groups) == 1 else "groups ") + _listed(
+        [shown(name, quoted=False) for name in sorted(groups)]
+    )
 
 
 def _keys(option: Option) -> str:

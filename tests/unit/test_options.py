@@ -401,8 +401,9 @@ def chosen(page: str) -> list[str]:
 def test_cards_show_what_a_profile_gives_and_only_open_ones() -> None:
     page = rendered()
     text = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
-    assert "Basic 1 core 1 GiB memory on this machine" in text
-    assert "Data Science 2 cores 4 GiB memory" in text
+    assert "Basic 1 core · 1 GiB memory · on this machine" in text
+    assert "Data Science 2 cores · 4 GiB memory · on this machine Image" in text
+    assert 'on this machine <span class="text-body-secondary">(the options change this)' in rendered(groups=STAFF)
     assert 'name="profile-option-ds--image"' in page
     assert 'name="profile-option-ds--image--unlisted-choice"' in page
     for closed in ("Free", "GPU", "Big"):
@@ -438,6 +439,9 @@ def test_a_refused_post_comes_back_filled_with_what_was_good() -> None:
     page = rendered({"profile": "ds", "image--unlisted-choice": "jupyter/x:1", "evil": "1"})
     assert chosen(page) == ["ds", "unlisted-choice", "two"]
     assert "alert" not in page, "the hub shows the refusal itself"
+    page = rendered({"profile": "ds", "image--unlisted-choice": 'bad "text"', "cores--unlisted-choice": "\x00"})
+    assert chosen(page) == ["ds", "unlisted-choice", "two"]
+    assert "bad &#34;text&#34;" in page, "a refused text comes back to be mended"
 
 
 def test_hostile_names_are_escaped_everywhere() -> None:
