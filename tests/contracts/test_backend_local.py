@@ -1,0 +1,41 @@
+"""The contract of backends on this machine: as root with real accounts, and as the hub's own uid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.contracts.backend import BackendContract
+from tests.servers.local_place import LocalPlace, local_place
+
+
+@pytest.mark.needs("root")
+class TestLocalAsRoot(BackendContract):
+    @pytest.fixture
+    async def place(self) -> AsyncIterator[LocalPlace]:
+        async with local_place() as place:
+            yield place
+
+
+@pytest.mark.needs("root")
+class TestLocalWithoutCgroups(BackendContract):
+    """The same where limits cannot be enforced: what a server leaves behind is found by its mark."""
+
+    @pytest.fixture
+    async def place(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalPlace]:
+        from daas_hub.clients import cgroups
+
+        nowhere = cgroups.Place("none", reason="the test takes them away")
+        monkeypatch.setattr(cgroups, "detect", lambda family: nowhere)
+        async with local_place() as place:
+            yield place
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="for a hub that is not root")
+class TestLocalAsOwnUid(BackendContract):
+    @pytest.fixture
+    async def place(self) -> AsyncIterator[LocalPlace]:
+        async with local_place(uid=os.geteuid(), gid=os.getegid()) as place:
+            yield place

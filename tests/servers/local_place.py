@@ -1,0 +1,148 @@
+"""The local backend for tests: folders that accounts can reach, accounts unknown to NSS, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from daas_hub.backends.local import LocalBackend
+from daas_hub.clients import processes
+from daas_hub.core.models import Account, AccountGroup, Handle, LaunchSpec, Resources
+from daas_hub.core.naming import new_id
+from tests.contracts.backend import SECRET, Place
+from tests.servers.reachable_python import reachable_python
+from tests.servers.tiny_server import program
+
+UID, GID, EXTRA_GID = 54321, 54322, 54323
+
+
+class LocalPlace(Place):
+    """One local backend with one account."""
+
+    def __init__(self, root: Path, *, uid: int = UID, gid: int = GID, **traits: Any) -> None:
+        self.root = root
+        self.traits: dict[str, Any] = {
+            "runtime_dir": str(root / "run"),
+            "hub_id": f"test-{root.name.lower().replace('_', '-')}",
+            "stop_grace_s": 3.0,
+            **traits,
+        }
+        self.backends: list[LocalBackend] = []
+        self.backend = self.another()
+        self.account = Account(
+            id=new_id(),
+            name="zora",
+            uid=uid,
+            gid=gid,
+            groups=(AccountGroup("zora", gid), AccountGroup("crew", EXTRA_GID)),
+            home=str(root / "zora"),
+            shell="/bin/sh",
+            source="test",
+            fetched_at=datetime.now(UTC),
+            display_name="Zora: the\nFirst",
+        )
+
+    def another(self) -> LocalBackend:
+        backend = LocalBackend(**self.traits)
+        self.backends.append(backend)
+        return backend
+
+    def spec(
+        self,
+        launch_id: str,
+        *,
+        account: Account | None = None,
+        resources: Resources | None = None,
+        cmd: tuple[str, ...] | None = None,
+        environment: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> LaunchSpec:
+        return LaunchSpec(
+            launch_id=launch_id,
+            hub_id=self.traits["hub_id"],
+            account=account or self.account,
+            user_name="zora",
+            server_name="",
+            resources=resources or Resources(cpu_limit=1.0, mem_limit_bytes=512 * 2**20),
+            cmd=cmd or program(reachable_python(), **options),
+            environment={"FROM_THE_PROFILE": "yes", **(environment or {})},
+            secrets={"JUPYTERHUB_API_TOKEN": SECRET, **(secrets or {})},
+            mounts=(),
+            service_prefix="/user/zora/",
+        )
+
+    async def end(self, handle: Handle) -> None:
+        os.kill(handle["pid"], signal.SIGKILL)
+
+    async def seen_by_others(self, handle: Handle) -> str:
+        """Command lines of all its processes, and every file below the runtime folder, read as another uid."""
+        script = (
+            "import os, sys, pathlib\n"
+            "os.setgroups([]); os.setresgid(64999, 64999, 64999); os.setresuid(64999, 64999, 64999)\n"
+            "for root in sys.argv[2:]:\n"
+            "    for path in [root, *(os.path.join(f, n) for f, _, ns in os.walk(root) for n in ns)]:\n"
+            "        print(path)\n"
+            "        try: print(pathlib.Path(path).read_text(errors='replace'))\n"
+            "        except OSError: pass\n"
+        )
+        pid, folder = handle["pid"], Path(handle["dir"])
+        looked_at = [f"/proc/{pid}/cmdline", f"/proc/{pid}/environ", folder, folder / "own", folder / "log"]
+        looked_at += [folder / "record.json", folder / "own/secrets", self.root / "run"]
+        argv = [reachable_python(), "-c", script if os.geteuid() == 0 else script.replace("os.set", "#"), *looked_at]
+        argv.insert(3, "")
+        child = await asyncio.create_subprocess_exec(*map(str, argv), stdout=asyncio.subprocess.PIPE)
+        out, _ = await child.communicate()
+        return out.decode(errors="replace") + Path(f"/proc/{pid}/cmdline").read_text()
+
+    async def close(self) -> None:
+        """Stop all that is there."""
+        for found in await self.another().find():
+            await self.backend.stop(found.handle, within_s=5)
+            await self.backend.cleanup(found.handle)
+        for backend in self.backends:
+            for group in backend_groups(backend):
+                shutil_rmdir(group)
+            await backend.close()
+
+
+def backend_groups(backend: LocalBackend) -> list[Path]:
+    """The cgroup folders that a backend instance has made, innermost first."""
+    place = backend._limiter._place
+    return [folder for base in (place.bases if place else ()) for folder in (*base.glob("*/"), base)]
+
+
+def shutil_rmdir(folder: Path) -> None:
+    """Remove an empty folder, if it is one."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return
+
+
+@asynccontextmanager
+async def local_place(**options: Any) -> AsyncIterator[LocalPlace]:
+    """A place below a folder that every account can pass."""
+    # Not pytest's tmp_path: that lies in a 0700 folder.
+    root = Path(tempfile.mkdtemp(prefix="daas-local-", dir="/var/tmp"))
+    root.chmod(0o755)
+    place = LocalPlace(root, **options)
+    try:
+        yield place
+    finally:
+        await place.close()
+        shutil.rmtree(root)
+
+
+def alive(pid: int) -> bool:
+    """Whether a pid runs; a zombie does not."""
+    seen = processes.stat(pid)
+    return seen is not None and not seen.ended
