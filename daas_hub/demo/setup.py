@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 CLONE = Path(__file__).resolve().parents[2]
 NEWEST = (3, 14)
@@ -106,14 +106,26 @@ def _copied_python(own: Path, cache: Path) -> Path:
         shutil.copytree(Path(sys.base_prefix, "lib"), copy / "lib", ignore=skip, symlinks=True)
         (copy / "lib" / version / "site-packages").mkdir(parents=True, exist_ok=True)
         python.parent.mkdir()
-        shutil.copy2(own.resolve(), python)
-        (copy / "complete").touch()
-    if _describe(str(python)) is None:
+        # A shared build looks for its library where it was installed: in a copy, beside itself (same length, NULs).
+        there = os.fsencode(sys.base_prefix) + b"/lib\0"
+        here = b"$ORIGIN/../lib".ljust(len(there), b"\0")
+        program = own.resolve().read_bytes()
+        python.write_bytes(program.replace(there, here) if len(here) == len(there) else program)
+        python.chmod(0o755)
+    if not (copy / "complete").exists() and not _runs_as_nobody(python):
         raise SetupFailed(
             f"Other accounts cannot execute {own}, and a copy of it does not run. Install Python 3.11 or newer "
             "for everybody (for example from your distribution) and start again."
         )
+    (copy / "complete").touch()
     return python
+
+
+def _runs_as_nobody(python: Path) -> bool:
+    """Whether an account without any rights can run it, with the parts that need shared libraries."""
+    nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    asked = [str(python), "-I", "-c", "import json, sqlite3, ssl, zlib"]
+    return subprocess.run(asked, env={}, cwd="/", capture_output=True, check=False, **nobody).returncode == 0
 
 
 # ---------------------------------------------------------------- pip
