@@ -1,0 +1,68 @@
+"""The console's process: ``python -m daas_hub.services.console``, started by the hub as a managed service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from tornado.httpserver import HTTPServer
+
+from daas_hub.core.errors import ConfigError
+
+from .app import application
+from .handler import MAX_BODY_BYTES
+from .store import Store
+
+log = logging.getLogger("daas_hub.console")
+
+
+def setting(name: str) -> str:
+    """A variable that the hub must have set; raises ConfigError naming it."""
+    value = os.environ.get(name, "")
+    if not value:
+        raise ConfigError(f"The environment variable {name} is not set: the hub sets it for the service `daas`.")
+    return value
+
+
+def shared_uid(config: Mapping[str, Any]) -> bool:
+    """True where the operator lets everybody run under one uid: every page then says so."""
+    return bool(config.get("LocalBackend", {}).get("allow_shared_uid", False))
+
+
+async def serve() -> None:
+    """Serve until SIGTERM, SIGINT or the end of the hub."""
+    address = urlsplit(setting("JUPYTERHUB_SERVICE_URL"))
+    config = json.loads(os.environ.get("DAAS_SERVICE_CONFIG") or "{}")
+    store = Store(setting("DAAS_LEDGER_URL"))
+    app = application(store, prefix=setting("JUPYTERHUB_SERVICE_PREFIX"), shared_uid=shared_uid(config), log=log)
+    server = HTTPServer(app, max_body_size=MAX_BODY_BYTES, xheaders=True)
+    server.listen(address.port or 80, address.hostname or "127.0.0.1")
+    log.info("The console listens on %s:%s", address.hostname, address.port)
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await ended.wait()
+    server.stop()
+    await server.close_all_connections()
+    await store.close()
+
+
+def main() -> None:
+    """The entry point; a setting that cannot work ends it with one line."""
+    logging.basicConfig(level=logging.INFO, format="[%(levelname).1s %(asctime)s %(name)s] %(message)s")
+    # JupyterHub's helpers tell there, at INFO, of every cookie with the session's id in it.
+    logging.getLogger("tornado.application").setLevel(logging.WARNING)
+    try:
+        asyncio.run(serve())
+    except ConfigError as error:
+        raise SystemExit(error.log_message) from error
+
+
+if __name__ == "__main__":
+    main()

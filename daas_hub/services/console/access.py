@@ -1,0 +1,64 @@
+"""Who is asking the console, and what she may do: decided from the hub's own model of the token, and nothing else.
+
+Only the scopes in the model count. A scope with a filter (``custom:daas:quota:write!group=x``) is not held: the
+console has no smaller form of these rights, and a filter that is ignored would give more than was granted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+QUOTA_READ = "custom:daas:quota:read"
+QUOTA_WRITE = "custom:daas:quota:write"
+AUDIT_READ = "custom:daas:audit:read"
+ACCOUNTS_WRITE = "custom:daas:accounts:write"
+METRICS_READ = "read:metrics"
+"""The hub's own scope for its metrics: one token of Prometheus reads both."""
+ANYBODY = ""
+"""The "scope" of what every signed-in person may do."""
+
+CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
+    # To answer "why was she refused" one must see everybody's launches and limits.
+    QUOTA_READ: {"description": "See the launches, limits and usage of everybody"},
+    # Changes what everybody may use, and can declare a server lost: apart from reading.
+    QUOTA_WRITE: {
+        "description": "Change limits, and declare servers lost that cannot be stopped",
+        "subscopes": [QUOTA_READ],
+    },
+    # The audit names who did what and why: a data protection officer may need it, and nothing else.
+    AUDIT_READ: {"description": "Read who changed limits and accounts, when and why"},
+    # Decides as which uid a server runs, which is more than any limit: apart from the rest.
+    ACCOUNTS_WRITE: {"description": "Confirm changed uids and enter POSIX accounts by hand"},
+}
+"""What `configure(c)` defines as ``c.JupyterHub.custom_scopes``: scope → description, each with its reason."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody the hub vouches for: a user, or a service with a token of its own."""
+
+    name: str
+    kind: str
+    groups: tuple[str, ...]
+    scopes: frozenset[str]
+
+    @classmethod
+    def from_model(cls, model: Mapping[str, Any]) -> Person:
+        """From the answer of the hub's ``/api/user`` to the token that came with the request."""
+        return cls(
+            name=str(model["name"]),
+            kind=str(model.get("kind", "user")),
+            groups=tuple(sorted(str(g) for g in model.get("groups") or ())),
+            scopes=frozenset(str(s) for s in model.get("scopes") or ()),
+        )
+
+    def may(self, scope: str) -> bool:
+        """True where the scope is held, unfiltered."""
+        return scope in self.scopes
+
+    @property
+    def by(self) -> str:
+        """How the audit names her."""
+        return self.name if self.kind == "user" else f"service:{self.name}"

@@ -1,0 +1,45 @@
+"""What people type into the console's forms, as the models that REST takes. Pure; every refusal names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from daas_hub.core.errors import InvalidOptions
+from daas_hub.core.models import Resource
+from daas_hub.core.units import parse_bytes
+
+from . import models as m
+from .parsing import parse
+
+EMPTY_LIMIT: Mapping[str, str] = {"who": "", "name": "", "resource": "", "amount": "", "note": ""}
+"""The fields of the form that sets a limit."""
+
+
+def limit(form: Mapping[str, str]) -> m.LimitIn:
+    """The form that sets a limit; raises InvalidOptions."""
+    return parse(m.LimitIn, {**form, "amount": number(form["amount"], form["resource"])})
+
+
+def amount(form: Mapping[str, str], resource: str) -> m.AmountIn:
+    """The form that changes an amount; raises InvalidOptions."""
+    return parse(m.AmountIn, {**form, "amount": number(form["amount"], resource)})
+
+
+def number(text: str, resource: str) -> float:
+    """The amount as a number in the resource's unit; memory also as ``512M`` or ``1.5G``."""
+    try:
+        return float(parse_bytes(text) if resource == Resource.MEMORY_BYTES else text.strip())
+    except ValueError as error:
+        allowed = "a size such as 512M or 1.5G" if resource == Resource.MEMORY_BYTES else "a number, 0 or more"
+        shown = text if len(text) <= 80 else f"{text[:77]}…"
+        raise InvalidOptions(f"Limit: {shown!r} is not allowed; give {allowed}.", field="amount") from error
+
+
+def amount_text(row: m.LimitModel) -> str:
+    """An amount as the form takes it again, without loss."""
+    if row.resource is not Resource.MEMORY_BYTES:
+        return f"{row.amount:.15g}"
+    for unit, size in (("T", 2**40), ("G", 2**30), ("M", 2**20), ("K", 2**10)):
+        if row.amount and row.amount % size == 0:
+            return f"{int(row.amount // size)}{unit}"
+    return str(int(row.amount))

@@ -1,0 +1,241 @@
+"""What the console's REST interface takes and gives: one pydantic model each; OpenAPI is made from them.
+
+Units are in the names: ``_at`` aware UTC, ``cores`` in cores, ``_bytes`` in bytes. What comes in is strict: unknown
+keys are refused, texts are bounded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from daas_hub.core.models import LaunchState, Resource, Target, Who
+
+MAX_TEXT = 500
+
+Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Amount = Annotated[float, Field(ge=0, le=2**60, allow_inf_nan=False)]
+
+
+class Out(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class In(BaseModel):
+    """A request's body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class LaunchModel(Out):
+    """One launch of a server, as the ledger has it."""
+
+    id: str
+    user_name: str
+    server_name: str = Field(description="Empty for the default server.")
+    profile: str
+    backend: str
+    state: LaunchState
+    target: Target
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    ended_at: AwareDatetime | None
+    stopping_since: AwareDatetime | None
+    cores: float | None = Field(description="What it counts for; null where the profile sets no bound.")
+    memory_bytes: int | None
+    gpus: int
+    groups: list[str]
+    exit_code: int | None
+    reason: str = Field(description="Why it ended, or is being stopped; for a person.")
+    stopped_by: str = Field(
+        description="User name, `culler`, `limit` or `admin:<name>`; empty where it ended by itself."
+    )
+    limits_enforced: bool = Field(description="False where the backend cannot hold CPU and memory limits.")
+    shared_uid: bool = Field(description="True where servers of several people run under one uid: no isolation.")
+
+
+class LaunchList(Out):
+    """A page of launches, newest first."""
+
+    launches: list[LaunchModel]
+    next: str | None = Field(description="Give this as `before` for the next page; null at the end.")
+
+
+class EventModel(Out):
+    """One step of a launch."""
+
+    at: AwareDatetime
+    message: str
+    detail: str
+
+
+class LaunchDetail(Out):
+    """One launch with its steps."""
+
+    launch: LaunchModel
+    events: list[EventModel]
+
+
+class UsageLine(Out):
+    """One limit that applies to a person, with what it is used for now."""
+
+    resource: Resource
+    who: Who
+    name: str = Field(description="The group, project or user whose rule it is; empty for the rule for everybody.")
+    amount: float
+    used: float
+    left: float
+
+
+class NoticeModel(Out):
+    """Something a person should know about one of her servers, for example why it was stopped."""
+
+    id: int
+    at: AwareDatetime
+    server_name: str
+    text: str
+
+
+class NoticeList(Out):
+    """Notices that were not dismissed, newest first."""
+
+    notices: list[NoticeModel]
+
+
+class MyUsage(Out):
+    """What applies to the person who asks, and what she runs."""
+
+    user_name: str
+    groups: list[str]
+    limits: list[UsageLine]
+    servers: list[LaunchModel]
+    ended: list[LaunchModel] = Field(description="The last ended launches, newest first.")
+    notices: list[NoticeModel]
+
+
+class LimitModel(Out):
+    """One limit. `amount` 0 forbids; where no row is, nothing is limited."""
+
+    id: int
+    who: Who
+    name: str = Field(description="Group, project or user name; empty for `default-each`.")
+    resource: Resource
+    amount: float
+
+
+class LimitList(Out):
+    """All limits."""
+
+    limits: list[LimitModel]
+
+
+class LimitIn(In):
+    """A limit to set. One that has the same `who`, `name` and `resource` is replaced."""
+
+    who: Who
+    name: Name = ""
+    resource: Resource
+    amount: Amount = Field(description="In the resource's unit: servers, cores, bytes, gpus. 0 forbids.")
+    note: Note = Field(default="", description="Why; kept in the audit.")
+
+
+class AmountIn(In):
+    """A new amount for an existing limit."""
+
+    amount: Amount
+    note: Note = ""
+
+
+class Confirmation(In):
+    """What must be typed before a server is declared lost: the name of its owner."""
+
+    user_name: Name
+    note: Note = ""
+
+
+class AuditModel(Out):
+    """One change. Rows are never changed or deleted."""
+
+    id: int
+    at: AwareDatetime
+    who: str
+    action: str
+    subject: str
+    old: Any = None
+    new: Any = None
+    why: str
+
+
+class AuditList(Out):
+    """A page of the audit, newest first."""
+
+    rows: list[AuditModel]
+    next: int | None
+
+
+class AccountModel(Out):
+    """A POSIX account as it was last resolved."""
+
+    id: str
+    user_name: str
+    name: str
+    uid: int
+    gid: int
+    home: str
+    source: str
+    pending_uid: int | None = Field(description="Another uid that a source has since reported; null where none has.")
+
+
+class ConfirmUid(In):
+    """The uid that is accepted: typed, so that it is the one that was looked at."""
+
+    uid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
+    note: Note = ""
+
+
+class PosixGroup(In):
+    """One POSIX group."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$")]
+    gid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
+
+
+class PosixRowIn(In):
+    """A POSIX account that an administrator enters. uid and gid 0 are refused here, reserved ones at the start."""
+
+    uid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
+    gid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
+    home: Annotated[str, StringConstraints(max_length=1024, pattern=r"^/[^\x00-\x1f\x7f:]*$")]
+    shell: Annotated[str, StringConstraints(max_length=255, pattern=r"^/[^\x00-\x1f\x7f:]*$")] = "/bin/bash"
+    groups: list[PosixGroup] = []
+    note: Note = ""
+
+
+class PosixRow(Out):
+    """An administrator's row."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    groups: list[PosixGroup]
+
+
+class PosixRowList(Out):
+    """All administrators' rows."""
+
+    rows: list[PosixRow]
+
+
+class Problem(Out):
+    """Why something was refused."""
+
+    status: int
+    reason: str
+    message: str
+    field: str | None = None

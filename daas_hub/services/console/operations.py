@@ -1,0 +1,52 @@
+"""Every REST path of the console: the table that handlers, OpenAPI and the reference's test all read."""
+
+from __future__ import annotations
+
+from . import models as m
+from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, QUOTA_READ, QUOTA_WRITE
+from .openapi import Operation, Query
+
+_BEFORE = Query("before", "The `next` of the page before; without it the newest.")
+_LIMIT = Query("limit", "How many at most: 1 to 500; 50 without it.", "integer")
+_NOTE = Query("note", "Why; kept in the audit.")
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "me/usage", "My limits, what I use of them, and my servers", ANYBODY, m.MyUsage),
+    Operation("GET", "me/notices", "What happened to my servers", ANYBODY, m.NoticeList),
+    Operation("DELETE", "me/notices/{notice}", "Dismiss one of my notices", ANYBODY),
+    Operation(
+        "GET",
+        "launches",
+        "Launches of everybody, newest first",
+        QUOTA_READ,
+        m.LaunchList,
+        query=(Query("user", "Only this user's."), Query("state", "Only launches in this state."), _BEFORE, _LIMIT),
+    ),
+    Operation("GET", "launches/{launch}", "One launch and its steps", QUOTA_READ, m.LaunchDetail),
+    Operation(
+        "POST",
+        "launches/{launch}/declare-lost",
+        "End a launch in STOPPING without evidence; the owner's name must be given",
+        QUOTA_WRITE,
+        m.LaunchDetail,
+        m.Confirmation,
+    ),
+    Operation("GET", "limits", "All limits", QUOTA_READ, m.LimitList),
+    Operation("POST", "limits", "Set a limit", QUOTA_WRITE, m.LimitModel, m.LimitIn),
+    Operation("GET", "limits/{limit}", "One limit", QUOTA_READ, m.LimitModel),
+    Operation("PUT", "limits/{limit}", "Change a limit's amount", QUOTA_WRITE, m.LimitModel, m.AmountIn),
+    Operation("DELETE", "limits/{limit}", "Delete a limit", QUOTA_WRITE, query=(_NOTE,)),
+    Operation("GET", "audit", "Who changed what, newest first", AUDIT_READ, m.AuditList, query=(_BEFORE, _LIMIT)),
+    Operation("GET", "accounts/{user}", "The account of a user", ACCOUNTS_WRITE, m.AccountModel),
+    Operation(
+        "POST",
+        "accounts/{user}/confirm-uid",
+        "Accept the uid that a source now reports for this account",
+        ACCOUNTS_WRITE,
+        m.AccountModel,
+        m.ConfirmUid,
+    ),
+    Operation("GET", "posix-rows/{name}", "A POSIX account entered by hand", ACCOUNTS_WRITE, m.PosixRow),
+    Operation("PUT", "posix-rows/{name}", "Enter a POSIX account by hand", ACCOUNTS_WRITE, m.PosixRow, m.PosixRowIn),
+    Operation("DELETE", "posix-rows/{name}", "Delete it", ACCOUNTS_WRITE, query=(_NOTE,)),
+)

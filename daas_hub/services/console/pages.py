@@ -1,0 +1,257 @@
+"""The console's pages. Each is a thin shell: read, render; or check, change, and redirect to what was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+from tornado.web import HTTPError, RequestHandler
+
+from daas_hub.core.errors import DaasError, InvalidOptions
+from daas_hub.core.models import LaunchState
+
+from . import forms
+from . import models as m
+from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, QUOTA_READ, QUOTA_WRITE
+from .handler import SAFE, ConsoleHandler
+from .parsing import parse
+from .presentation import RESOURCES, WHOS
+from .store import Store, page_size
+
+LINKS = (
+    ("", "My usage", ANYBODY),
+    ("admin/launches", "Launches", QUOTA_READ),
+    ("admin/limits", "Limits", QUOTA_READ),
+    ("admin/audit", "Audit", AUDIT_READ),
+    ("admin/accounts", "Accounts", ACCOUNTS_WRITE),
+)
+"""Path → text → the scope that shows the link."""
+
+DONE: Mapping[str, str] = {
+    "limit-set": "The limit is set.",
+    "limit-deleted": "The limit is deleted.",
+    "dismissed": "Dismissed.",
+    "lost": "The launch is declared lost; what it counted for is free.",
+    "uid-confirmed": "The uid is confirmed.",
+    "row-set": "The account is entered.",
+    "row-deleted": "The entered account is deleted.",
+}
+"""What a page may say after a redirect. The URL carries only the key, so nobody else's text gets on a page."""
+
+
+class Page(ConsoleHandler):
+    """The base of all pages."""
+
+    link: ClassVar[str] = ""
+
+    @property
+    def store(self) -> Store:
+        """The ledger, off the loop."""
+        store: Store = self.settings["store"]
+        return store
+
+    def unauthenticated(self) -> None:
+        """A page view starts the sign-in; anything else is refused, so no loop of redirects can begin."""
+        navigates = self.request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+        if self.request.method not in SAFE or not navigates:
+            raise HTTPError(403, "Sign in first.")
+        self.redirect(self.get_login_url())
+
+    def show(self, template: str, *, status: int = 200, **values: Any) -> None:
+        """Render and finish."""
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        made = self.settings["templates"].get_template(f"daas/console/{template}")
+        self.finish(made.render({**self.frame(), **values}))
+
+    def frame(self) -> dict[str, Any]:
+        """What the frame of every page needs. Also for errors, when there is no person."""
+        person = self._person
+        links = [
+            {"path": path, "text": text, "here": path == self.link}
+            for path, text, scope in LINKS
+            if person is not None and (scope == ANYBODY or person.may(scope))
+        ]
+        return {
+            "prefix": self.settings["prefix"],
+            "hub_prefix": self.settings["hub_prefix"],
+            "hub_static": self.settings["hub_prefix"] + "static/",
+            "shared_uid": self.settings["shared_uid"],
+            "person": person,
+            "links": links,
+            "done": DONE.get(self.request.query_arguments.get("done", [b""])[-1].decode("ascii", "replace"), ""),
+            "problem": "",
+            "xsrf": self.xsrf_form_html() if person is not None else "",
+        }
+
+    def back(self, path: str, done: str) -> None:
+        """After a change: a GET of ``path``, so that a reload does not repeat the change."""
+        self.redirect(f"{self.settings['prefix']}{path}?{urlencode({'done': done})}", status=303)
+
+    def fields(self, *names: str) -> dict[str, str]:
+        """The named fields of a form; missing ones are empty."""
+        return {name: self.get_body_argument(name, "") for name in names}
+
+    def answer_error(self, problem: m.Problem) -> None:
+        self.show("error.html", status=problem.status, code=problem.status, message=problem.message)
+
+
+class MyUsage(Page):
+    needs: ClassVar[Mapping[str, str]] = {"GET": ANYBODY}
+
+    async def get(self) -> None:
+        self.show("usage.html", usage=await self.store.usage(self.person))
+
+
+class DismissNotice(Page):
+    needs: ClassVar[Mapping[str, str]] = {"POST": ANYBODY}
+
+    async def post(self, notice: str) -> None:
+        await self.store.dismiss(self.person, notice)
+        self.back("", "dismissed")
+
+
+class Admin(Page):
+    """The first page of the administration that this person may see."""
+
+    needs: ClassVar[Mapping[str, str]] = {"GET": ANYBODY}
+
+    async def get(self) -> None:
+        for path, _, scope in LINKS[1:]:
+            if self.person.may(scope):
+                self.redirect(self.settings["prefix"] + path)
+                return
+        raise HTTPError(403)
+
+
+class Launches(Page):
+    link = "admin/launches"
+    needs: ClassVar[Mapping[str, str]] = {"GET": QUOTA_READ}
+
+    async def get(self) -> None:
+        asked = {name: self.get_query_argument(name, "")[: m.MAX_TEXT] for name in ("user", "state", "before")}
+        page = await self.store.launches(**asked, limit=page_size(self.get_query_argument("limit", "")))
+        here = self.settings["prefix"] + self.link
+        following = f"{here}?{urlencode({**asked, 'before': page.next})}" if page.next else ""
+        self.show("launches.html", page=page, next=following, states=[*LaunchState], **asked)
+
+
+class Launch(Page):
+    link = "admin/launches"
+    needs: ClassVar[Mapping[str, str]] = {"GET": QUOTA_READ}
+
+    async def get(self, launch: str) -> None:
+        await self.draw(launch)
+
+    async def draw(self, launch: str, *, status: int = 200, **more: Any) -> None:
+        """The page, also after a refused change."""
+        detail = await self.store.launch(launch)
+        lost = detail.launch.state is LaunchState.STOPPING and self.person.may(QUOTA_WRITE)
+        values = {"launch": detail.launch, "events": detail.events, "may_declare_lost": lost}
+        self.show("launch.html", status=status, **values, **more)
+
+
+class DeclareLost(Launch):
+    needs: ClassVar[Mapping[str, str]] = {"POST": QUOTA_WRITE}
+
+    async def post(self, launch: str) -> None:
+        try:
+            await self.store.declare_lost(launch, parse(m.Confirmation, self.fields("user_name", "note")), self.person)
+        except InvalidOptions as error:
+            await self.draw(launch, status=error.status, problem=error.message)
+            return
+        self.back(f"admin/launches/{launch}", "lost")
+
+
+class Limits(Page):
+    link = "admin/limits"
+    needs: ClassVar[Mapping[str, str]] = {"GET": QUOTA_READ, "POST": QUOTA_WRITE}
+
+    async def get(self) -> None:
+        await self.draw(forms.EMPTY_LIMIT)
+
+    async def draw(self, form: Mapping[str, str], *, status: int = 200, field: str = "", **more: Any) -> None:
+        """The page with the form as it was sent."""
+        limits = await self.store.limits()
+        choices = {
+            "whos": [*WHOS.items()],
+            "resources": [*RESOURCES.items()],
+            "may_write": self.person.may(QUOTA_WRITE),
+        }
+        self.show("limits.html", status=status, limits=limits, form=form, field=field, **choices, **more)
+
+    async def post(self) -> None:
+        form = self.fields(*forms.EMPTY_LIMIT)
+        try:
+            await self.store.set_limit(forms.limit(form), self.person)
+        except DaasError as error:
+            field = error.field if isinstance(error, InvalidOptions) else ""
+            await self.draw(form, status=error.status, field=field, problem=error.message)
+            return
+        self.back(self.link, "limit-set")
+
+
+class Limit(Page):
+    link = "admin/limits"
+    needs: ClassVar[Mapping[str, str]] = {"GET": QUOTA_WRITE, "POST": QUOTA_WRITE}
+
+    async def get(self, limit: str) -> None:
+        row = await self.store.limit(limit)
+        self.show("limit.html", limit=row, form={"amount": forms.amount_text(row), "note": ""}, field="")
+
+    async def post(self, limit: str) -> None:
+        row = await self.store.limit(limit)
+        form = self.fields("amount", "note")
+        try:
+            await self.store.change_limit(limit, forms.amount(form, row.resource), self.person)
+        except DaasError as error:
+            field = error.field if isinstance(error, InvalidOptions) else ""
+            self.show("limit.html", status=error.status, limit=row, form=form, field=field, problem=error.message)
+            return
+        self.back(self.link, "limit-set")
+
+
+class DeleteLimit(Page):
+    link = "admin/limits"
+    needs: ClassVar[Mapping[str, str]] = {"POST": QUOTA_WRITE}
+
+    async def post(self, limit: str) -> None:
+        await self.store.delete_limit(limit, "", self.person)
+        self.back(self.link, "limit-deleted")
+
+
+class Audit(Page):
+    link = "admin/audit"
+    needs: ClassVar[Mapping[str, str]] = {"GET": AUDIT_READ}
+
+    async def get(self) -> None:
+        page = await self.store.audit(
+            before=self.get_query_argument("before", ""), limit=page_size(self.get_query_argument("limit", ""))
+        )
+        following = f"{self.settings['prefix']}{self.link}?before={page.next}" if page.next is not None else ""
+        self.show("audit.html", page=page, next=following)
+
+
+class NotFoundPage(Page):
+    """Every other path: the same answer whether or not somebody is signed in."""
+
+    async def prepare(self) -> None:
+        raise HTTPError(404)
+
+
+def routes(prefix: str) -> list[tuple[str, type[RequestHandler]]]:
+    """tornado's routes of all pages."""
+    return [
+        (f"{prefix}", MyUsage),
+        (f"{prefix}notices/([^/]+)/dismiss", DismissNotice),
+        (f"{prefix}admin/?", Admin),
+        (f"{prefix}admin/launches", Launches),
+        (f"{prefix}admin/launches/([^/]+)", Launch),
+        (f"{prefix}admin/launches/([^/]+)/declare-lost", DeclareLost),
+        (f"{prefix}admin/limits", Limits),
+        (f"{prefix}admin/limits/([^/]+)", Limit),
+        (f"{prefix}admin/limits/([^/]+)/delete", DeleteLimit),
+        (f"{prefix}admin/audit", Audit),
+        (".*", NotFoundPage),
+    ]

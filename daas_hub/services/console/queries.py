@@ -1,0 +1,240 @@
+"""What the console reads and changes, as plain synchronous functions over the ledger; ``store`` runs them in threads.
+
+Names that people use (user names) are turned into the keys of the ledger (account ids) here, and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from daas_hub.core.errors import InvalidOptions, NotFound
+from daas_hub.core.models import ACTIVE, LaunchState, Limit, Resource, Who
+from daas_hub.db.ledger import LaunchRow, Ledger
+
+from . import models as m
+from .access import Person
+
+ENDED_SHOWN = 10
+"""How many ended launches "My usage" lists."""
+NO_ACCOUNT = "-"
+"""No account has this id: for people who never started a server, and for services."""
+
+
+# ---------------------------------------------------------------- launches
+
+
+def launch_model(row: LaunchRow) -> m.LaunchModel:
+    """A row of the ledger as the console gives it away: without token, handle and paths."""
+    facts: Mapping[str, Any] = {**(row.request or {}), **(row.handle or {})}
+    return m.LaunchModel(
+        id=row.id,
+        user_name=row.user_name,
+        server_name=row.server_name,
+        profile=str(row.request.get("profile_display_name") or row.profile),
+        backend=row.backend,
+        state=row.state,
+        target=row.target,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        stopping_since=row.stopping_since,
+        cores=row.charge.cores,
+        memory_bytes=row.charge.memory_bytes,
+        gpus=row.charge.gpus,
+        groups=list(row.groups),
+        exit_code=row.exit_code,
+        reason=row.reason or row.target_reason or "",
+        stopped_by=row.target_by or "",
+        limits_enforced=bool(facts.get("limits_enforced", True)),
+        shared_uid=bool(facts.get("shared_uid", False)),
+    )
+
+
+def launches(ledger: Ledger, user: str, state: str, before: str, limit: int) -> m.LaunchList:
+    """A page of launches. An unknown user has none; an unknown state is refused."""
+    states = None
+    if state:
+        allowed = ", ".join(LaunchState)
+        if state not in set(LaunchState):
+            raise InvalidOptions(f"state: {state[:40]!r} is not a state; there are: {allowed}.", field="state")
+        states = [LaunchState(state)]
+    account_id = None
+    if user:
+        account = ledger.accounts.by_user_name(user)
+        if account is None:
+            return m.LaunchList(launches=[], next=None)
+        account_id = account.id
+    rows = ledger.launches(states=states, account_id=account_id, limit=limit + 1, before=_moment(before))
+    following = rows[limit - 1].created_at.isoformat() if len(rows) > limit else None
+    return m.LaunchList(launches=[launch_model(row) for row in rows[:limit]], next=following)
+
+
+def _moment(before: str) -> datetime | None:
+    if not before:
+        return None
+    try:
+        moment = datetime.fromisoformat(before)
+    except ValueError as error:
+        raise InvalidOptions(f"before: {before[:40]!r} is not a page of this list.", field="before") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def launch(ledger: Ledger, launch_id: str) -> m.LaunchDetail:
+    """One launch; raises NotFound."""
+    row = ledger.get(launch_id)
+    if row is None:
+        raise NotFound("There is no such launch.")
+    events = [m.EventModel(at=e.at, message=e.message, detail=e.detail) for _, e in ledger.events(launch_id)]
+    return m.LaunchDetail(launch=launch_model(row), events=events)
+
+
+def declare_lost(
+    ledger: Ledger, launch_id: str, typed: m.Confirmation, person: Person, now: datetime
+) -> m.LaunchDetail:
+    """End a launch in STOPPING without evidence; raises InvalidOptions where the typed name is not the owner's."""
+    row = ledger.get(launch_id)
+    if row is None:
+        raise NotFound("There is no such launch.")
+    if row.state is not LaunchState.STOPPING:
+        message = f"Only a launch that is being stopped can be declared lost; this one is {row.state}."
+        raise InvalidOptions(message, field="state")
+    if typed.user_name != row.user_name:
+        raise InvalidOptions("The typed name is not the name of this server's user.", field="user_name")
+    ledger.declare_lost(launch_id, by=person.by, now=now)
+    return launch(ledger, launch_id)
+
+
+# ---------------------------------------------------------------- me
+
+
+def usage(ledger: Ledger, person: Person) -> m.MyUsage:
+    """Everything that "My usage" shows."""
+    account = ledger.accounts.by_user_name(person.name) if person.kind == "user" else None
+    account_id = account.id if account is not None else NO_ACCOUNT
+    running, ended = [], []
+    if account is not None:
+        running = ledger.launches(states=list(ACTIVE), account_id=account.id)
+        ended = ledger.launches(states=[LaunchState.ENDED], account_id=account.id, limit=ENDED_SHOWN)
+    return m.MyUsage(
+        user_name=person.name,
+        groups=list(person.groups),
+        limits=[
+            m.UsageLine(
+                resource=line.limit.resource,
+                who=line.limit.who,
+                name=person.name if line.limit.who is Who.USER else line.limit.name,
+                amount=line.limit.amount,
+                used=line.used,
+                left=max(0.0, line.limit.amount - line.used),
+            )
+            for line in ledger.limits.effective(account_id, person.groups, None)
+        ],
+        servers=[launch_model(row) for row in running],
+        ended=[launch_model(row) for row in ended],
+        notices=notices(ledger, person),
+    )
+
+
+def notices(ledger: Ledger, person: Person) -> list[m.NoticeModel]:
+    """This person's notices that she has not dismissed, newest first."""
+    account = ledger.accounts.by_user_name(person.name) if person.kind == "user" else None
+    if account is None:
+        return []
+    return [
+        m.NoticeModel(id=n.id, at=n.at, server_name=n.server_name, text=n.text) for n in ledger.notices.list(account.id)
+    ]
+
+
+def dismiss(ledger: Ledger, person: Person, notice: str, now: datetime) -> None:
+    """Dismiss one of her own; somebody else's is as if it did not exist."""
+    number = _number(notice)
+    if number not in {n.id for n in notices(ledger, person)}:
+        raise NotFound("There is no such notice.")
+    ledger.notices.dismiss(number, now=now)
+
+
+# ---------------------------------------------------------------- limits
+
+
+def limits(ledger: Ledger) -> list[m.LimitModel]:
+    """All limits, sorted by whose, name and resource."""
+    order = list(Who)
+    found = [limit_model(ledger, row) for row in ledger.limits.list()]
+    return sorted(found, key=lambda row: (order.index(row.who), row.name, row.resource))
+
+
+def limit(ledger: Ledger, limit_id: str) -> m.LimitModel:
+    """One limit; raises NotFound."""
+    number = _number(limit_id)
+    for row in ledger.limits.list():
+        if row.id == number:
+            return limit_model(ledger, row)
+    raise NotFound("There is no such limit.")
+
+
+def limit_model(ledger: Ledger, row: Limit) -> m.LimitModel:
+    """A limit with the user's name in place of the account's id."""
+    name = row.name
+    if row.who is Who.USER:
+        account = ledger.accounts.by_id(row.name)
+        name = account.user_name if account is not None else row.name
+    return m.LimitModel(id=row.id, who=row.who, name=name, resource=row.resource, amount=row.amount)
+
+
+def set_limit(ledger: Ledger, wanted: m.LimitIn, person: Person, now: datetime) -> m.LimitModel:
+    """Set a limit; raises InvalidOptions naming the field, what was given and what is allowed."""
+    if wanted.who is Who.DEFAULT_EACH and wanted.name:
+        raise InvalidOptions(f"name: {wanted.name!r} is not allowed for everybody; leave it empty.", field="name")
+    if wanted.who is not Who.DEFAULT_EACH and not wanted.name:
+        raise InvalidOptions(f"name: empty is not allowed; say which {wanted.who.split('-')[0]}.", field="name")
+    if wanted.resource not in {Resource.CORES} and wanted.amount != int(wanted.amount):
+        raise InvalidOptions(f"amount: {wanted.amount:g} is not allowed; give a whole number.", field="amount")
+    name = _account_id(ledger, wanted.name) if wanted.who is Who.USER else wanted.name
+    row = ledger.limits.set(wanted.who, name, wanted.resource, wanted.amount, by=person.by, now=now, note=wanted.note)
+    return limit_model(ledger, row)
+
+
+def _account_id(ledger: Ledger, user: str) -> str:
+    account = ledger.accounts.by_user_name(user)
+    if account is None:
+        message = f"name: no account of a user {user!r} is known; it is after a first start of a server."
+        raise InvalidOptions(message, field="name")
+    return account.id
+
+
+def change_limit(ledger: Ledger, limit_id: str, to: m.AmountIn, person: Person, now: datetime) -> m.LimitModel:
+    """Change the amount of a limit that exists; raises NotFound, InvalidOptions."""
+    old = limit(ledger, limit_id)
+    wanted = m.LimitIn(who=old.who, name=old.name, resource=old.resource, amount=to.amount, note=to.note)
+    return set_limit(ledger, wanted, person, now)
+
+
+def delete_limit(ledger: Ledger, limit_id: str, note: str, person: Person, now: datetime) -> None:
+    """Delete a limit; raises NotFound."""
+    row = limit(ledger, limit_id)
+    ledger.limits.delete(row.id, by=person.by, now=now, note=note)
+
+
+# ---------------------------------------------------------------- audit
+
+
+def audit(ledger: Ledger, before: str, limit: int) -> m.AuditList:
+    """A page of the audit, newest first."""
+    rows = ledger.audit.list(limit=limit + 1, before=_number(before) if before else None)
+    return m.AuditList(
+        rows=[
+            m.AuditModel(
+                id=r.id, at=r.at, who=r.who, action=r.action, subject=r.subject, old=r.old, new=r.new, why=r.why
+            )
+            for r in rows[:limit]
+        ],
+        next=rows[limit - 1].id if len(rows) > limit else None,
+    )
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise NotFound("There is nothing of that number.")
+    return int(text)

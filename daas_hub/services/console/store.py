@@ -1,0 +1,133 @@
+"""The ledger for the console's handlers: every call runs in the bounded thread pool, none blocks the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Concatenate, ParamSpec, TypeVar
+
+from daas_hub.core.errors import DaasError, InvalidOptions, LedgerBusy
+from daas_hub.core.models import ACTIVE
+from daas_hub.db.ledger import LaunchRow, Ledger
+from daas_hub.db.pool import LedgerPool
+
+from . import models as m
+from . import queries as q
+from .access import Person
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CALL_WITHIN_S = 15.0
+"""Longer than the ledger's own busy time-out, so that its answer ("try again") is the one that is given."""
+HEALTH_WITHIN_S = 2.0
+DEFAULT_PAGE = 50
+MAX_PAGE = 500
+
+
+def page_size(text: str) -> int:
+    """How many rows a page has; raises InvalidOptions."""
+    if not text:
+        return DEFAULT_PAGE
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MAX_PAGE):
+        raise InvalidOptions(f"limit: {text[:40]!r} is not allowed; give 1 to {MAX_PAGE}.", field="limit")
+    return int(text)
+
+
+class Store:
+    """Opens the ledger at ``url`` when it is first needed; the hub has made it by then."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._ledger: Ledger | None = None
+        self._pool = LedgerPool()
+
+    def _open(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger.open(self._url, create=False)
+        return self._ledger
+
+    async def call(self, fn: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``fn(ledger, …)`` in a thread; raises LedgerBusy where it takes too long."""
+        try:
+            call = self._pool.run(lambda: fn(self._open(), *args, **kwargs))
+            return await asyncio.wait_for(call, CALL_WITHIN_S)
+        except TimeoutError as error:
+            raise LedgerBusy("The ledger does not answer. Try again.", retry_after_s=5) from error
+
+    async def close(self) -> None:
+        """Let go of threads and connections."""
+        self._pool.close()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    async def healthy(self) -> bool:
+        """True where the ledger answers a read within 2 s."""
+        try:
+            await asyncio.wait_for(self.call(lambda ledger: ledger.launches(limit=1)), HEALTH_WITHIN_S)
+        except (DaasError, TimeoutError):
+            return False
+        return True
+
+    # ------------------------------------------------------------ me
+
+    async def usage(self, person: Person) -> m.MyUsage:
+        """See queries.usage."""
+        return await self.call(q.usage, person)
+
+    async def notices(self, person: Person) -> list[m.NoticeModel]:
+        """See queries.notices."""
+        return await self.call(q.notices, person)
+
+    async def dismiss(self, person: Person, notice: str) -> None:
+        """See queries.dismiss."""
+        await self.call(q.dismiss, person, notice, _now())
+
+    # ------------------------------------------------------------ launches
+
+    async def active_rows(self) -> list[LaunchRow]:
+        """All launches that hold a reservation, for the metrics."""
+        return await self.call(lambda ledger: ledger.launches(states=list(ACTIVE), limit=1_000_000))
+
+    async def launches(self, *, user: str, state: str, before: str, limit: int) -> m.LaunchList:
+        """See queries.launches."""
+        return await self.call(q.launches, user, state, before, limit)
+
+    async def launch(self, launch_id: str) -> m.LaunchDetail:
+        """See queries.launch."""
+        return await self.call(q.launch, launch_id)
+
+    async def declare_lost(self, launch_id: str, typed: m.Confirmation, person: Person) -> m.LaunchDetail:
+        """See queries.declare_lost."""
+        return await self.call(q.declare_lost, launch_id, typed, person, _now())
+
+    # ------------------------------------------------------------ limits and audit
+
+    async def limits(self) -> list[m.LimitModel]:
+        """See queries.limits."""
+        return await self.call(q.limits)
+
+    async def limit(self, limit_id: str) -> m.LimitModel:
+        """See queries.limit."""
+        return await self.call(q.limit, limit_id)
+
+    async def set_limit(self, wanted: m.LimitIn, person: Person) -> m.LimitModel:
+        """See queries.set_limit."""
+        return await self.call(q.set_limit, wanted, person, _now())
+
+    async def change_limit(self, limit_id: str, to: m.AmountIn, person: Person) -> m.LimitModel:
+        """See queries.change_limit."""
+        return await self.call(q.change_limit, limit_id, to, person, _now())
+
+    async def delete_limit(self, limit_id: str, note: str, person: Person) -> None:
+        """See queries.delete_limit."""
+        await self.call(q.delete_limit, limit_id, note, person, _now())
+
+    async def audit(self, *, before: str, limit: int) -> m.AuditList:
+        """See queries.audit."""
+        return await self.call(q.audit, before, limit)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,133 @@
+"""The console joined to the hub: its service and scopes, its links and notices on the hub's own pages.
+
+`configure(c)` calls ``apply``. The rest happens when the hub builds its template environment (decision 0002), so it
+does not matter whether the operator sets ``template_paths`` or services before or after ``configure(c)``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader
+from jinja2.ext import Extension
+from jupyterhub.app import JupyterHub
+from traitlets.config import LazyConfigValue
+
+from daas_hub import pages
+from daas_hub.core.errors import ConfigError, DaasError
+from daas_hub.db.ledger import Ledger
+from daas_hub.services.console import registration
+from daas_hub.spawners.runtime import DaasHub
+
+EXTENSION = "daas_hub.wiring.console.ConsoleOnTheHub"
+NOTICES_WITHIN_S = 2.0
+"""How long the home page waits for its notices; the page comes without them then, and says so."""
+
+
+def apply(c: Any, append: Callable[..., None]) -> None:
+    """Add the service, its scopes and the extension to the hub's config; what is there already stays."""
+    hub = c.JupyterHub
+    append(there(hub, "services", []), [registration.console_service()], key="name")
+    scopes = there(hub, "custom_scopes", {})
+    for name, definition in registration.plain_custom_scopes().items():
+        scopes.setdefault(name, definition)
+    there(hub, "extra_user_scopes", set()).update(registration.USER_SCOPES)
+    extensions = hub.setdefault("jinja_environment_options", {}).setdefault("extensions", [])
+    append(extensions, [EXTENSION])
+
+
+def there(section: Any, trait: str, empty: Any) -> Any:
+    """The container that config holds for a trait, made if none is; what was added by ``.append`` alone is kept."""
+    if trait not in section:
+        section[trait] = empty
+    elif isinstance(section[trait], LazyConfigValue):
+        section[trait] = section[trait].get_value(empty)
+    return section[trait]
+
+
+@dataclass(frozen=True)
+class Notices:
+    """What the home page shows: each with `at`, `server_name`, `text`; and why they are missing, if they are."""
+
+    notices: tuple[Any, ...] = ()
+    problem: str = ""
+
+
+UNREADABLE = Notices(problem="What happened to your servers cannot be read just now.")
+
+
+class HubPages:
+    """What our templates on the hub's side see as ``daas``. Everything but ``notices`` is at hand: no I/O."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    @property
+    def console_url(self) -> str:
+        """Where the console is, with the host where services have one of their own."""
+        service = self._app.tornado_settings.get("services", {}).get(registration.NAME)
+        return str(service.href) if service is not None else self._app.base_url + registration.PREFIX.lstrip("/")
+
+    @property
+    def shared_uid(self) -> bool:
+        """True where the operator lets everybody run under one uid."""
+        section = self._app.config.get("LocalBackend", {})
+        return bool(section.get("allow_shared_uid", False))
+
+    async def notices(self, user: Any) -> Notices:
+        """Why her servers were stopped, until she dismisses it. The ledger is asked in a thread, for 2 s at most."""
+        site = DaasHub.instance(config=self._app.config)
+        call = asyncio.ensure_future(site.run(_notices, site, user.name))
+        # Not wait_for: it would cancel, and `run` then waits for the ledger however long it takes.
+        done, _ = await asyncio.wait({call}, timeout=NOTICES_WITHIN_S)
+        call.add_done_callback(lambda over: over.cancelled() or over.exception())
+        try:
+            return Notices(notices=call.result()) if done else UNREADABLE
+        except DaasError:
+            return UNREADABLE
+
+
+def _notices(site: DaasHub, user_name: str) -> tuple[Any, ...]:
+    ledger: Ledger = site.ledger
+    account = ledger.accounts.by_user_name(user_name)
+    return tuple(ledger.notices.list(account.id)) if account is not None else ()
+
+
+class ConsoleOnTheHub(Extension):
+    """Puts our pages behind the operator's and before the hub's, and gives administrators their scopes."""
+
+    tags: ClassVar[set[str]] = set()
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.globals["daas"] = None
+        if not JupyterHub.initialized():
+            return
+        app = JupyterHub.instance()
+        add_folders(environment.loader)
+        environment.globals["daas"] = HubPages(app)
+        registration.grant_to_administrators(app)
+        tell_the_service(app)
+
+
+def tell_the_service(app: Any) -> None:
+    """Give the console its environment: which ledger, and what its pages must say about the site."""
+    service = app._service_map.get(registration.NAME)
+    if service is not None:
+        local = {"allow_shared_uid": HubPages(app).shared_uid}
+        service.environment.setdefault("DAAS_LEDGER_URL", DaasHub.instance(config=app.config).absolute_ledger_url())
+        service.environment.setdefault("DAAS_SERVICE_CONFIG", json.dumps({"LocalBackend": local}))
+
+
+def add_folders(loader: BaseLoader | None) -> None:
+    """Insert our folders before the hub's own, which is the last one; raises ConfigError where none is found."""
+    for part in loader.loaders if isinstance(loader, ChoiceLoader) else ():
+        if isinstance(part, FileSystemLoader):
+            ours = [path for path in pages.TEMPLATE_PATHS if path not in part.searchpath]
+            part.searchpath[-1:-1] = ours
+            return
+    raise ConfigError("This JupyterHub looks for its templates in another way; daas_hub supports 6.1.1 up to 7.")
