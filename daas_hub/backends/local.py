@@ -155,6 +155,7 @@ class LocalBackend(LocalSettings, Backend):
         finally:
             if not let_go:
                 waiting.abandon()
+                await self._undo(spec.launch_id, folder)
         env = local_launch.environment(spec, folder, port=port, inherited=self._inherited(), certificates=certificates)
         request = identity | {
             "umask": int(self.umask, 8),
@@ -173,6 +174,13 @@ class LocalBackend(LocalSettings, Backend):
             await checkpoint(handle)
         steps.add(f"The server's process runs as uid {ids.uid}", 60, "\n".join(warnings))
         return await self._wait_ready(handle, tuple(spec.secrets.values()))
+
+    async def _undo(self, launch_id: str, folder: LaunchFolder) -> None:
+        """Remove what was made for a helper that was never let go. Awaited also when the start is cancelled."""
+        if await self._ends.gone(launch_id):
+            await asyncio.to_thread(cgroups.remove, await self._limiter.groups(launch_id))
+            await asyncio.to_thread(folder.remove)
+            self._ends.forget(launch_id)
 
     def _inherited(self) -> dict[str, str]:
         return {name: os.environ[name] for name in self.env_keep if name in os.environ}

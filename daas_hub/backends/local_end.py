@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -53,10 +54,10 @@ class Ends:
     def _evidence(self, handle: Handle, code: int | None, asked_for: bool) -> Observation:
         oom_kills = 0 if asked_for else cgroups.oom_kills(groups_of(handle))
         reason = how_it_ended(code, oom_kills=oom_kills, memory_limit_bytes=handle.get("memory_bytes"))
-        folder = self._folder_of(handle)
-        if code is not None and folder.path.is_dir():
-            # Only its parent learns the status: the reconciler reads it here.
-            folder.save("end", {"exit_code": code, "reason": reason, "pid": handle["pid"]})
+        if code is not None:
+            # Only its parent learns the status: the reconciler reads it here, unless it has cleaned up already.
+            with contextlib.suppress(FileNotFoundError):
+                self._folder_of(handle).save("end", {"exit_code": code, "reason": reason, "pid": handle["pid"]})
         return Observation(Life.ENDED, code, reason)
 
     # ------------------------------------------------------------ look
@@ -155,6 +156,12 @@ class Ends:
         return True
 
     # ------------------------------------------------------------ forget
+
+    async def gone(self, launch_id: str) -> bool:
+        """Whether a helper that was told to end does so at once."""
+        waited_for = self._conclusions.get(launch_id) or self._watches[launch_id].ended
+        done, _ = await asyncio.wait({waited_for}, timeout=SETTLE_WITHIN_S)
+        return bool(done)
 
     def forget(self, launch_id: str) -> None:
         """Drop what is known of an ended launch; a process that still runs stays watched, so that it is collected."""

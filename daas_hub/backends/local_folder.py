@@ -24,6 +24,8 @@ from pathlib import Path
 
 from daas_hub.core.models import Handle, Json
 
+REMOVE_ATTEMPTS = 5
+
 
 def write_private(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
     """Write a file whole or not at all, never readable by more than ``mode`` allows at any moment."""
@@ -122,8 +124,15 @@ class LaunchFolder:
     def remove(self) -> None:
         """Remove all of it; a folder that is not there is fine."""
         # On Linux rmtree works on directory descriptors: a link that the account left leads nowhere.
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
+        for attempt in range(1, REMOVE_ATTEMPTS + 1):
+            try:
+                shutil.rmtree(self.path)
+            except OSError:
+                # Another process of the hub may write its last word, or remove the folder too.
+                if attempt == REMOVE_ATTEMPTS and self.path.exists():
+                    raise
+            if not self.path.exists():
+                return
 
 
 def make_root(path: Path) -> None:

@@ -81,6 +81,10 @@ class Limiter:
         cgroups.add(groups, process.pid)
         return Held(groups)
 
+    async def groups(self, launch_id: str) -> tuple[str, ...]:
+        """The groups that a launch has, or would have; none where systemd makes and removes them."""
+        return tuple(str(base / launch_id) for base in (await self.place()).bases)
+
     async def _scope_of(self, launch_id: str, process: ProcessId) -> Held:
         """The groups of the scope that systemd-run has put our helper into before it became the helper."""
         unit = self._unit(launch_id)

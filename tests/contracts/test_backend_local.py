@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from daas_hub.clients import cgroups
 from tests.contracts.backend import BackendContract
 from tests.servers.local_place import LocalPlace, local_place
 
@@ -25,17 +26,16 @@ class TestLocalWithoutCgroups(BackendContract):
 
     @pytest.fixture
     async def place(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalPlace]:
-        from daas_hub.clients import cgroups
-
         nowhere = cgroups.Place("none", reason="the test takes them away")
         monkeypatch.setattr(cgroups, "detect", lambda family: nowhere)
         async with local_place() as place:
             yield place
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="for a hub that is not root")
-class TestLocalAsOwnUid(BackendContract):
-    @pytest.fixture
-    async def place(self) -> AsyncIterator[LocalPlace]:
-        async with local_place(uid=os.geteuid(), gid=os.getegid()) as place:
-            yield place
+if os.geteuid() != 0:  # Run as another uid by tests/faults/test_local_without_root.py.
+
+    class TestLocalAsOwnUid(BackendContract):
+        @pytest.fixture
+        async def place(self) -> AsyncIterator[LocalPlace]:
+            async with local_place(uid=os.geteuid(), gid=os.getegid()) as place:
+                yield place

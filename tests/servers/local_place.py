@@ -18,6 +18,7 @@ from daas_hub.clients import processes
 from daas_hub.core.models import Account, AccountGroup, Handle, LaunchSpec, Resources
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import SECRET, Place
+from tests.servers.no_blocking import no_blocking
 from tests.servers.reachable_python import reachable_python
 from tests.servers.tiny_server import program
 
@@ -134,9 +135,11 @@ async def local_place(**options: Any) -> AsyncIterator[LocalPlace]:
     # Not pytest's tmp_path: that lies in a 0700 folder.
     root = Path(tempfile.mkdtemp(prefix="daas-local-", dir="/var/tmp"))
     root.chmod(0o755)
+    reachable_python()
     place = LocalPlace(root, **options)
     try:
-        yield place
+        with no_blocking():
+            yield place
     finally:
         await place.close()
         shutil.rmtree(root)

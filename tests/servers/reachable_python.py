@@ -14,7 +14,7 @@ from pathlib import Path
 
 from daas_hub.clients.interpreters import find_reachable_python
 
-PACKAGES = ("jupyterhub", "jupyterlab", "ipykernel")
+PACKAGES = ("jupyterhub", "jupyterlab", "ipykernel", "pytest", "pytest-asyncio", "pytest-timeout")
 
 
 @functools.cache
@@ -35,7 +35,7 @@ def singleuser() -> str:
     key = hashlib.sha256(" ".join([reachable_python(), *wanted]).encode()).hexdigest()[:12]
     cache = Path("/var/tmp") / f"daas-hub-tests-{os.getuid()}"
     cache.mkdir(mode=0o755, exist_ok=True)
-    assert cache.stat().st_uid == os.getuid() and not cache.is_symlink(), f"{cache} is somebody else's"
+    assert cache.lstat().st_uid == os.getuid(), f"{cache} is somebody else's"
     cache.chmod(0o755)
     folder = cache / key
     with (cache / f"{key}.lock").open("w") as lock:
