@@ -33,17 +33,20 @@ async def _probe(program: str, person: Person, groups: list[int], path: str) -> 
     as_account: dict[str, Any] = (
         {"user": person.uid, "group": person.gid, "extra_groups": groups} if os.geteuid() == 0 else {}
     )
-    process = await asyncio.create_subprocess_exec(
-        program,
-        "--version",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        cwd="/",
-        # A home that does not exist: nothing may be read from or written to anybody's.
-        env={"PATH": path, "HOME": "/nonexistent", "JUPYTER_PLATFORM_DIRS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        **as_account,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            "--version",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd="/",
+            # A home that does not exist: nothing may be read from or written to anybody's.
+            env={"PATH": path, "HOME": "/nonexistent", "JUPYTER_PLATFORM_DIRS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            **as_account,
+        )
+    except OSError as error:
+        return f"{program} cannot be started as {person.name} (uid {person.uid}): {error.strerror}."
     try:
         out, _ = await asyncio.wait_for(process.communicate(), PROBE_WITHIN_S)
     except TimeoutError:

@@ -180,7 +180,7 @@ def ensure(kind: str) -> Path:
 
     Raises SetupFailed. Only root shares it with other accounts, so only root needs a reachable interpreter.
     """
-    if os.environ.get("DAAS_PYTHON"):
+    if os.environ.get("DAAS_PYTHON") and not kind.startswith("peer-"):
         return Path(os.environ["DAAS_PYTHON"])
     for_everybody = os.geteuid() == 0
     os.umask(0o022)
@@ -195,7 +195,8 @@ def ensure(kind: str) -> Path:
     folder = cache / f"{kind}-{key}"
     with locked(cache / f"{folder.name}.lock"):
         _build(kind, folder, base, lock)
-        _install_project(folder)
+        if not kind.startswith("peer-"):
+            _install_project(folder)
     return folder / "bin" / "python"
 
 
@@ -216,7 +217,7 @@ def _build(kind: str, folder: Path, base: Path, lock: Path) -> None:
             # Nobody's first look needs a compiler. Of the tests' packages one exists only as source, in pure Python.
             options += ["--only-binary", ":all:"]
         run([*pip, "install", *options, "-r", str(lock)], log, f"Installing {lock.name}")
-    if kind != "check":
+    if kind in ("demo", "test"):
         install_proxy(python, folder / "share" / "daas-hub" / "proxy", log)
     mark.touch()
 

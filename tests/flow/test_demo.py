@@ -1,0 +1,208 @@
+"""The demo, as somebody meets it who has just cloned the project."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daas_hub.clients import processes
+from tests.servers.demo import DemoServer, Visitor
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(180)
+IDLE_S = 20
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every account may enter (pytest's own are private)."""
+    path = Path(tempfile.mkdtemp(prefix="daas-test-demo-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+async def demo(place: Path) -> AsyncIterator[DemoServer]:
+    server = DemoServer(place, "--idle-after", str(IDLE_S), "--dir", str(place / "demo"))
+    try:
+        yield await server.start()
+    finally:
+        await server.stop()
+
+
+async def api(visitor: Visitor, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    status, text = await visitor.call(method, f"/hub/api/{path}", body)
+    try:
+        return status, json.loads(text)
+    except ValueError:
+        return status, text
+
+
+def listening() -> set[tuple[str, int]]:
+    """Address and port of every listening TCP socket of this machine, as the kernel prints them."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                address, port = fields[1].split(":")
+                found.add((address, int(port, 16)))
+    return found
+
+
+def active_launches(demo_dir: Path) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(f"file:{demo_dir}/state/ledger.sqlite?mode=ro", uri=True) as db:
+        rows = db.execute("select user_name, server_name, state from launch where state != 'ended'").fetchall()
+    db.close()
+    return rows
+
+
+@pytest.mark.needs("root")
+async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) -> None:
+    """One demo, in the order in which a person meets it."""
+    people = demo.ready["people"]
+    assert (len(people), len({g for p in people for g in p["groups"]})) == (6, 3)
+    assert [sum(p[key] for p in people) for key in ("admin", "locked", "over_quota")] == [1, 1, 1]
+    assert demo.ready["idle_after_s"] == IDLE_S
+    assert stat.S_IMODE(demo.ready_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((demo.dir / "state").stat().st_mode) == 0o700
+    port = int(demo.url.rpartition(":")[2])
+    assert {a for a, p in listening() if p == port} == {"0100007F"}, "127.0.0.1 and nothing else"
+    for person in people:
+        assert person["password"] in demo.log_text()
+    await _locked_is_told(demo)
+    await _over_quota_is_refused_with_numbers(demo)
+    await _server_runs_as_the_person_and_is_stopped_when_idle(demo)
+    marked = demo.processes()
+    assert marked
+    assert await demo.end() == 0
+    assert [p for p in marked if processes.alive(p)] == []
+    assert active_launches(demo.dir) == []
+    assert not {p for _, p in listening()} & {port}
+    assert not demo.ready_file.exists()
+
+
+async def _locked_is_told(demo: DemoServer) -> None:
+    locked = Visitor(demo.url)
+    _, page = await locked.sign_in(demo.person(locked=True))
+    wrong = Visitor(demo.url)
+    _, other = await wrong.sign_in(demo.person(), password="wrong")
+    assert "locked" in page.lower()
+    assert "locked" not in other.lower()
+
+
+async def _over_quota_is_refused_with_numbers(demo: DemoServer) -> None:
+    quinn = demo.person(over_quota=True)
+    visitor = Visitor(demo.url)
+    await visitor.sign_in(quinn)
+    status, answer = await api(visitor, "POST", f"users/{quinn['name']}/server", {"profile": "basic"})
+    assert status == 403, answer
+    assert "2 cores" in str(answer) or "2 GiB" in str(answer)
+
+
+async def _server_runs_as_the_person_and_is_stopped_when_idle(demo: DemoServer) -> None:
+    person = demo.person()
+    visitor = Visitor(demo.url)
+    await visitor.sign_in(person)
+    status, answer = await api(visitor, "POST", f"users/{person['name']}/server", {"profile": "basic"})
+    assert status in (201, 202), answer
+
+    async def server() -> Any:
+        _, model = await api(visitor, "GET", f"users/{person['name']}")
+        return model["servers"].get("")
+
+    async def ready() -> bool:
+        found = await server()
+        return bool(found and found["ready"])
+
+    await until(ready, within_s=60, what="her server", every_s=0.2)
+    home = demo.dir / "homes" / person["name"]
+    site = json.loads((demo.dir / "state/site.json").read_text())
+    [known] = [p for p in site["people"] if p["name"] == person["name"]]
+    assert (home.stat().st_uid, stat.S_IMODE(home.stat().st_mode)) == (known["uid"], 0o700)
+    record = next((demo.dir / "run").glob("*/*/record.json"))
+    assert processes.uid_of(json.loads(record.read_text())["pid"]) in {p["uid"] for p in site["people"]}
+
+    async def stopped() -> bool:
+        return await server() is None
+
+    # Servers report every 15 s; the culler looks again itself before it stops one.
+    await until(stopped, within_s=IDLE_S + 60, what="idle stop", every_s=0.5)
+    _, page = await visitor.call("GET", "/hub/home")
+    assert "idle for" in page
+
+
+@pytest.mark.needs("root")
+async def test_after_a_sigkill_the_next_start_with_the_same_folder_clears_up(place: Path) -> None:
+    first = await DemoServer(place, "--dir", str(place / "demo")).start()
+    before = {p["name"]: p["password"] for p in first.ready["people"]}
+    marked = first.processes()
+    servers = [json.loads(r.read_text()) for r in (first.dir / "run").glob("*/*/record.json")]
+    assert servers
+    assert await first.end(signal.SIGKILL) == -signal.SIGKILL
+    first.ready_file.unlink()
+    second = DemoServer(place, "--dir", str(place / "demo"))
+    try:
+        await second.start(within_s=120)
+        assert {p["name"]: p["password"] for p in second.ready["people"]} == before
+        assert [p for p in marked if processes.alive(p)] == []
+        for old in servers:
+            known = processes.ProcessId(old["boot_id"], old["pid"], old["start_time"])
+            assert not processes.alive(known)
+        assert len(active_launches(second.dir)) == 1, "only the new server of the person over quota"
+    finally:
+        await second.stop()
+
+
+@pytest.mark.needs("root")
+async def test_without_root_it_says_that_there_is_no_isolation(place: Path) -> None:
+    uid = 54321
+    os.chown(place, uid, uid)
+    demo = DemoServer(place, "--dir", str(place / "demo"), user=(uid, uid))
+    try:
+        await demo.start()
+        visitor = Visitor(demo.url)
+        _, login = await visitor.call("GET", "/hub/login")
+        assert "shared uid: no isolation" in login.lower()
+        assert "shared uid: no isolation" in demo.log_text()
+        record = next((demo.dir / "run").glob("*/*/record.json"))
+        assert processes.uid_of(json.loads(record.read_text())["pid"]) == uid
+        assert await demo.end() == 0
+    finally:
+        await demo.stop()
+
+
+@pytest.mark.needs("root")
+async def test_a_temporary_folder_is_removed(place: Path) -> None:
+    demo = await DemoServer(place).start()
+    folder = demo.dir
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert await demo.end(signal.SIGTERM) == 0
+    assert not folder.exists()
+
+
+@pytest.mark.needs("root")
+async def test_two_demos_do_not_share_a_folder(demo: DemoServer, place: Path) -> None:
+    second = DemoServer(place / "demo" / "homes", "--dir", str(place / "demo"))
+    with pytest.raises(AssertionError, match="Another demo is running"):
+        await second.start()
+    assert demo.process is not None
+    assert demo.process.poll() is None
+
+
+@pytest.mark.needs("root")
+async def test_a_folder_that_accounts_cannot_reach_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with pytest.raises(AssertionError, match="other accounts cannot reach it"):
+        await DemoServer(tmp_path, "--dir", str(tmp_path / "demo")).start()
