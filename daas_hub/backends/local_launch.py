@@ -129,7 +129,9 @@ def identity_request(ids: Ids, hub: Hub, *, no_new_privs: bool) -> Json:
     }
 
 
-_SECRET = re.compile(r"(?i)(token|secret|password|authorization)(['\"]?\s*[=:]\s*|\s+)\S+")
+_SECRET = re.compile(
+    r"(?i)(authorization['\"]?\s*[=:]\s*['\"]?(?:\w+\s+)?|(?:token|secret|password)['\"]?(?:\s*[=:]\s*|\s+))\S+"
+)
 _LONG = re.compile(r"\b[0-9A-Za-z_-]{32,}\b")
 
 
@@ -138,7 +140,7 @@ def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
     for secret in secrets:
         if len(secret) >= 4:
             text = text.replace(secret, "…")
-    return _LONG.sub("…", _SECRET.sub(r"\1\2…", text))
+    return _LONG.sub("…", _SECRET.sub(r"\1…", text))
 
 
 def how_it_ended(code: int | None, *, oom_kills: int, memory_limit_bytes: int | None) -> str:

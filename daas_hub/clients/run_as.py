@@ -171,7 +171,7 @@ def main() -> None:
         sys.exit(0)
     try:
         run(json.loads(line))
-    except (Refused, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         os.write(REPORT_FD, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
         sys.exit(EX_CONFIG)
 
