@@ -1,0 +1,186 @@
+"""Reserve: one transaction that reads limits and balances, decides, and writes launch, scopes and balances.
+
+Six statements whatever the number of scopes. PostgreSQL: the balances' rows are locked in sorted order first, and
+whoever starts the same server has the same user's row in that set, so what is read afterwards stays true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from daas_hub.core import quota
+from daas_hub.core.errors import IllegalMove, LaunchConflict, NotAllowed, NotFound, QuotaExceeded
+from daas_hub.core.models import Charge, LaunchState, Limit, Resource, Target, Who
+from daas_hub.core.quota import Amounts
+
+from . import balances
+from .rows import LaunchRow, Reservation, charge_columns, load_one
+from .schema import launch, launch_scope, limits
+
+_BY_ID = select(launch.c.id).where(launch.c.id == bindparam("id")).scalar_subquery()
+# The literal lets SQLite use its partial index, which it does not for a bound value.
+_BY_SERVER = (
+    select(launch.c.id)
+    .where(
+        launch.c.account_id == bindparam("account"),
+        launch.c.server_name == bindparam("server"),
+        launch.c.state != bindparam("ended", LaunchState.ENDED.value, literal_execute=True),
+    )
+    .scalar_subquery()
+)
+_THERE = select(_BY_ID.label("same"), _BY_SERVER.label("other"))
+_LIMITS = select(limits).where(limits.c.name.in_(bindparam("names", expanding=True)))
+_INSERT = insert(launch)
+_INSERT_SCOPES = insert(launch_scope)
+
+
+def reserve(c: Connection, r: Reservation, now: datetime) -> LaunchRow:
+    """Admit and write a launch. The same launch id again returns what is there already."""
+    scopes = quota.scopes(r.account_id, r.groups, r.project)
+    used = balances.lock(c, scopes)
+    there = c.execute(_THERE, {"id": r.launch_id, "account": r.account_id, "server": r.server_name}).one()
+    if there.same is not None:
+        row = load_one(c, r.launch_id)
+        assert row is not None  # noqa: S101  seen in this transaction
+        return row
+    if there.other is not None:
+        raise LaunchConflict("This server is running or being started already.", launch_id=there.other)
+    applies = applying(c, r.account_id, r.groups, r.project, now)
+    require(applies, used, r.charge, r.account_id)
+    columns = charge_columns(r.charge)
+    values = dict(
+        id=r.launch_id,
+        hub_boot_id=r.hub_boot_id,
+        account_id=r.account_id,
+        user_name=r.user_name,
+        server_name=r.server_name,
+        profile=r.profile,
+        backend=r.backend,
+        state=LaunchState.RESERVED.value,
+        target=Target.RUNNING.value,
+        created_at=now,
+        heartbeat_at=now,
+        request=r.request,
+        api_token_encrypted=r.api_token_encrypted,
+        source=r.source,
+    )
+    c.execute(_INSERT, {**values, **columns})
+    c.execute(_INSERT_SCOPES, [{"launch_id": r.launch_id, "scope": scope} for scope in scopes])
+    balances.add(c, scopes, quota.amounts(r.charge))
+    return _fresh(r, columns, now)
+
+
+def _fresh(r: Reservation, columns: Mapping[str, int | None], now: datetime) -> LaunchRow:
+    """The row just written, without reading it again."""
+    cores_m = columns["cores_m"]
+    charge = Charge(
+        cores=None if cores_m is None else cores_m / quota.MILLI,
+        memory_bytes=r.charge.memory_bytes,
+        gpus=r.charge.gpus,
+        servers=r.charge.servers,
+    )
+    return LaunchRow(
+        id=r.launch_id,
+        account_id=r.account_id,
+        user_name=r.user_name,
+        server_name=r.server_name,
+        profile=r.profile,
+        backend=r.backend,
+        state=LaunchState.RESERVED,
+        target=Target.RUNNING,
+        hub_boot_id=r.hub_boot_id,
+        created_at=now,
+        started_at=None,
+        ended_at=None,
+        stopping_since=None,
+        observed=None,
+        observed_at=None,
+        handle=None,
+        request=r.request,
+        charge=charge,
+        api_token_encrypted=r.api_token_encrypted,
+        exit_code=None,
+        reason="",
+        target_reason="",
+        target_by="",
+        groups=tuple(sorted(set(r.groups))),
+        project=r.project or None,
+        heartbeat_at=now,
+    )
+
+
+def reassign(c: Connection, launch_id: str, backend: str, charge: Charge, now: datetime) -> LaunchRow:
+    """Move a reservation to another backend and charge; only before anything was submitted."""
+    row = load_one(c, launch_id, lock=True)
+    if row is None:
+        raise NotFound(f"There is no launch {launch_id}.")
+    if row.state not in {LaunchState.RESERVED, LaunchState.QUEUED}:
+        raise IllegalMove(f"A launch that is {row.state} cannot be moved to another backend.")
+    scopes = quota.scopes(row.account_id, row.groups, row.project)
+    if charge != row.charge:
+        used = balances.lock(c, scopes)
+        mine = quota.amounts(row.charge)
+        others = {scope: held.plus(mine, -1) for scope, held in used.items()}
+        require(applying(c, row.account_id, row.groups, row.project, now), others, charge, row.account_id)
+        balances.add(c, scopes, quota.amounts(charge).plus(mine, -1))
+    values: dict[str, Any] = {"backend": backend, "handle": None, "observed": None, "observed_at": None}
+    c.execute(update(launch).where(launch.c.id == launch_id).values(**values, **charge_columns(charge)))
+    moved = load_one(c, launch_id)
+    assert moved is not None  # noqa: S101  locked by this transaction
+    return moved
+
+
+def would_fit(
+    c: Connection,
+    account_id: str,
+    groups: Sequence[str],
+    project: str | None,
+    charges: Mapping[str, Charge],
+    now: datetime,
+) -> dict[str, bool]:
+    """Which of ``charges`` every limit would allow now."""
+    used = balances.read(c, quota.scopes(account_id, groups, project))
+    applies = applying(c, account_id, groups, project, now)
+    return {
+        name: quota.uncounted(applies, charge) is None and quota.decide(applies, used, charge, account_id) is None
+        for name, charge in charges.items()
+    }
+
+
+def applying(
+    c: Connection, account_id: str, groups: Sequence[str], project: str | None, now: datetime | None
+) -> tuple[Limit, ...]:
+    """The limits that apply to a start, in one query."""
+    names = ["", account_id, *groups, *([project] if project else [])]
+    rows = [limit_of(row) for row in c.execute(_LIMITS, {"names": names})]
+    return quota.applying(rows, account_id=account_id, groups=groups, project=project, now=now)
+
+
+def require(applies: Sequence[Limit], used: Mapping[str, Amounts], charge: Charge, account_id: str) -> None:
+    """Raise QuotaExceeded, or NotAllowed where a limited resource is not counted."""
+    missing = quota.uncounted(applies, charge)
+    if missing is not None:
+        raise NotAllowed(quota.refusal_uncounted(missing), reason="uncounted")
+    exceeded = quota.decide(applies, used, charge, account_id)
+    if exceeded is not None:
+        raise QuotaExceeded(quota.refusal(exceeded), exceeded=exceeded)
+
+
+def limit_of(row: Any) -> Limit:
+    """A row of ``limits`` as a value, in the units that people use."""
+    resource = Resource(row.resource)
+    return Limit(
+        id=row.id,
+        who=Who(row.who),
+        name=row.name,
+        resource=resource,
+        amount=quota.plain(resource, row.amount),
+        selector=row.selector,
+        window_s=row.window_s or None,
+        starts_at=row.starts_at,
+        ends_at=row.ends_at,
+    )

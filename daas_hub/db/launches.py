@@ -1,0 +1,215 @@
+"""What happens to a launch after its admission: moves, observations, events, its end. One function, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, text, update
+
+from daas_hub.core import quota
+from daas_hub.core.errors import IllegalMove, InvalidOptions, NotFound
+from daas_hub.core.models import (
+    Event,
+    Handle,
+    LaunchState,
+    Observation,
+    Target,
+    check_move,
+)
+
+from . import audit, balances, usage
+from .rows import COLUMNS, LaunchRow, load, load_one
+from .schema import event, launch
+
+# Literally as in the partial indexes: a bound value would keep SQLite from using them.
+_ACTIVE = text("launch.state <> 'ended'")
+
+
+def require(c: Connection, launch_id: str, *, lock: bool = True) -> LaunchRow:
+    """The launch, held against other writers; raises NotFound."""
+    row = load_one(c, launch_id, lock=lock)
+    if row is None:
+        raise NotFound(f"There is no launch {launch_id}.")
+    return row
+
+
+def _set(c: Connection, launch_id: str, **values: Any) -> LaunchRow:
+    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
+    return require(c, launch_id, lock=False)
+
+
+# ---------------------------------------------------------------- queries
+
+
+def one_of_server(c: Connection, account_id: str, server_name: str, *, ended: bool) -> LaunchRow | None:
+    """The active launch of a server, or the one that ended last."""
+    query = select(*COLUMNS).where(launch.c.account_id == account_id, launch.c.server_name == server_name)
+    if ended:
+        query = query.where(launch.c.state == LaunchState.ENDED.value).order_by(launch.c.created_at.desc())
+    else:
+        query = query.where(_ACTIVE)
+    found = load(c, query.limit(1))
+    return found[0] if found else None
+
+
+def listing(
+    c: Connection,
+    states: Collection[LaunchState] | None,
+    account_id: str | None,
+    backend: str | None,
+    limit: int,
+    before: datetime | None,
+) -> list[LaunchRow]:
+    """Launches, newest first."""
+    query = select(*COLUMNS).order_by(launch.c.created_at.desc(), launch.c.id.desc()).limit(limit)
+    if states is not None:
+        query = query.where(launch.c.state.in_([state.value for state in states]))
+        if LaunchState.ENDED not in states:
+            query = query.where(_ACTIVE)
+    if account_id is not None:
+        query = query.where(launch.c.account_id == account_id)
+    if backend is not None:
+        query = query.where(launch.c.backend == backend)
+    if before is not None:
+        query = query.where(launch.c.created_at < before)
+    return load(c, query)
+
+
+# ---------------------------------------------------------------- moves
+
+
+def move(c: Connection, launch_id: str, state: LaunchState, now: datetime, reason: str) -> LaunchRow:
+    """A legal move; to where it is already: nothing. Raises IllegalMove, also for ENDED: that takes evidence."""
+    row = require(c, launch_id)
+    check_move(row.state, state)
+    if state is row.state:
+        return row
+    if state is LaunchState.ENDED:
+        raise IllegalMove("A launch ends by settle() with evidence, or declare_lost(), not by a move.")
+    values: dict[str, Any] = {"state": state.value}
+    if reason:
+        values["reason"] = reason
+    match state:
+        case LaunchState.RUNNING:
+            values["started_at"] = now
+            usage.open_interval(c, launch_id, row.charge, now, source="hub")
+        case LaunchState.STOPPING:
+            values["stopping_since"] = now
+        case LaunchState.RESERVED:
+            # The candidate was given up and what it left was stopped: its handle must not be taken for the next one's.
+            values.update(handle=None, observed=None, observed_at=None, observed_reason="")
+        case _:
+            pass
+    return _set(c, launch_id, **values)
+
+
+def adopt(c: Connection, launch_id: str, hub_boot_id: str, now: datetime) -> LaunchRow:
+    """The launch belongs to this boot of the hub from now on; one that ended cannot be adopted."""
+    row = require(c, launch_id)
+    if row.state is LaunchState.ENDED:
+        raise IllegalMove("A launch that has ended cannot be adopted.")
+    return _set(c, launch_id, hub_boot_id=hub_boot_id, heartbeat_at=now)
+
+
+def set_target(c: Connection, launch_id: str, target: Target, now: datetime, reason: str, by: str) -> LaunchRow:
+    """Say that a launch should stop; the first reason stays. Never back to RUNNING."""
+    row = require(c, launch_id)
+    if row.target is target or row.state is LaunchState.ENDED:
+        return row
+    if target is not Target.STOPPED:
+        raise IllegalMove("A launch that should stop cannot be asked to run again; start a new one.")
+    if by.startswith("admin:"):
+        audit.write(c, at=now, who=by, action="stop", subject=f"launch:{launch_id}", why=reason)
+    return _set(c, launch_id, target=target.value, target_reason=reason, target_by=by)
+
+
+# ---------------------------------------------------------------- what is known
+
+
+def save_handle(c: Connection, launch_id: str, handle: Handle, now: datetime) -> None:
+    """Remember where the server is."""
+    done = c.execute(update(launch).where(launch.c.id == launch_id).values(handle=handle, heartbeat_at=now))
+    if done.rowcount == 0:
+        raise NotFound(f"There is no launch {launch_id}.")
+
+
+def record_observation(c: Connection, launch_id: str, seen: Observation, now: datetime) -> None:
+    """Remember one look. Does not move the launch: an end is settled with evidence."""
+    values = {"observed": seen.life.value, "observed_at": now, "observed_reason": seen.reason}
+    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
+
+
+def heartbeat(c: Connection, launch_ids: Iterable[str], now: datetime) -> None:
+    """Somebody of this boot still takes care of these launches."""
+    ids = sorted(set(launch_ids))
+    for start in range(0, len(ids), 500):
+        chunk = launch.c.id.in_(ids[start : start + 500])
+        c.execute(update(launch).where(chunk, _ACTIVE).values(heartbeat_at=now))
+
+
+def add_event(c: Connection, launch_id: str, step: Event) -> None:
+    """Append one step of a start."""
+    if c.dialect.name == "postgresql":
+        require(c, launch_id)  # two writers would find the same number
+    last = select(func.coalesce(func.max(event.c.seq), 0)).where(event.c.launch_id == launch_id).scalar_subquery()
+    values = dict(at=step.at, message=step.message, detail=step.detail, progress=step.progress)
+    c.execute(insert(event).values(launch_id=launch_id, seq=last + 1, **values))
+
+
+def events(c: Connection, launch_id: str, after: int) -> list[tuple[int, Event]]:
+    """The steps after number ``after``, with their numbers, oldest first."""
+    query = select(event).where(event.c.launch_id == launch_id, event.c.seq > after).order_by(event.c.seq)
+    return [(row.seq, Event(row.at, row.message, row.detail, row.progress)) for row in c.execute(query)]
+
+
+# ---------------------------------------------------------------- its end
+
+
+def settle(
+    c: Connection,
+    launch_id: str,
+    code: int | None,
+    reason: str,
+    evidence: str,
+    now: datetime,
+    ended_at: datetime | None,
+) -> bool:
+    """End a launch on evidence: usage closed, balance freed. False where it had ended already."""
+    if not evidence.strip():
+        raise InvalidOptions("A launch is ended on evidence only; say what was seen.", field="evidence")
+    row = require(c, launch_id)
+    if row.state is LaunchState.ENDED:
+        return False
+    # An end in the future or before the start is a clock's fault.
+    at = min(max(ended_at or now, row.started_at or row.created_at), max(now, row.created_at))
+    scopes = quota.scopes(row.account_id, row.groups, row.project)
+    balances.lock(c, scopes)
+    usage.close_interval(c, launch_id, scopes, at)
+    balances.add(c, scopes, quota.amounts(row.charge), -1)
+    values = dict(state=LaunchState.ENDED.value, ended_at=at, exit_code=code, reason=reason, evidence=evidence)
+    # Nobody adopts it any more, so nobody needs its token.
+    c.execute(update(launch).where(launch.c.id == launch_id).values(**values, api_token_encrypted=None))
+    return True
+
+
+def declare_lost(c: Connection, launch_id: str, by: str, now: datetime) -> None:
+    """End a launch without evidence, on an administrator's word; audited."""
+    ended = settle(c, launch_id, None, "declared lost", f"none: declared lost by {by}", now, None)
+    if ended:
+        audit.write(c, at=now, who=by, action="declare_lost", subject=f"launch:{launch_id}")
+
+
+def suspend(c: Connection, launch_id: str, now: datetime) -> None:
+    """Stop counting the use of a launch; it keeps its reservation."""
+    row = require(c, launch_id)
+    usage.close_interval(c, launch_id, quota.scopes(row.account_id, row.groups, row.project), now, reason="suspended")
+
+
+def resume(c: Connection, launch_id: str, now: datetime) -> None:
+    """Count the use of a running launch again."""
+    row = require(c, launch_id)
+    if row.state not in {LaunchState.RUNNING, LaunchState.STOPPING}:
+        raise IllegalMove(f"A launch that is {row.state} has no use to count.")
+    usage.open_interval(c, launch_id, row.charge, now, source="hub")

@@ -1,0 +1,206 @@
+"""The ledger: the state of record of every launch, and the one place where a start is admitted.
+
+Every method is one transaction and safe to call from several threads and processes. Calls block: a hub and its
+services run them in ``db.pool.LedgerPool``. Any method may raise LedgerBusy ("try again", nothing was written).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from daas_hub.core.models import Charge, Event, Handle, LaunchState, Observation, Resource, Target
+
+from . import admission, launches, migrate, usage
+from .accounts import Accounts
+from .audit import Audit
+from .engine import Database, make_private_file
+from .lease import Leases
+from .limits import Limits
+from .notices import Notices
+from .projects import Projects
+from .recount import Difference, recount
+from .rows import LaunchRow, Reservation, load_one
+from .volumes import Volumes
+
+__all__ = ["LaunchRow", "Ledger", "Reservation"]
+
+
+class Ledger:
+    """An open ledger. ``accounts``, ``limits``, ``audit``, ``leases``, ``notices``, ``projects`` and ``volumes``
+    share its connections."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.accounts = Accounts(db)
+        self.limits = Limits(db)
+        self.audit = Audit(db)
+        self.leases = Leases(db)
+        self.notices = Notices(db)
+        self.projects = Projects(db)
+        self.volumes = Volumes(db)
+
+    @classmethod
+    def open(cls, url: str, *, busy_timeout_s: float = 5.0, create: bool = True) -> Ledger:
+        """Open ``sqlite:///file`` or ``postgresql+psycopg://…``.
+
+        ``create`` makes or upgrades the tables; without it a missing or older schema is refused. A writer that
+        waits longer than ``busy_timeout_s`` seconds for another one gets LedgerBusy. Raises ConfigError: a URL that
+        cannot work, SQLite on a network file system, a schema that this version cannot use.
+        """
+        db = Database(url, busy_timeout_s=busy_timeout_s)
+        try:
+            if create:
+                if db.is_sqlite:
+                    make_private_file(url)
+                migrate.upgrade(db)
+            else:
+                migrate.check(db)
+        except BaseException:
+            db.close()
+            raise
+        return cls(db)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._db.close()
+
+    # ------------------------------------------------------------ admission
+
+    def reserve(self, r: Reservation, *, now: datetime) -> LaunchRow:
+        """Admit a start and write it down: state RESERVED, counted in every scope, durable.
+
+        The same ``launch_id`` again returns the launch as it is now. Raises QuotaExceeded (without ``fits``),
+        LaunchConflict where another launch of this account and server is active, NotAllowed where a limited
+        resource is unknown in the charge.
+        """
+        return self._db.write(admission.reserve, r, now)
+
+    def reassign(self, launch_id: str, *, backend: str, charge: Charge, now: datetime) -> LaunchRow:
+        """Move a reservation to the next candidate. Raises QuotaExceeded (the old one stays), IllegalMove, NotFound."""
+        return self._db.write(admission.reassign, launch_id, backend, charge, now)
+
+    def would_fit(
+        self,
+        account_id: str,
+        groups: Sequence[str],
+        project: str | None,
+        charges: Mapping[str, Charge],
+        now: datetime,
+    ) -> dict[str, bool]:
+        """Which of several charges would be admitted now. Reads only."""
+        return self._db.read(admission.would_fit, account_id, tuple(groups), project, charges, now)
+
+    def limited_resources(self) -> set[Resource]:
+        """Resources on which any limit exists: a profile that does not say how much of them it takes cannot start."""
+        return self.limits.limited_resources()
+
+    # ------------------------------------------------------------ queries
+
+    def get(self, launch_id: str) -> LaunchRow | None:
+        """The launch of this id."""
+        return self._db.read(load_one, launch_id)
+
+    def active(self, account_id: str, server_name: str) -> LaunchRow | None:
+        """The launch of this server that has not ended; there is at most one."""
+        return self._db.read(launches.one_of_server, account_id, server_name, ended=False)
+
+    def last_ended(self, account_id: str, server_name: str) -> LaunchRow | None:
+        """The newest ended launch of this server."""
+        return self._db.read(launches.one_of_server, account_id, server_name, ended=True)
+
+    def launches(
+        self,
+        *,
+        states: Collection[LaunchState] | None = None,
+        account_id: str | None = None,
+        backend: str | None = None,
+        limit: int = 500,
+        before: datetime | None = None,
+    ) -> list[LaunchRow]:
+        """Launches, newest first; ``before``: only those that were created earlier."""
+        return self._db.read(launches.listing, states, account_id, backend, limit, before)
+
+    # ------------------------------------------------------------ moves
+
+    def move(self, launch_id: str, state: LaunchState, *, now: datetime, reason: str = "") -> LaunchRow:
+        """Move a launch; to where it is already is no move. RUNNING begins to count its use.
+
+        Back to RESERVED forgets the handle: what it named was stopped. Raises IllegalMove, NotFound.
+        """
+        return self._db.write(launches.move, launch_id, state, now, reason)
+
+    def adopt(self, launch_id: str, hub_boot_id: str, *, now: datetime) -> LaunchRow:
+        """A launch of an earlier boot of the hub belongs to this boot now. Raises IllegalMove where it has ended."""
+        return self._db.write(launches.adopt, launch_id, hub_boot_id, now)
+
+    def set_target(self, launch_id: str, target: Target, *, now: datetime, reason: str, by: str) -> LaunchRow:
+        """Say that a launch should stop; idempotent, the first reason stays.
+
+        ``reason`` is for the person ("idle for 2 min (rule Basic)"); ``by`` is a user's name, ``culler``, ``limit``
+        or ``admin:<name>`` (audited).
+        """
+        return self._db.write(launches.set_target, launch_id, target, now, reason, by)
+
+    def settle(
+        self,
+        launch_id: str,
+        *,
+        code: int | None,
+        reason: str,
+        evidence: str,
+        now: datetime,
+        ended_at: datetime | None = None,
+    ) -> bool:
+        """End a launch, from any state: usage closed, reservation freed. True if this call ended it.
+
+        ``evidence`` says what was seen ("exit status 0 seen by pidfd") and must not be empty.
+        """
+        return self._db.write(launches.settle, launch_id, code, reason, evidence, now, ended_at)
+
+    def declare_lost(self, launch_id: str, *, by: str, now: datetime) -> None:
+        """End a launch without evidence, on an administrator's word; audited."""
+        self._db.write(launches.declare_lost, launch_id, by, now)
+
+    # ------------------------------------------------------------ what is known
+
+    def save_handle(self, launch_id: str, handle: Handle, *, now: datetime) -> None:
+        """Remember durably where the server is. Raises NotFound."""
+        self._db.write(launches.save_handle, launch_id, handle, now)
+
+    def record_observation(self, launch_id: str, obs: Observation, *, now: datetime) -> None:
+        """Remember one look at the server; moves nothing."""
+        self._db.write(launches.record_observation, launch_id, obs, now)
+
+    def heartbeat(self, launch_ids: Iterable[str], *, now: datetime) -> None:
+        """The hub still takes care of these launches."""
+        self._db.write(launches.heartbeat, tuple(launch_ids), now)
+
+    def add_event(self, launch_id: str, event: Event) -> None:
+        """Append one step of a start."""
+        self._db.write(launches.add_event, launch_id, event)
+
+    def events(self, launch_id: str, after: int = 0) -> list[tuple[int, Event]]:
+        """Steps with a number above ``after``, oldest first."""
+        return self._db.read(launches.events, launch_id, after)
+
+    # ------------------------------------------------------------ usage
+
+    def suspend(self, launch_id: str, *, now: datetime) -> None:
+        """Stop counting a launch's use; it keeps its reservation."""
+        self._db.write(launches.suspend, launch_id, now)
+
+    def resume(self, launch_id: str, *, now: datetime) -> None:
+        """Count a running launch's use again."""
+        self._db.write(launches.resume, launch_id, now)
+
+    def count_open(self, *, now: datetime) -> int:
+        """Bring the hourly sums of running launches up to the last full hour; call it now and then.
+
+        Returns how many launches it counted, at most 500: more may be left then.
+        """
+        return self._db.write(usage.count_open, now)
+
+    def recount(self, *, fix: bool = False) -> list[Difference]:
+        """Compare every sum with the rows; empty where they agree to the last unit. ``fix`` writes what rows say."""
+        return recount(self._db, fix=fix)

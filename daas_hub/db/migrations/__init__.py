@@ -1,0 +1,1 @@
+"""Alembic's environment for the ledger; ``daas_hub.db.migrate`` runs it."""

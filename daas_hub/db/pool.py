@@ -1,0 +1,31 @@
+"""The bounded threads in which the hub and its services call the ledger: the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_WORKERS = 4
+"""More would only queue at the ledger's one writer; fewer would let one slow read hold up every poll."""
+
+
+class LedgerPool:
+    """Runs ledger calls in at most ``max_workers`` threads; further ones queue."""
+
+    def __init__(self, max_workers: int = MAX_WORKERS) -> None:
+        self._threads = ThreadPoolExecutor(max_workers, thread_name_prefix="ledger")
+
+    async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await ``fn(*args, **kwargs)``. A cancelled call that already runs goes on to its end, unseen."""
+        call = functools.partial(fn, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def close(self) -> None:
+        """Let go of the threads: calls that wait are dropped, those that run are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
