@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
@@ -37,6 +38,9 @@ MAX_SHOWN = 100
 """Characters of a user's value in a message."""
 MAX_LISTED = 20
 """Names of a list in a message."""
+
+VERY_LARGE = 10**20
+"""Numbers from here on are not written out."""
 
 Refuse = Callable[[DaasError], None]
 """Raises what it is given, or notes it and goes on."""
@@ -134,7 +138,7 @@ def _fields(user_options: object, refuse: Refuse) -> dict[str, str]:
         refuse(InvalidOptions(f"user_options: an object is needed, not {shown(user_options)}.", field="user_options"))
         return {}
     if len(user_options) > MAX_FIELDS:
-        message = f"user_options: {len(user_options)} fields were sent; at most {MAX_FIELDS} are allowed."
+        message = f"user_options: more than {MAX_FIELDS} fields were sent, which is too many."
         refuse(InvalidOptions(message, field="user_options"))
         return {}
     fields: dict[str, str] = {}
@@ -145,7 +149,7 @@ def _fields(user_options: object, refuse: Refuse) -> dict[str, str]:
         elif not isinstance(value, str):
             refuse(InvalidOptions(f"{label}: text is needed, not {shown(value)}.", field=label))
         elif len(value) > MAX_TEXT:
-            message = f"{label}: {len(value)} characters were sent; at most {MAX_TEXT} are allowed."
+            message = f"{label}: the text has more than {MAX_TEXT} characters, which is too long."
             refuse(InvalidOptions(message, field=label))
         else:
             fields[name] = value
@@ -280,14 +284,42 @@ def shown(value: object, *, quoted: bool = True) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
-        return f"the number {value}" if -(10**20) < value < 10**20 else "a very large number"
+        return f"the number {value}" if -VERY_LARGE < value < VERY_LARGE else "a very large number"
     if isinstance(value, float):
         return f"the number {value}"
     if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)} items"
+        return "a list"
     if isinstance(value, Mapping):
-        return f"an object of {len(value)} fields"
+        return "an object"
     return f"a {type(value).__name__}"
+
+
+# ---------------------------------------------------------------- what may be kept at all
+
+
+def shrunk(user_options: Mapping[Any, Any]) -> dict[str, Any]:
+    """Options as they may lie in memory and in the hub's database until somebody judges them: small and flat.
+
+    The hub stores what REST sends before any spawner sees it, and 960 levels of nesting that it can write it cannot
+    read again: every page that lists servers fails, and the hub does not start. ``parse`` refuses what this made of
+    something with the same words and the same field; what it accepts stays as it is.
+    """
+    fields = islice(user_options.items(), MAX_FIELDS + 1)
+    return {
+        # JupyterHub's column reads {"__jupyterhub_bytes__": true, …} back as bytes, which no spawner can be made of.
+        str(name)[: MAX_TEXT + 1]: "" if str(name).startswith("__jupyterhub_") else _shrunk(value)
+        for name, value in fields
+    }
+
+
+def _shrunk(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[: MAX_TEXT + 1]
+    if isinstance(value, Mapping):
+        return {}
+    if isinstance(value, int):
+        return value if -VERY_LARGE < value < VERY_LARGE else VERY_LARGE
+    return value if value is None or isinstance(value, float) else []
 
 
 # ---------------------------------------------------------------- forms and links

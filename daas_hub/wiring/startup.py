@@ -8,6 +8,7 @@ environment, and what this raises stops the start (docs/decisions/0002).
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +21,14 @@ from traitlets.config import Config
 
 from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.core.profiles import missing_limits
+from daas_hub.spawners import guard
 from daas_hub.spawners.refusals import OneLine
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
+
+
+SECTIONS = ("DaasHub", "Culler", "Reconciler", "Console")
+"""Sections of the operator's file that our services read, besides those of the backends."""
 
 
 class StartupChecks(Extension):
@@ -59,6 +65,7 @@ def check_names(config: Config, classes: Sequence[type[HasTraits]]) -> None:
 def check(app: Any) -> None:
     """Raise ConfigError naming the setting, what it is and what is allowed."""
     app.log.addFilter(OneLine())
+    guard.install()
     site_classes = [DaasHub, DaasSpawner, *DaasHub(config=app.config).backends.values()]
     ours = [c for c in (*site_classes, app.authenticator_class) if c.__module__.startswith("daas_hub.")]
     check_names(app.config, ours)
@@ -68,6 +75,7 @@ def check(app: Any) -> None:
             "JUPYTERHUB_CRYPT_KEY to the output of `openssl rand -hex 32`, kept outside the database."
         )
     site = DaasHub.instance(config=app.config)
+    hand_on(app, site)
     for name in site.backends:
         site.backend(name)
     profile_list = DaasSpawner(config=app.config).profile_list
@@ -75,3 +83,25 @@ def check(app: Any) -> None:
         missing = missing_limits(site.catalogue.read(profile_list), site.ledger.limited_resources())
         if missing:
             raise ConfigError(" ".join(missing))
+
+
+def hand_on(app: Any, site: DaasHub) -> None:
+    """Give our services what they need to know, now that every setting is read; they are started after this."""
+    sections = {name: dict(app.config.get(name, {})) for name in SECTIONS + tuple(site.section_names())}
+    environment = {
+        "DAAS_LEDGER_URL": site.absolute_ledger_url(),
+        "DAAS_HUB_ID": site.hub_id,
+        "DAAS_SERVICE_CONFIG": json.dumps(sections, default=as_json),
+    }
+    for service in app._service_map.values():
+        if service.command[1:2] == ["-m"] and service.command[2].startswith("daas_hub."):
+            service.environment = {**environment, **service.environment}
+
+
+def as_json(value: Any) -> Any:
+    """Settings in the form of JSON: classes by their import name, sets as lists."""
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, (set, frozenset, tuple)):
+        return sorted(value)
+    raise ConfigError(f"A setting of a service must be plain data, not {type(value).__name__}.")
