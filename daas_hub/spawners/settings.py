@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from traitlets import Callable as CallableTrait
 from traitlets import Bool, Dict, HasTraits, List, Union
+from traitlets import Callable as CallableTrait
 
 
 class SpawnerSettings(HasTraits):
     """Traits of ``c.DaasSpawner`` beyond JupyterHub's own."""
 
     profile_list = Union(
-        [List(trait=Dict()), CallableTrait()],
+        [List(trait=Dict()), Dict(), CallableTrait()],
         default_value=[
             {
                 "display_name": "Default",
@@ -22,9 +22,15 @@ class SpawnerSettings(HasTraits):
         ],
         help="The profiles people choose from, in KubeSpawner's format (display_name, slug, description, default, "
         "profile_options, kubespawner_override) plus allowed_groups (on a profile, an option or a choice), backend, "
-        "resources, environment and volumes; or a callable of the spawner that returns such a list. See "
-        "docs/reference/profiles.md. The default is one small profile, so that a first start works.",
+        "resources, environment and volumes; or a callable of the spawner that returns such a list, which may be "
+        "async and has 10 s. See docs/reference/profiles.md. It must not be empty. The default is one small profile, "
+        "so that a first start works.",
     ).tag(config=True)
+
+    @validate("user_options")
+    def _small_options(self, proposal: Any) -> dict[str, Any]:
+        """Never large or deep, whoever sets them: the hub's lists of servers show them."""
+        return shrunk(proposal["value"])
 
     use_nss = Bool(
         True,
