@@ -26,7 +26,6 @@ from daas_hub.spawners.refusals import OneLine
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-
 SECTIONS = ("DaasHub", "Culler", "Reconciler", "Console")
 """Sections of the operator's file that our services read, besides those of the backends."""
 
@@ -87,7 +86,7 @@ def check(app: Any) -> None:
 
 def hand_on(app: Any, site: DaasHub) -> None:
     """Give our services what they need to know, now that every setting is read; they are started after this."""
-    sections = {name: dict(app.config.get(name, {})) for name in SECTIONS + tuple(site.section_names())}
+    sections = {name: dict(app.config.get(name, {})) for name in SECTIONS + tuple(site.backend_sections())}
     environment = {
         "DAAS_LEDGER_URL": site.absolute_ledger_url(),
         "DAAS_HUB_ID": site.hub_id,
