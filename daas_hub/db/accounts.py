@@ -136,9 +136,9 @@ def _upsert(
         c.execute(others.values(user_name=None))
         account_id = new_id()
         c.execute(insert(accounts).values(id=account_id, user_name=user_name, created_at=now, **_columns(account)))
-        link = dict(issuer=issuer, subject=subject, account_id=account_id, proof="sign-in", made_at=now)
+        link = {"issuer": issuer, "subject": subject, "account_id": account_id, "proof": "sign-in", "made_at": now}
         c.execute(insert(links).values(**link))
-        seen = dict(account_id=account_id, uid=account.uid, gid=account.gid, seen_at=now)
+        seen = {"account_id": account_id, "uid": account.uid, "gid": account.gid, "seen_at": now}
         c.execute(insert(account_uid).values(**seen, confirmed_at=now, confirmed_by="first sign-in"))
         return _stored(c, account_id), None
     if old.uid != account.uid:

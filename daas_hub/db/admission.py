@@ -52,22 +52,22 @@ def reserve(c: Connection, r: Reservation, now: datetime) -> LaunchRow:
     applies = applying(c, r.account_id, r.groups, r.project, now)
     require(applies, used, r.charge, r.account_id)
     columns = charge_columns(r.charge)
-    values = dict(
-        id=r.launch_id,
-        hub_boot_id=r.hub_boot_id,
-        account_id=r.account_id,
-        user_name=r.user_name,
-        server_name=r.server_name,
-        profile=r.profile,
-        backend=r.backend,
-        state=LaunchState.RESERVED.value,
-        target=Target.RUNNING.value,
-        created_at=now,
-        heartbeat_at=now,
-        request=r.request,
-        api_token_encrypted=r.api_token_encrypted,
-        source=r.source,
-    )
+    values = {
+        "id": r.launch_id,
+        "hub_boot_id": r.hub_boot_id,
+        "account_id": r.account_id,
+        "user_name": r.user_name,
+        "server_name": r.server_name,
+        "profile": r.profile,
+        "backend": r.backend,
+        "state": LaunchState.RESERVED.value,
+        "target": Target.RUNNING.value,
+        "created_at": now,
+        "heartbeat_at": now,
+        "request": r.request,
+        "api_token_encrypted": r.api_token_encrypted,
+        "source": r.source,
+    }
     c.execute(_INSERT, {**values, **columns})
     c.execute(_INSERT_SCOPES, [{"launch_id": r.launch_id, "scope": scope} for scope in scopes])
     balances.add(c, scopes, quota.amounts(r.charge))

@@ -24,6 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from daas_hub.core.errors import ConfigError, DaasError, LedgerBusy
 
 from .filesystem import refuse_network_files
+from .types import dump_json
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -105,7 +106,7 @@ def _pragma(c: Connection, text: str) -> None:
     """Straight to the driver: an ordinary statement would begin a transaction first."""
     raw = c.connection.dbapi_connection
     assert raw is not None  # noqa: S101
-    raw.execute(f"PRAGMA {text}")  # type: ignore[attr-defined]
+    raw.execute(f"PRAGMA {text}")
 
 
 # ---------------------------------------------------------------- making the engine
@@ -135,6 +136,7 @@ def _sqlite(url: str, file: str | None, busy_timeout_s: float) -> Engine:
     refuse_network_files(path)
     engine = create_engine(
         url,
+        json_serializer=dump_json,
         connect_args={"timeout": busy_timeout_s, "check_same_thread": False, "isolation_level": None},
         pool_size=POOL_SIZE,
         max_overflow=0,
@@ -171,6 +173,7 @@ def _postgresql(url: str, busy_timeout_s: float) -> Engine:
     try:
         return create_engine(
             url,
+            json_serializer=dump_json,
             isolation_level="READ COMMITTED",
             connect_args={"options": options, "connect_timeout": max(2, int(busy_timeout_s)), "prepare_threshold": 1},
             pool_size=POOL_SIZE,

@@ -154,7 +154,7 @@ def add_event(c: Connection, launch_id: str, step: Event) -> None:
     if c.dialect.name == "postgresql":
         require(c, launch_id)  # two writers would find the same number
     last = select(func.coalesce(func.max(event.c.seq), 0)).where(event.c.launch_id == launch_id).scalar_subquery()
-    values = dict(at=step.at, message=step.message, detail=step.detail, progress=step.progress)
+    values = {"at": step.at, "message": step.message, "detail": step.detail, "progress": step.progress}
     c.execute(insert(event).values(launch_id=launch_id, seq=last + 1, **values))
 
 
@@ -188,7 +188,13 @@ def settle(
     balances.lock(c, scopes)
     usage.close_interval(c, launch_id, scopes, at)
     balances.add(c, scopes, quota.amounts(row.charge), -1)
-    values = dict(state=LaunchState.ENDED.value, ended_at=at, exit_code=code, reason=reason, evidence=evidence)
+    values = {
+        "state": LaunchState.ENDED.value,
+        "ended_at": at,
+        "exit_code": code,
+        "reason": reason,
+        "evidence": evidence,
+    }
     # Nobody adopts it any more, so nobody needs its token.
     c.execute(update(launch).where(launch.c.id == launch_id).values(**values, api_token_encrypted=None))
     return True

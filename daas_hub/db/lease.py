@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, or_
+from sqlalchemy import Connection, delete, or_, select
 
 from .engine import Database, insert
 from .schema import lease
@@ -30,5 +30,7 @@ def _acquire(c: Connection, name: str, holder: str, ttl_s: float, now: datetime)
     wanted = {"holder": holder, "until_at": now + timedelta(seconds=ttl_s)}
     statement = insert(c, lease).values(name=name, **wanted)
     free = or_(lease.c.holder == holder, lease.c.until_at <= now)
-    done = c.execute(statement.on_conflict_do_update(index_elements=["name"], set_=wanted, where=free))
-    return bool(done.rowcount == 1)
+    c.execute(statement.on_conflict_do_update(index_elements=["name"], set_=wanted, where=free))
+    # The row is ours or locked against others now, so what it says stays true until the commit.
+    held_by = c.execute(select(lease.c.holder).where(lease.c.name == name)).scalar()
+    return bool(held_by == holder)

@@ -55,7 +55,9 @@ class Projects:
         if not slug or safe_name(slug, limit=MAX_NAME) != slug:
             message = f"{slug[:80]!r} is not a project's name: lower-case letters, digits and hyphens, at most 63."
             raise InvalidOptions(message, field="slug")
-        return self._db.write(_set, slug, dict(gid=gid, title=title, starts_at=starts_at, ends_at=ends_at), by, now)
+        return self._db.write(
+            _set, slug, {"gid": gid, "title": title, "starts_at": starts_at, "ends_at": ends_at}, by, now
+        )
 
     def get(self, slug: str) -> Project | None:
         """The project of this slug."""
@@ -117,7 +119,7 @@ def _member(c: Connection, slug: str, account_id: str, by: str, now: datetime, p
     if (account_id in project.members) is present:
         return
     if present:
-        row = dict(project_id=project.id, account_id=account_id, added_at=now)
+        row = {"project_id": project.id, "account_id": account_id, "added_at": now}
         c.execute(upsert(c, project_members).values(**row).on_conflict_do_nothing())
     else:
         mine = (project_members.c.project_id == project.id, project_members.c.account_id == account_id)

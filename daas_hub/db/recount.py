@@ -66,7 +66,7 @@ def _differences(c: Connection) -> list[Difference]:
     found = [*_compare("balance", _BALANCE, _stored(c, balance, ("scope",), _BALANCE), _counted_balances(c))]
     hours = _stored(c, usage_hour, ("scope", "hour"), _HOUR)
     found += _compare("usage_hour", _HOUR, hours, _counted_hours(c))
-    return found + [*_intervals(c)]
+    return [*found, *_intervals(c)]
 
 
 def _compare(table: str, columns: tuple[str, ...], stored: Sums, counted: Sums) -> Iterator[Difference]:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-from .types import JSON_OBJECT, SERIAL, UtcTime
+from .types import JSON_OBJECT, SERIAL, UtcTime, Words
 
 metadata = MetaData(
     naming_convention={
@@ -47,7 +47,7 @@ def _amounts(*, nullable: bool = False) -> list[Column[Any]]:
 
 
 def _text(name: str) -> Column[str]:
-    return Column(name, Text, nullable=False, server_default="")
+    return Column(name, Words, nullable=False, server_default="")
 
 
 # ---------------------------------------------------------------- launches
@@ -64,7 +64,7 @@ launch = Table(
     Column("backend", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("target", String(16), nullable=False),
-    Column("target_reason", Text, nullable=False, server_default=""),
+    Column("target_reason", Words, nullable=False, server_default=""),
     Column("target_by", Text, nullable=False, server_default=""),
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
@@ -73,7 +73,7 @@ launch = Table(
     Column("heartbeat_at", UtcTime),
     Column("observed", String(16)),
     Column("observed_at", UtcTime),
-    Column("observed_reason", Text, nullable=False, server_default=""),
+    Column("observed_reason", Words, nullable=False, server_default=""),
     Column("request", JSON_OBJECT, nullable=False),
     Column("handle", JSON_OBJECT),
     Column("image_digest", Text),
@@ -81,8 +81,8 @@ launch = Table(
     Column("source", Text, nullable=False),
     *_amounts(nullable=True),
     Column("exit_code", Integer),
-    Column("reason", Text, nullable=False, server_default=""),
-    Column("evidence", Text, nullable=False, server_default=""),
+    Column("reason", Words, nullable=False, server_default=""),
+    Column("evidence", Words, nullable=False, server_default=""),
     Index(
         "uq_launch_active",
         "account_id",
@@ -116,7 +116,7 @@ event = Table(
     Column("launch_id", ForeignKey("launch.id"), primary_key=True),
     Column("seq", Integer, primary_key=True),
     Column("at", UtcTime, nullable=False),
-    Column("message", Text, nullable=False),
+    Column("message", Words, nullable=False),
     _text("detail"),
     Column("progress", Integer),
     sqlite_with_rowid=False,
@@ -184,7 +184,7 @@ limits = Table(
     Column("window_s", Integer, nullable=False, server_default="0"),
     Column("starts_at", UtcTime),
     Column("ends_at", UtcTime),
-    Column("note", Text, nullable=False, server_default=""),
+    Column("note", Words, nullable=False, server_default=""),
     Column("set_by", Text, nullable=False),
     Column("set_at", UtcTime, nullable=False),
     Index("ix_limits_name", "name"),
@@ -207,7 +207,7 @@ projects = Table(
     Column("id", String(64), primary_key=True),
     Column("slug", String(63), nullable=False, unique=True),
     Column("gid", Integer, unique=True),
-    Column("title", Text, nullable=False, server_default=""),
+    Column("title", Words, nullable=False, server_default=""),
     Column("starts_at", UtcTime),
     Column("ends_at", UtcTime),
     Column("created_at", UtcTime, nullable=False),
@@ -237,7 +237,7 @@ accounts = Table(
     Column("home", Text, nullable=False),
     Column("shell", Text, nullable=False),
     Column("source", Text, nullable=False),
-    Column("display_name", Text, nullable=False, server_default=""),
+    Column("display_name", Words, nullable=False, server_default=""),
     Column("fetched_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )
@@ -265,7 +265,7 @@ account_rows = Table(
     Column("groups", JSON_OBJECT, nullable=False),
     Column("home", Text, nullable=False),
     Column("shell", Text, nullable=False),
-    Column("display_name", Text, nullable=False, server_default=""),
+    Column("display_name", Words, nullable=False, server_default=""),
     Column("set_by", Text, nullable=False),
     Column("set_at", UtcTime, nullable=False),
 )
@@ -305,7 +305,7 @@ notices = Table(
     Column("account_id", String(64), nullable=False),
     Column("server_name", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
-    Column("text", Text, nullable=False),
+    Column("text", Words, nullable=False),
     Column("dismissed_at", UtcTime),
     Index("ix_notices_account_id_at", "account_id", "at"),
 )
@@ -338,7 +338,7 @@ audit = Table(
     Column("subject", Text, nullable=False),
     Column("old", JSON_OBJECT),
     Column("new", JSON_OBJECT),
-    Column("why", Text, nullable=False, server_default=""),
+    Column("why", Words, nullable=False, server_default=""),
 )
 """Append-only: triggers on both engines refuse every change and every deletion."""
 

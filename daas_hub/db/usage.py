@@ -28,7 +28,14 @@ def open_interval(c: Connection, launch_id: str, charge: Charge, now: datetime, 
     """Begin to count a launch; does nothing while an interval is open."""
     at = whole_seconds(now)
     if _open_row(c, launch_id) is None:
-        values = dict(launch_id=launch_id, from_at=at, to_at=None, counted_to_at=at, source=source, reason="")
+        values = {
+            "launch_id": launch_id,
+            "from_at": at,
+            "to_at": None,
+            "counted_to_at": at,
+            "source": source,
+            "reason": "",
+        }
         c.execute(insert(usage).values(**values, **balances.to_columns(amounts(charge))))
 
 

@@ -58,7 +58,7 @@ class Volumes:
         project_id: str | None = None,
     ) -> Volume:
         """Write down a new volume, before it is made."""
-        values = dict(name=name, backend=backend, place=place, account_id=account_id, project_id=project_id)
+        values = {"name": name, "backend": backend, "place": place, "account_id": account_id, "project_id": project_id}
         row = dict(id=new_id(), state=VolumeState.IN_USE.value, created_at=now, **values)
         self._db.write(lambda c: c.execute(insert(volumes).values(**row)) and None)
         return self.get(str(row["id"]))
