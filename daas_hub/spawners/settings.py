@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from traitlets import Bool, Dict, HasTraits, List, Union
+from typing import Any
+
+from traitlets import Bool, Dict, HasTraits, List, Union, validate
 from traitlets import Callable as CallableTrait
+
+from .options import shrunk
 
 
 class SpawnerSettings(HasTraits):
