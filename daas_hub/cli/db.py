@@ -8,6 +8,9 @@ import typer
 
 app = typer.Typer(help="The ledger: bring its schema up to date, check its books.", no_args_is_help=True)
 
+WAIT_S = 60.0
+"""How long to wait for writers of a running hub; nobody looks at a page meanwhile."""
+
 Url = Annotated[
     str,
     typer.Option(
@@ -22,7 +25,7 @@ def upgrade(url: Url) -> None:
     """Bring the ledger's tables to this version. Make a backup first; running hubs may go on."""
     from daas_hub.db.ledger import Ledger
 
-    Ledger.open(url, create=True)
+    Ledger.open(url, busy_timeout_s=WAIT_S, create=True).close()
     typer.echo("The ledger is at this version.")
 
 
@@ -32,10 +35,16 @@ def recount(
     fix: Annotated[bool, typer.Option("--fix", help="Write the recomputed numbers.")] = False,
 ) -> None:
     """Recompute every balance from the launches and name the differences. Exit status 1 where there are any."""
-    from daas_hub.db.ledger import Ledger
+    from daas_hub.db import migrate
+    from daas_hub.db.engine import Database
     from daas_hub.db.recount import recount as count
 
-    differences = count(Ledger.open(url, create=False), fix=fix)
+    db = Database(url, busy_timeout_s=WAIT_S)
+    try:
+        migrate.check(db)
+        differences = count(db, fix=fix)
+    finally:
+        db.close()
     for difference in differences:
         typer.echo(str(difference))
     typer.echo(f"{len(differences)} differences" + (", corrected." if fix and differences else "."))

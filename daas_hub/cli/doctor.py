@@ -107,6 +107,7 @@ def ledger(config: Config) -> Iterator[Finding]:
     try:
         opened = site.ledger
         opened.launches(limit=1)
+        opened.close()
     except DaasError as error:
         yield Finding(
             "error", "ledger", f"{shown}: {error.message}", "mend DaasHub.ledger_url, or `daas-hub db upgrade`"

@@ -76,6 +76,7 @@ async def walk_ledger(folders: Folders) -> list[str]:
         if handle is not None:
             await backend.cleanup(handle)
     await backend.close()
+    ledger.close()
     return left
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -115,7 +115,7 @@ def _run(ledger: Ledger, account: Account, item: Past) -> None:
     ledger.settle(launch_id, code=0, reason=item.reason, evidence=evidence, now=item.ended_at, ended_at=item.ended_at)
 
 
-def _limits(ledger: Ledger, site: Site, accounts: dict[str, Account], now: datetime) -> None:
+def _limits(ledger: Ledger, site: Site, accounts: Mapping[str, Account], now: datetime) -> None:
     """What the site allows; the last rows make one person's next start impossible while her server runs."""
     groups = list(site.gids)
     rows: list[tuple[Who, str, Resource, float, str]] = [

@@ -82,9 +82,11 @@ def the_site(folders: Folders) -> people.Site:
 def fill_ledger(folders: Folders, site: people.Site) -> None:
     """Open the ledger, and fill it the first time."""
     ledger = Ledger.open(folders.ledger_url)
-    if folders.load("seeded") is None:
-        n_launches = seed(ledger, site, people.subjects(site), datetime.now(UTC))
-        folders.save("seeded", n_launches)
+    try:
+        if folders.load("seeded") is None:
+            folders.save("seeded", seed(ledger, site, people.subjects(site), datetime.now(UTC)))
+    finally:
+        ledger.close()
 
 
 class Demo:
