@@ -271,7 +271,7 @@ def main() -> None:
     task = json.loads(line)
     try:
         act, as_user = TASKS[task["do"]]
-        os.umask(0o077)
+        os.umask(0o077 if as_user else 0o022)
         if as_user:
             sibling_become()(task)
         report = act(task)
