@@ -10,12 +10,12 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader
 from jinja2.ext import Extension
 from jupyterhub.app import JupyterHub
-from traitlets.config import LazyConfigValue
+from traitlets.config.loader import LazyConfigValue
 
 from daas_hub import pages
 from daas_hub.core.errors import ConfigError, DaasError
@@ -99,8 +99,6 @@ def _notices(site: DaasHub, user_name: str) -> tuple[Any, ...]:
 
 class ConsoleOnTheHub(Extension):
     """Puts our pages behind the operator's and before the hub's, and gives administrators their scopes."""
-
-    tags: ClassVar[set[str]] = set()
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)

@@ -13,7 +13,7 @@ from typing import Any
 from tests.servers.hub import HubServer
 from tests.servers.npm import proxy_command
 
-PASSWORD = "correct horse"  # noqa: S105  of a dummy authenticator on the loopback interface
+PASSWORD = "correct horse"
 
 CONFIG = f"""
 from daas_hub.wiring import configuration, console
@@ -43,6 +43,11 @@ class ConsoleHub(HubServer):
         """Start the hub and wait for the console."""
         await super().start(within_s=within_s)
         return self
+
+    @property
+    def ledger_url(self) -> str:
+        """Where the hub keeps its ledger."""
+        return f"sqlite:///{self.root}/ledger.sqlite"
 
     async def user_token(self, user: str, *scopes: str) -> str:
         """A token of a user with exactly these scopes besides the access to the console."""
@@ -76,7 +81,7 @@ class Person:
         request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
         try:
             with self.opener.open(request, timeout=60) as answer:
-                return answer.status, answer.url, answer.read().decode()
+                return answer.status, answer.url, answer.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.url, error.read().decode(errors="replace")
@@ -88,7 +93,7 @@ class Person:
         status, url, _ = self.request("POST", f"{self.hub.url}/hub/login?next=%2Fhub%2Fhome", form)
         assert (status, "/hub/home" in url) == (200, True), (status, url)
         status, url, page = self.request("GET", self.hub.console)
-        assert status == 200 and url == self.hub.console, (status, url, page[-500:])
+        assert (status, url) == (200, self.hub.console), page[-500:]
         return self
 
 

@@ -61,4 +61,4 @@ class Person:
     @property
     def by(self) -> str:
         """How the audit names her."""
-        return self.name if self.kind == "user" else f"service:{self.name}"
+        return f"{'admin' if self.kind == 'user' else 'service'}:{self.name}"

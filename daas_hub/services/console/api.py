@@ -84,7 +84,8 @@ class Notice(ApiHandler):
     path = "me/notices/{notice}"
 
     async def delete(self, notice: str) -> None:
-        self.give(await self.store.dismiss(self.person, notice))
+        await self.store.dismiss(self.person, notice)
+        self.give(None)
 
 
 class Launches(ApiHandler):
@@ -134,7 +135,8 @@ class Limit(ApiHandler):
         self.give(await self.store.change_limit(limit, self.body(m.AmountIn), self.person))
 
     async def delete(self, limit: str) -> None:
-        self.give(await self.store.delete_limit(limit, self.question("note"), self.person))
+        await self.store.delete_limit(limit, self.question("note"), self.person)
+        self.give(None)
 
 
 class Audit(ApiHandler):
@@ -168,7 +170,8 @@ class PosixRow(ApiHandler):
         self.give(await self.store.set_posix_row(name, self.body(m.PosixRowIn), self.person))
 
     async def delete(self, name: str) -> None:
-        self.give(await self.store.delete_posix_row(name, self.question("note"), self.person))
+        await self.store.delete_posix_row(name, self.question("note"), self.person)
+        self.give(None)
 
 
 class Unknown(ApiHandler):

@@ -48,7 +48,7 @@ def security_headers(hub_host: str) -> dict[str, str]:
     }
 
 
-class ConsoleHandler(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
+class ConsoleHandler(HubOAuthenticated, RequestHandler):
     """The base of all but health, metrics and the OAuth call-back."""
 
     needs: ClassVar[Mapping[str, str]] = {}
@@ -148,7 +148,7 @@ TEXTS = {
 REASONS = {400: "invalid", 403: "not_allowed", 404: "not_found", 405: "method", 503: "unavailable"}
 
 
-class CallbackHandler(HubOAuthCallbackHandler):  # type: ignore[misc]
+class CallbackHandler(HubOAuthCallbackHandler):
     """The end of the OAuth dance, with our headers. Where to go next is kept on our side, never in the URL."""
 
     def set_default_headers(self) -> None:

@@ -55,6 +55,7 @@ class LaunchModel(Out):
         description="User name, `culler`, `limit` or `admin:<name>`; empty where it ended by itself."
     )
     limits_enforced: bool = Field(description="False where the backend cannot hold CPU and memory limits.")
+    limits_note: str = Field(description="Why they cannot be held; empty where they are.")
     shared_uid: bool = Field(description="True where servers of several people run under one uid: no isolation.")
 
 
@@ -154,7 +155,6 @@ class Confirmation(In):
     """What must be typed before a server is declared lost: the name of its owner."""
 
     user_name: Name
-    note: Note = ""
 
 
 class AuditModel(Out):
@@ -194,7 +194,6 @@ class ConfirmUid(In):
     """The uid that is accepted: typed, so that it is the one that was looked at."""
 
     uid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
-    note: Note = ""
 
 
 class PosixGroup(In):
@@ -224,12 +223,6 @@ class PosixRow(Out):
     home: str
     shell: str
     groups: list[PosixGroup]
-
-
-class PosixRowList(Out):
-    """All administrators' rows."""
-
-    rows: list[PosixRow]
 
 
 class Problem(Out):

@@ -51,11 +51,11 @@ def document(operations: Iterable[Operation], prefix: str) -> dict[str, Any]:
     _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        paths.setdefault(f"/{operation.path}", {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": "daas_hub console", "version": __version__, "license": {"name": "BSD-3-Clause"}},
-        "servers": [{"url": prefix}],
+        "servers": [{"url": prefix.rstrip("/")}],
         "security": [{"hub": []}],
         "paths": paths,
         "components": {

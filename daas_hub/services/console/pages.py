@@ -134,7 +134,7 @@ class Launches(Page):
         page = await self.store.launches(**asked, limit=page_size(self.get_query_argument("limit", "")))
         here = self.settings["prefix"] + self.link
         following = f"{here}?{urlencode({**asked, 'before': page.next})}" if page.next else ""
-        self.show("launches.html", page=page, next=following, states=[*LaunchState], **asked)
+        self.show("launches.html", page=page, next=following, states=[*LaunchState], asked=asked)
 
 
 class Launch(Page):
@@ -157,7 +157,7 @@ class DeclareLost(Launch):
 
     async def post(self, launch: str) -> None:
         try:
-            await self.store.declare_lost(launch, parse(m.Confirmation, self.fields("user_name", "note")), self.person)
+            await self.store.declare_lost(launch, parse(m.Confirmation, self.fields("user_name")), self.person)
         except InvalidOptions as error:
             await self.draw(launch, status=error.status, problem=error.message)
             return

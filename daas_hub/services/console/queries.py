@@ -27,7 +27,7 @@ NO_ACCOUNT = "-"
 
 def launch_model(row: LaunchRow) -> m.LaunchModel:
     """A row of the ledger as the console gives it away: without token, handle and paths."""
-    facts: Mapping[str, Any] = {**(row.request or {}), **(row.handle or {})}
+    handle: Mapping[str, Any] = row.handle or {}
     return m.LaunchModel(
         id=row.id,
         user_name=row.user_name,
@@ -47,8 +47,9 @@ def launch_model(row: LaunchRow) -> m.LaunchModel:
         exit_code=row.exit_code,
         reason=row.reason or row.target_reason or "",
         stopped_by=row.target_by or "",
-        limits_enforced=bool(facts.get("limits_enforced", True)),
-        shared_uid=bool(facts.get("shared_uid", False)),
+        limits_enforced=bool(handle.get("enforces_limits", True)),
+        limits_note=str(handle.get("limits_note") or ""),
+        shared_uid=bool(handle.get("shared_uid", False)),
     )
 
 
@@ -109,7 +110,7 @@ def declare_lost(
 # ---------------------------------------------------------------- me
 
 
-def usage(ledger: Ledger, person: Person) -> m.MyUsage:
+def usage(ledger: Ledger, person: Person, now: datetime) -> m.MyUsage:
     """Everything that "My usage" shows."""
     account = ledger.accounts.by_user_name(person.name) if person.kind == "user" else None
     account_id = account.id if account is not None else NO_ACCOUNT
@@ -127,9 +128,9 @@ def usage(ledger: Ledger, person: Person) -> m.MyUsage:
                 name=person.name if line.limit.who is Who.USER else line.limit.name,
                 amount=line.limit.amount,
                 used=line.used,
-                left=max(0.0, line.limit.amount - line.used),
+                left=line.left,
             )
-            for line in ledger.limits.effective(account_id, person.groups, None)
+            for line in ledger.limits.effective(account_id, person.groups, now=now)
         ],
         servers=[launch_model(row) for row in running],
         ended=[launch_model(row) for row in ended],
@@ -149,10 +150,11 @@ def notices(ledger: Ledger, person: Person) -> list[m.NoticeModel]:
 
 def dismiss(ledger: Ledger, person: Person, notice: str, now: datetime) -> None:
     """Dismiss one of her own; somebody else's is as if it did not exist."""
+    account = ledger.accounts.by_user_name(person.name) if person.kind == "user" else None
     number = _number(notice)
-    if number not in {n.id for n in notices(ledger, person)}:
+    if account is None or number not in {n.id for n in ledger.notices.list(account.id, dismissed=True, limit=1000)}:
         raise NotFound("There is no such notice.")
-    ledger.notices.dismiss(number, now=now)
+    ledger.notices.dismiss(number, now=now, account_id=account.id)
 
 
 # ---------------------------------------------------------------- limits

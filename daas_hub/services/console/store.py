@@ -12,6 +12,7 @@ from daas_hub.core.models import ACTIVE
 from daas_hub.db.ledger import LaunchRow, Ledger
 from daas_hub.db.pool import LedgerPool
 
+from . import account_queries as a
 from . import models as m
 from . import queries as q
 from .access import Person
@@ -74,7 +75,7 @@ class Store:
 
     async def usage(self, person: Person) -> m.MyUsage:
         """See queries.usage."""
-        return await self.call(q.usage, person)
+        return await self.call(q.usage, person, _now())
 
     async def notices(self, person: Person) -> list[m.NoticeModel]:
         """See queries.notices."""
@@ -127,6 +128,32 @@ class Store:
     async def audit(self, *, before: str, limit: int) -> m.AuditList:
         """See queries.audit."""
         return await self.call(q.audit, before, limit)
+
+    # ------------------------------------------------------------ accounts
+
+    async def account(self, user: str) -> m.AccountModel:
+        """See account_queries.account."""
+        return await self.call(a.account, user)
+
+    async def waiting(self) -> list[m.AccountModel]:
+        """See account_queries.waiting."""
+        return await self.call(a.waiting)
+
+    async def confirm_uid(self, user: str, typed: m.ConfirmUid, person: Person) -> m.AccountModel:
+        """See account_queries.confirm_uid."""
+        return await self.call(a.confirm_uid, user, typed, person, _now())
+
+    async def posix_row(self, name: str) -> m.PosixRow:
+        """See account_queries.posix_row."""
+        return await self.call(a.posix_row, name)
+
+    async def set_posix_row(self, name: str, wanted: m.PosixRowIn, person: Person) -> m.PosixRow:
+        """See account_queries.set_posix_row."""
+        return await self.call(a.set_posix_row, name, wanted, person, _now())
+
+    async def delete_posix_row(self, name: str, note: str, person: Person) -> None:
+        """See account_queries.delete_posix_row."""
+        await self.call(a.delete_posix_row, name, note, person, _now())
 
 
 def _now() -> datetime:

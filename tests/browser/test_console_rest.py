@@ -1,0 +1,248 @@
+"""The console's REST interface on a real hub: what it says, whom it refuses, and that each change is audited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daas_hub.db.ledger import Ledger
+from daas_hub.services.console.access import ACCOUNTS_WRITE, AUDIT_READ, QUOTA_READ, QUOTA_WRITE
+from daas_hub.services.console.operations import OPERATIONS
+from tests.browser import seeds
+from tests.servers.console import ConsoleHub
+
+pytestmark = [pytest.mark.needs("node")]
+
+LIMIT = {"who": "group-each", "name": "lab", "resource": "cores", "amount": 4, "note": "term starts"}
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleHub]:
+    """One hub for the module."""
+    made = ConsoleHub(Path(tmp_path_factory.mktemp("hub")))
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.stop())
+
+
+@pytest.fixture
+def ledger(hub: ConsoleHub) -> Iterator[Ledger]:
+    """The hub's own ledger."""
+    opened = Ledger.open(hub.ledger_url)
+    yield opened
+    opened.close()
+
+
+async def test_my_usage_has_the_ledgers_numbers(hub: ConsoleHub, ledger: Ledger) -> None:
+    seeds.limits(ledger)
+    alice, bob = seeds.account(ledger, "alice", 5001), seeds.account(ledger, "bob", 5002)
+    running = seeds.launch(ledger, alice, handle={"enforces_limits": False, "shared_uid": True})
+    seeds.ended(ledger, seeds.launch(ledger, alice, "old", minutes_ago=20), "idle for 2 min (rule Basic)")
+    other = seeds.launch(ledger, bob)
+    status, mine = await hub.rest("GET", "me/usage", token=await hub.user_token("alice"))
+    assert status == 200, mine
+    lines = {(line["who"], line["resource"]): (line["amount"], line["used"], line["left"]) for line in mine["limits"]}
+    assert lines["default-each", "servers"] == (5, 1, 4)
+    assert lines["group-each", "memory_bytes"] == (8 * 2**30, 2**30, 7 * 2**30)
+    # Both members' launches count for the group's total.
+    assert lines["group-total", "cores"] == (16, 2, 14)
+    assert [s["id"] for s in mine["servers"]] == [running.id]
+    assert (mine["servers"][0]["limits_enforced"], mine["servers"][0]["shared_uid"]) == (False, True)
+    assert [e["reason"] for e in mine["ended"]] == ["idle for 2 min (rule Basic)"]
+    assert "handle" not in mine["servers"][0]
+    for row in (running, other):
+        seeds.ended(ledger, row, "over")
+
+
+async def test_somebody_without_an_account_sees_the_rules(hub: ConsoleHub) -> None:
+    status, mine = await hub.rest("GET", "me/usage", token=await hub.user_token("admin"))
+    assert status == 200
+    assert {line["who"] for line in mine["limits"]} == {"default-each"}
+    assert mine["servers"] == []
+
+
+async def test_each_change_of_a_limit_is_audited(hub: ConsoleHub) -> None:
+    token = await hub.user_token("admin", QUOTA_WRITE, AUDIT_READ)
+    status, made = await hub.rest("POST", "limits", LIMIT, token=token)
+    assert (status, made["amount"]) == (200, 4), made
+    path = f"limits/{made['id']}"
+    status, changed = await hub.rest("PUT", path, {"amount": 8, "note": "more"}, token=token)
+    assert (status, changed["amount"]) == (200, 8)
+    assert await hub.rest("DELETE", f"{path}?note=over", token=token) == (204, "")
+    assert (await hub.rest("GET", path, token=token))[0] == 404
+    status, audit = await hub.rest("GET", "audit?limit=3", token=token)
+    rows = [
+        (r["who"], r["action"], (r["old"] or {}).get("amount"), (r["new"] or {}).get("amount"), r["why"])
+        for r in audit["rows"]
+    ]
+    assert rows == [
+        ("admin:admin", "limit_delete", 8, None, "over"),
+        ("admin:admin", "limit_set", 4, 8, "more"),
+        ("admin:admin", "limit_set", None, 4, "term starts"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"amount": -1}, "amount"),
+        ({"amount": "many"}, "amount"),
+        ({"amount": 1e300}, "amount"),
+        ({"resource": "servers", "amount": 1.5}, "amount"),
+        ({"who": "somebody"}, "who"),
+        ({"who": "user", "name": "nobody-knows-her"}, "name"),
+        ({"who": "default-each"}, "name"),
+        ({"name": ""}, "name"),
+        ({"resource": "time"}, "resource"),
+        ({"more": 1}, "more"),
+    ],
+)
+async def test_a_wrong_limit_is_refused_by_field(hub: ConsoleHub, change: dict[str, object], field: str) -> None:
+    token = await hub.user_token("admin", QUOTA_WRITE)
+    before = await hub.rest("GET", "limits", token=token)
+    status, refused = await hub.rest("POST", "limits", LIMIT | change, token=token)
+    assert (status, refused["field"]) == (400, field), refused
+    assert "not allowed" in refused["message"] or "no account" in refused["message"]
+    assert await hub.rest("GET", "limits", token=token) == before
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 50_000, b"\xff", b'{"amount": NaN}', b"null", b'"x"'])
+async def test_what_is_no_limit_is_refused(hub: ConsoleHub, body: bytes) -> None:
+    token = await hub.user_token("admin", QUOTA_WRITE)
+    status, refused = await hub.rest("POST", "limits", body, token=token)
+    assert (status, refused["reason"]) == (400, "options"), refused
+
+
+async def test_launches_are_filtered_and_paged(hub: ConsoleHub, ledger: Ledger) -> None:
+    token = await hub.user_token("admin", QUOTA_READ)
+    carol, dave = seeds.account(ledger, "carol", 5003), seeds.account(ledger, "dave", 5004)
+    rows = [seeds.launch(ledger, carol, f"s{n}", minutes_ago=100 - n) for n in range(5)]
+    theirs = seeds.launch(ledger, dave, minutes_ago=50)
+    seen: list[str] = []
+    before = ""
+    while True:
+        query = f"launches?user=carol&state=running&limit=2&before={before.replace('+', '%2B')}"
+        status, page = await hub.rest("GET", query, token=token)
+        assert status == 200, page
+        seen += [row["id"] for row in page["launches"]]
+        if page["next"] is None:
+            break
+        before = page["next"]
+    assert seen == [row.id for row in reversed(rows)]
+    status, page = await hub.rest("GET", "launches?user=nobody", token=token)
+    assert page == {"launches": [], "next": None}
+    for wrong in ("state=gone", "limit=0", "limit=501", "limit=x", "before=yesterday"):
+        status, refused = await hub.rest("GET", f"launches?{wrong}", token=token)
+        assert (status, refused["field"]) == (400, wrong.partition("=")[0]), refused
+    for row in (*rows, theirs):
+        seeds.ended(ledger, row, "over")
+
+
+async def test_declare_lost_needs_stopping_and_the_typed_name(hub: ConsoleHub, ledger: Ledger) -> None:
+    token = await hub.user_token("admin", QUOTA_WRITE, AUDIT_READ)
+    row = seeds.launch(ledger, seeds.account(ledger, "erin", 5005))
+    path = f"launches/{row.id}/declare-lost"
+    status, refused = await hub.rest("POST", path, {"user_name": "erin"}, token=token)
+    assert (status, refused["field"]) == (400, "state")
+    seeds.stopping(ledger, row, "the host is gone")
+    status, refused = await hub.rest("POST", path, {"user_name": "Erin"}, token=token)
+    assert (status, refused["field"]) == (400, "user_name")
+    status, detail = await hub.rest("POST", path, {"user_name": "erin"}, token=token)
+    assert (status, detail["launch"]["state"]) == (200, "ended"), detail
+    status, audit = await hub.rest("GET", "audit?limit=1", token=token)
+    assert (audit["rows"][0]["action"], audit["rows"][0]["who"]) == ("declare_lost", "admin:admin")
+
+
+async def test_notices_are_dismissed_by_their_owner_only(hub: ConsoleHub, ledger: Ledger) -> None:
+    frank = seeds.account(ledger, "alice", 5001)
+    ledger.notices.add(frank.id, "", "idle for 2 min (rule Basic)", now=seeds.NOW)
+    mine, theirs = await hub.user_token("alice"), await hub.user_token("bob")
+    _, found = await hub.rest("GET", "me/notices", token=mine)
+    assert [n["text"] for n in found["notices"]] == ["idle for 2 min (rule Basic)"]
+    path = f"me/notices/{found['notices'][0]['id']}"
+    assert (await hub.rest("DELETE", path, token=theirs))[0] == 404
+    assert (await hub.rest("DELETE", path, token=mine))[0] == 204
+    assert (await hub.rest("GET", "me/notices", token=mine))[1] == {"notices": []}
+
+
+# ---------------------------------------------------------------- who may
+
+ALL_SCOPES = {QUOTA_READ, QUOTA_WRITE, AUDIT_READ, ACCOUNTS_WRITE}
+
+
+def sent(path: str) -> str:
+    """A path of the table with something in its places."""
+    return (
+        path.replace("{launch}", "0" * 32)
+        .replace("{limit}", "999999")
+        .replace("{notice}", "999999")
+        .replace("{user}", "alice")
+        .replace("{name}", "alice")
+    )
+
+
+async def test_every_path_is_closed_without_its_scope(hub: ConsoleHub) -> None:
+    plain = await hub.user_token("alice")
+    for operation in OPERATIONS:
+        path = sent(operation.path)
+        assert (await hub.rest(operation.method, path, {}))[0] == 403, operation
+        assert (await hub.rest(operation.method, path, {}, token="wrong"))[0] == 403, operation
+        status, _ = await hub.rest(operation.method, path, {}, token=plain)
+        assert (status == 403) == bool(operation.scope), (operation, status)
+        if operation.scope:
+            others = ALL_SCOPES - {operation.scope} - ({QUOTA_WRITE} if operation.scope == QUOTA_READ else set())
+            status, _ = await hub.rest(operation.method, path, {}, token=await hub.user_token("admin", *others))
+            assert status == 403, operation
+
+
+@pytest.mark.parametrize("narrowed", ["!user=alice", "!group=lab", "!user"])
+async def test_a_filtered_scope_opens_nothing(hub: ConsoleHub, narrowed: str) -> None:
+    token = await hub.user_token("admin", f"{QUOTA_WRITE}{narrowed}", f"{QUOTA_READ}{narrowed}")
+    assert (await hub.rest("GET", "limits", token=token))[0] == 403
+    assert (await hub.rest("POST", "limits", LIMIT, token=token))[0] == 403
+
+
+async def test_hub_administration_scopes_alone_open_nothing(hub: ConsoleHub) -> None:
+    token = await hub.user_token("admin", "admin:users!group=lab", "admin-ui", "list:users")
+    assert (await hub.rest("GET", "limits", token=token))[0] == 403
+
+
+async def test_a_user_cannot_get_a_token_with_our_scopes(hub: ConsoleHub) -> None:
+    body = {"scopes": ["access:services!service=daas", QUOTA_WRITE]}
+    status, _ = await hub.api("POST", "users/alice/tokens", body, token=await hub.user_token("alice", "inherit"))
+    assert status in (400, 403)
+
+
+# ---------------------------------------------------------------- machines
+
+
+async def test_openapi_health_and_metrics(hub: ConsoleHub, ledger: Ledger) -> None:
+    status, document = await hub.rest("GET", "openapi.json")
+    assert (status, set(document["paths"])) == (200, {f"/{o.path}" for o in OPERATIONS})
+    assert await hub.http("GET", f"{hub.console}health") == (200, {"status": "ok", "ledger": "ok"})
+    url = f"{hub.console}metrics"
+    assert (await hub.http("GET", url))[0] == 403
+    plain = {"Authorization": f"token {await hub.user_token('admin', QUOTA_READ)}"}
+    assert (await hub.http("GET", url, headers=plain))[0] == 403
+    row = seeds.launch(ledger, seeds.account(ledger, "alice", 5001))
+    headers = {"Authorization": f"token {await hub.user_token('admin', 'read:metrics')}"}
+    status, text = await hub.http("GET", url, headers=headers)
+    assert status == 200
+    assert 'daas_launches_hold_count{backend="local",state="running"} 1.0' in text
+    assert 'daas_reservations_hold_bytes{backend="local"} 1.073741824e+09' in text
+    assert 'daas_launches_hold_count{backend="local",state="stopping"} 0.0' in text
+    seeds.ended(ledger, row, "over")
+
+
+async def test_unknown_paths_say_so_in_json(hub: ConsoleHub) -> None:
+    status, answer = await hub.rest("GET", "nothing/here")
+    assert (status, answer["reason"]) == (404, "not_found")
+
+
+async def test_no_token_is_in_the_log(hub: ConsoleHub) -> None:
+    token = await hub.user_token("alice")
+    await hub.http("GET", f"{hub.console}api/v1/me/usage?token={token}", headers={"Authorization": f"token {token}"})
+    assert token not in hub.log_text().replace("CONFIGPROXY", "")

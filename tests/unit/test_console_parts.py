@@ -1,0 +1,151 @@
+"""The console's pure parts: who may, what forms mean, what is refused and how, and that the table is complete."""
+
+from __future__ import annotations
+
+import pytest
+from openapi_spec_validator import validate
+
+from daas_hub.core.errors import InvalidOptions
+from daas_hub.core.models import Resource, Who
+from daas_hub.services.console import api, forms, pages
+from daas_hub.services.console import models as m
+from daas_hub.services.console.access import CUSTOM_SCOPES, QUOTA_READ, QUOTA_WRITE, Person
+from daas_hub.services.console.app import MetricsHandler
+from daas_hub.services.console.handler import security_headers
+from daas_hub.services.console.openapi import document
+from daas_hub.services.console.operations import OPERATIONS
+from daas_hub.services.console.parsing import parse
+from daas_hub.services.console.presentation import environment, share, whose
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        f"{QUOTA_WRITE}!user=alice",
+        f"{QUOTA_WRITE}!group=lab",
+        f"{QUOTA_WRITE}!server=alice/",
+        "custom:daas:quota",
+        "admin:users",
+        "admin-ui",
+        QUOTA_READ,
+    ],
+)
+def test_only_the_whole_scope_counts(scope: str) -> None:
+    person = Person.from_model({"name": "eve", "kind": "user", "scopes": [scope], "admin": True})
+    assert not person.may(QUOTA_WRITE)
+    assert Person.from_model({"name": "eve", "scopes": [QUOTA_WRITE]}).may(QUOTA_WRITE)
+
+
+def test_services_are_named_as_such() -> None:
+    assert Person.from_model({"name": "alice", "kind": "service"}).by == "service:alice"
+
+
+@pytest.mark.parametrize(
+    ("text", "resource", "number"),
+    [
+        ("2", "servers", 2),
+        ("0", "cores", 0),
+        (" 1.5 ", "cores", 1.5),
+        ("512M", "memory_bytes", 512 * 2**20),
+        ("1.5G", "memory_bytes", 1.5 * 2**30),
+    ],
+)
+def test_amounts_as_people_write_them(text: str, resource: str, number: float) -> None:
+    assert forms.number(text, resource) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "resource"),
+    [
+        ("", "servers"),
+        ("many", "cores"),
+        ("-1", "cores"),
+        ("nan", "cores"),
+        ("inf", "servers"),
+        ("1 GB x", "memory_bytes"),
+    ],
+)
+def test_other_amounts_are_refused_by_name(text: str, resource: str) -> None:
+    form = {"who": "default-each", "name": "", "resource": resource, "amount": text, "note": ""}
+    with pytest.raises(InvalidOptions) as refused:
+        forms.limit(form)
+    assert refused.value.field == "amount"
+
+
+@pytest.mark.parametrize(("resource", "amount"), [("memory_bytes", 3 * 2**29), ("cores", 0.125), ("servers", 12345678)])
+def test_an_amount_survives_the_form(resource: str, amount: float) -> None:
+    row = m.LimitModel(id=1, who=Who.DEFAULT_EACH, name="", resource=Resource(resource), amount=amount)
+    assert forms.number(forms.amount_text(row), resource) == amount
+
+
+def test_a_refusal_names_field_given_and_allowed() -> None:
+    with pytest.raises(InvalidOptions) as refused:
+        parse(m.LimitIn, {"who": "nobody", "resource": "cores", "amount": 1})
+    assert refused.value.field == "who"
+    assert "'nobody'" in refused.value.message
+    assert "default-each" in refused.value.message
+
+
+@pytest.mark.parametrize("extra", [{"id": 3}, {"note": "x" * 501}, {"name": "a\nb"}, {"amount": float("inf")}])
+def test_bodies_are_strict(extra: dict[str, object]) -> None:
+    with pytest.raises(InvalidOptions):
+        parse(m.LimitIn, {"who": "group-each", "name": "lab", "resource": "cores", "amount": 1, **extra})
+
+
+def test_a_huge_value_is_not_repeated() -> None:
+    with pytest.raises(InvalidOptions) as refused:
+        parse(m.LimitIn, {"who": "x" * 100_000, "resource": "cores", "amount": 1})
+    assert len(refused.value.message) < 500
+
+
+def test_openapi_is_valid() -> None:
+    made = document(OPERATIONS, "/services/daas/api/v1/")
+    validate(made)
+    assert set(made["paths"]) == {f"/{o.path}" for o in OPERATIONS}
+    assert made["servers"] == [{"url": "/services/daas/api/v1"}]
+
+
+def test_table_and_handlers_agree() -> None:
+    assert {h.path for h in api.HANDLERS} == {o.path for o in OPERATIONS}
+    for handler in api.HANDLERS:
+        methods = {name.upper() for name in ("get", "post", "put", "delete", "patch") if name in vars(handler)}
+        assert methods == set(handler.needs), handler.path
+
+
+def test_every_page_method_names_its_scope() -> None:
+    for _, handler in pages.routes("/"):
+        assert issubclass(handler, pages.Page)
+        methods = {name.upper() for name in ("get", "post", "put", "delete") if name in vars(handler)}
+        assert methods <= set(handler.needs), handler
+    assert MetricsHandler.needs == {"GET": "read:metrics"}
+
+
+def test_scopes_are_ours_and_described() -> None:
+    assert all(name.startswith("custom:daas:") and d["description"] for name, d in CUSTOM_SCOPES.items())
+
+
+def test_templates_escape_whatever_their_name() -> None:
+    env = environment()
+    assert env.from_string("{{ x }}").render(x="<b>") == "&lt;b&gt;"
+    # What is marked safe is counted: each one is tornado's own form field.
+    for name in env.list_templates(filter_func=lambda n: n.startswith("daas/console/")):
+        source = env.loader.get_source(env, name)[0]  # type: ignore[union-attr]
+        assert source.count("safe }}") == source.count("{{ xsrf | safe }}"), name
+
+
+def test_policy_allows_nothing_inline() -> None:
+    policy = security_headers("https://hub.example.org")["Content-Security-Policy"]
+    assert "unsafe" not in policy
+    assert "script-src 'self' https://hub.example.org;" in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+def test_words() -> None:
+    assert whose("group-each", "lab") == "group lab, each member"
+    assert whose("default-each", "") == "everybody, each person"
+
+
+@pytest.mark.parametrize(("used", "amount", "percent"), [(0, 2, "0.0"), (1, 2, "50.0"), (3, 2, "100.0"), (0, 0, "100")])
+def test_share(used: float, amount: float, percent: str) -> None:
+    line = m.UsageLine(resource=Resource.CORES, who=Who.USER, name="x", amount=amount, used=used, left=0)
+    assert share(line) == percent
