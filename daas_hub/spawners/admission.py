@@ -177,7 +177,9 @@ class Admission:
     async def last_options(self) -> dict[str, Any]:
         """The options accepted last for this server, as far as they still can be; empty where there are none."""
         account_id = await self.account_id()
-        row = account_id and await self.site.run(self.ledger.last_ended, account_id, self.spawner.name)
+        row = None
+        if account_id is not None:
+            row = await self.site.run(self.ledger.last_ended, account_id, self.spawner.name)
         # Profiles and groups may have changed since; a choice that is gone would refuse every start without a body.
         good, _ = options.lenient(self.options_of(row) if row else {}, await self.profiles(), self.groups)
         return good

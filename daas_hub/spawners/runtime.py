@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from traitlets import Dict, Int, Type, Unicode, validate
 from traitlets.config import SingletonConfigurable
@@ -19,6 +19,7 @@ from daas_hub.db.pool import LedgerPool
 
 from .catalogue import Catalogue
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -51,7 +52,7 @@ class DaasHub(SingletonConfigurable):
         "5 lets a long write pass; more would keep a page waiting.",
     ).tag(config=True)
 
-    backends = Dict(
+    backends: Any = Dict(
         value_trait=Type(klass=Backend),
         default_value={"local": "daas_hub.backends.local.LocalBackend"},
         help="Places where servers may run: the word used in profiles → the class. Each class's own traits "
@@ -83,7 +84,7 @@ class DaasHub(SingletonConfigurable):
             self._ledger = Ledger.open(self.ledger_url, busy_timeout_s=float(self.ledger_busy_timeout_s))
         return self._ledger
 
-    async def run(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    async def run(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a ledger call in the bounded thread pool.
 
         A cancellation waits until the call is over: what was begun is then visible to whoever cleans up.
@@ -101,13 +102,19 @@ class DaasHub(SingletonConfigurable):
             if name not in self.backends:
                 known = ", ".join(sorted(self.backends)) or "none"
                 raise ConfigError(f"Backend {name!r} is not configured; DaasHub.backends has: {known}.")
-            self._built[name] = self.backends[name](parent=self, hub_id=self.hub_id)
+            cls: type[Backend] = self.backends[name]
+            self._built[name] = cls(parent=self, hub_id=self.hub_id)
         return self._built[name]
 
     @property
     def default_backend(self) -> str:
         """The word of the first configured backend."""
         return str(next(iter(self.backends)))
+
+    def backend_sections(self) -> list[str]:
+        """The names under which the backends' classes are configured, their parents' included."""
+        classes: list[type[Backend]] = list(self.backends.values())
+        return sorted({name for cls in classes for name in cls.section_names()} - {"Configurable"})
 
     def absolute_ledger_url(self) -> str:
         """The ledger's URL for processes with another working directory."""

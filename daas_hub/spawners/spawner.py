@@ -34,8 +34,10 @@ GRACE_S = 30
 """JupyterHub's start_timeout lies this far above the backend's own deadline, so that ours ends first."""
 
 
-class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
+class DaasSpawner(SpawnerSettings, Spawner):
     """Starts servers as the real user, admitted by the ledger. One object per server, made anew by each boot."""
+
+    api_token: str
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -278,7 +280,7 @@ class DaasSpawner(SpawnerSettings, Spawner):  # type: ignore[misc]
         )
         self.will_resume = decision is Stop.DETACH
         if decision is Stop.STOP and self._record is not None and row is not None:
-            failed = "the start failed" if pending else ""
+            failed = "the start failed" if pending else "stopped on request"
             await self._record.stop(row, reason=failed, within_s=STOP_WITHIN_S)
 
     async def run_post_stop_hook(self) -> None:

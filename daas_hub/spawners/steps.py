@@ -36,7 +36,8 @@ class Steps:
         shown = 0
         while True:
             async with self._changed:
-                await self._changed.wait_for(lambda seen=shown: len(self._events) > seen or self._finished)
+                while len(self._events) <= shown and not self._finished:
+                    await self._changed.wait()
                 new, shown = self._events[shown:], len(self._events)
                 over = self._finished
             for step in new:

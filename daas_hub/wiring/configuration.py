@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from daas_hub.core.errors import ConfigError
 
-PAGES = Path(__file__).parent.parent / "pages"
+from . import console
 
 OWNED: Mapping[str, Mapping[str, Any]] = {
     "JupyterHub": {
@@ -44,6 +43,7 @@ def apply(c: Any, overrides: Mapping[str, Any]) -> None:
             default(c, section, trait, value)
     extensions = c.JupyterHub.setdefault("jinja_environment_options", {}).setdefault("extensions", [])
     append(extensions, [STARTUP])
+    console.apply(c, append)
     for name, value in overrides.items():
         section, separator, trait = name.partition("__")
         if not (section and separator and trait):
