@@ -145,7 +145,7 @@ async def local_place(**options: Any) -> AsyncIterator[LocalPlace]:
         shutil.rmtree(root)
 
 
-def alive(pid: int) -> bool:
+async def alive(pid: int) -> bool:
     """Whether a pid runs; a zombie does not."""
-    seen = processes.stat(pid)
+    seen = await asyncio.to_thread(processes.stat, pid)
     return seen is not None and not seen.ended
