@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Page
 
+from daas_hub.db.ledger import Ledger
 from tests.servers.browser import ChromiumServer
+from tests.servers.console import ConsoleHub
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleHub]:
+    """A hub with the console, one for the module."""
+    made = ConsoleHub(Path(tmp_path_factory.mktemp("hub")))
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.stop())
+
+
+@pytest.fixture
+def ledger(hub: ConsoleHub) -> Iterator[Ledger]:
+    """The hub's own ledger."""
+    opened = Ledger.open(hub.ledger_url)
+    yield opened
+    opened.close()
 
 
 @pytest_asyncio.fixture

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from daas_hub.db.ledger import Ledger
@@ -17,23 +13,6 @@ from tests.servers.console import ConsoleHub
 pytestmark = [pytest.mark.needs("node")]
 
 LIMIT = {"who": "group-each", "name": "lab", "resource": "cores", "amount": 4, "note": "term starts"}
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleHub]:
-    """One hub for the module."""
-    made = ConsoleHub(Path(tmp_path_factory.mktemp("hub")))
-    asyncio.run(made.start())
-    yield made
-    asyncio.run(made.stop())
-
-
-@pytest.fixture
-def ledger(hub: ConsoleHub) -> Iterator[Ledger]:
-    """The hub's own ledger."""
-    opened = Ledger.open(hub.ledger_url)
-    yield opened
-    opened.close()
 
 
 async def test_my_usage_has_the_ledgers_numbers(hub: ConsoleHub, ledger: Ledger) -> None:

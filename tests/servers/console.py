@@ -6,6 +6,7 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
+from email.message import Message
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,15 @@ class Person:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.url, error.read().decode(errors="replace")
+
+    def headers(self, url: str) -> Message:
+        """The headers of the answer to a GET."""
+        try:
+            with self.opener.open(url, timeout=60) as answer:
+                return answer.headers
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.headers
 
     def sign_in(self, name: str) -> Person:
         """Through the hub's form, then to the console, so that its cookies are there."""

@@ -35,6 +35,39 @@ def number(text: str, resource: str) -> float:
         raise InvalidOptions(f"Limit: {shown!r} is not allowed; give {allowed}.", field="amount") from error
 
 
+EMPTY_ROW: Mapping[str, str] = {
+    "name": "",
+    "uid": "",
+    "gid": "",
+    "home": "",
+    "shell": "/bin/bash",
+    "groups": "",
+    "note": "",
+}
+"""The fields of the form that enters a POSIX account."""
+
+
+def posix_row(form: Mapping[str, str]) -> m.PosixRowIn:
+    """The form that enters a POSIX account; groups are written ``name:gid``, separated by blanks."""
+    data: dict[str, object] = {name: text for name, text in form.items() if name not in {"name", "groups"}}
+    data["groups"] = [_group(word) for word in form["groups"].split()]
+    return parse(m.PosixRowIn, data)
+
+
+def _group(word: str) -> dict[str, str]:
+    name, colon, gid = word.rpartition(":")
+    if not colon:
+        raise InvalidOptions(f"groups: {word[:80]!r} is not allowed; write name:gid.", field="groups")
+    return {"name": name, "gid": gid}
+
+
+def row_text(row: m.PosixRow) -> dict[str, str]:
+    """An entered account as the form takes it again."""
+    groups = " ".join(f"{group.name}:{group.gid}" for group in row.groups)
+    made = {"name": row.name, "uid": str(row.uid), "gid": str(row.gid), "home": row.home, "shell": row.shell}
+    return {**made, "groups": groups, "note": ""}
+
+
 def amount_text(row: m.LimitModel) -> str:
     """An amount as the form takes it again, without loss."""
     if row.resource is not Resource.MEMORY_BYTES:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from tornado.web import HTTPError, RequestHandler
 
-from daas_hub.core.errors import DaasError, InvalidOptions
+from daas_hub.core.errors import DaasError, InvalidOptions, NotFound
 from daas_hub.core.models import LaunchState
 
 from . import forms
@@ -233,6 +233,61 @@ class Audit(Page):
         self.show("audit.html", page=page, next=following)
 
 
+class Accounts(Page):
+    """Changed uids that wait, and one POSIX account entered by hand at a time, found by its name."""
+
+    link = "admin/accounts"
+    needs: ClassVar[Mapping[str, str]] = {"GET": ACCOUNTS_WRITE, "POST": ACCOUNTS_WRITE}
+
+    async def get(self) -> None:
+        name = self.get_query_argument("name", "")[: m.MAX_TEXT]
+        found = None
+        if name:
+            try:
+                found = await self.store.posix_row(name)
+            except NotFound:
+                await self.draw({**forms.EMPTY_ROW, "name": name}, missing=True)
+                return
+        await self.draw(forms.row_text(found) if found else forms.EMPTY_ROW, found=found)
+
+    async def draw(self, form: Mapping[str, str], *, status: int = 200, field: str = "", **more: Any) -> None:
+        """The page with the form as it was sent."""
+        values = {"found": None, "missing": False, **more}
+        waiting = await self.store.waiting()
+        self.show("accounts.html", status=status, waiting=waiting, form=form, field=field, **values)
+
+    async def post(self) -> None:
+        form = self.fields(*forms.EMPTY_ROW)
+        try:
+            await self.store.set_posix_row(form["name"], forms.posix_row(form), self.person)
+        except DaasError as error:
+            field = error.field if isinstance(error, InvalidOptions) else ""
+            await self.draw(form, status=error.status, field=field, problem=error.message)
+            return
+        self.back(self.link, "row-set")
+
+
+class DeletePosixRow(Page):
+    link = "admin/accounts"
+    needs: ClassVar[Mapping[str, str]] = {"POST": ACCOUNTS_WRITE}
+
+    async def post(self, name: str) -> None:
+        await self.store.delete_posix_row(name, "", self.person)
+        self.back(self.link, "row-deleted")
+
+
+class ConfirmUid(Accounts):
+    needs: ClassVar[Mapping[str, str]] = {"POST": ACCOUNTS_WRITE}
+
+    async def post(self, user: str) -> None:  # type: ignore[override]
+        try:
+            await self.store.confirm_uid(user, parse(m.ConfirmUid, self.fields("uid")), self.person)
+        except InvalidOptions as error:
+            await self.draw(forms.EMPTY_ROW, status=error.status, problem=error.message)
+            return
+        self.back(self.link, "uid-confirmed")
+
+
 class NotFoundPage(Page):
     """Every other path: the same answer whether or not somebody is signed in."""
 
@@ -253,5 +308,8 @@ def routes(prefix: str) -> list[tuple[str, type[RequestHandler]]]:
         (f"{prefix}admin/limits/([^/]+)", Limit),
         (f"{prefix}admin/limits/([^/]+)/delete", DeleteLimit),
         (f"{prefix}admin/audit", Audit),
+        (f"{prefix}admin/accounts", Accounts),
+        (f"{prefix}admin/accounts/([^/]+)/confirm-uid", ConfirmUid),
+        (f"{prefix}admin/accounts/([^/]+)/delete-row", DeletePosixRow),
         (".*", NotFoundPage),
     ]
