@@ -7,9 +7,11 @@ are in ``core/launch.py``; who calls is ``spawner.py``.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from logging import Logger
+from typing import ParamSpec, TypeVar
 
 from daas_hub.core.errors import BackendUnavailable, DaasError
 from daas_hub.core.launch import STALE_AFTER_S
@@ -21,6 +23,10 @@ from .runtime import DaasHub, utcnow
 LOOK_WITHIN_S = 2.0
 PROBE_WITHIN_S = 5.0
 UNDO_WITHIN_S = 20.0
+LEDGER_WITHIN_S = 20.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class LaunchRecord:
@@ -75,7 +81,7 @@ class LaunchRecord:
     async def settle(self, row: LaunchRow, seen: Observation, *, evidence: str) -> None:
         """End the launch on evidence: reservation freed, usage closed, leftovers removed."""
         reason = row.target_reason if row.target is Target.STOPPED and row.target_reason else seen.reason
-        ended = await self.hub.run(
+        ended = await self._surely(
             self.hub.ledger.settle, self.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
         )
         if ended:
@@ -90,8 +96,8 @@ class LaunchRecord:
         """Stop the server; True once that is certain and settled, False: it stays STOPPING, counted, retried."""
         ledger = self.hub.ledger
         if row.target is not Target.STOPPED:
-            row = await self.hub.run(ledger.set_target, self.id, Target.STOPPED, now=utcnow(), reason=reason, by="hub")
-        row = await self.hub.run(ledger.move, self.id, LaunchState.STOPPING, now=utcnow())
+            row = await self._surely(ledger.set_target, self.id, Target.STOPPED, now=utcnow(), reason=reason, by="hub")
+        row = await self._surely(ledger.move, self.id, LaunchState.STOPPING, now=utcnow())
         if row.handle is None:
             nothing = Observation(Life.ENDED, reason=reason)
             await self.settle(row, nothing, evidence="no handle was ever saved, so nothing was started")
@@ -99,10 +105,14 @@ class LaunchRecord:
         seen = await self.hub.backend(row.backend).stop(row.handle, within_s=within_s)
         if seen.life is not Life.ENDED:
             self.log.error("Launch %s of %s could not be stopped yet: %s", self.id, row.user_name, seen.reason)
-            await self.hub.run(ledger.record_observation, self.id, seen, now=utcnow())
+            await self._surely(ledger.record_observation, self.id, seen, now=utcnow())
             return False
         await self.settle(row, replace(seen, reason=reason or seen.reason), evidence=f"{row.backend} stopped it")
         return True
+
+    async def _surely(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A ledger call that must not be lost because another writer is busy for a while."""
+        return await self.hub.run_patiently(LEDGER_WITHIN_S, fn, *args, **kwargs)
 
     async def undo(self) -> None:
         """Take back a start that failed on one candidate, so that the next can be tried.

@@ -12,7 +12,8 @@ from traitlets import Dict, Int, Type, Unicode, validate
 from traitlets.config import SingletonConfigurable
 
 from daas_hub.backends.base import Backend
-from daas_hub.core.errors import ConfigError
+from daas_hub.core.backoff import delays
+from daas_hub.core.errors import ConfigError, LedgerBusy
 from daas_hub.core.naming import new_id, safe_name
 from daas_hub.db.ledger import Ledger
 from daas_hub.db.pool import LedgerPool
@@ -95,6 +96,21 @@ class DaasHub(SingletonConfigurable):
         except asyncio.CancelledError:
             await asyncio.wait([call])
             raise
+
+    async def run_patiently(self, within_s: float, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """``run``, tried again for ``within_s`` seconds while another writer holds the ledger. Raises LedgerBusy.
+
+        For what must not be lost because of a busy moment: that a server was stopped, that it has ended.
+        """
+        deadline = asyncio.get_running_loop().time() + within_s
+        for delay_s in delays(0.2, 2.0):
+            try:
+                return await self.run(fn, *args, **kwargs)
+            except LedgerBusy:
+                if asyncio.get_running_loop().time() + delay_s > deadline:
+                    raise
+            await asyncio.sleep(delay_s)
+        raise AssertionError("delays() never ends")
 
     def backend(self, name: str) -> Backend:
         """The backend of that name; raises ConfigError where none is configured."""
