@@ -1,0 +1,269 @@
+"""The console as people see it: numbers, badges, changes by form, light and dark, phone, keyboard, axe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import Page
+
+from daas_hub.core.models import Account, LaunchState
+from daas_hub.db.ledger import LaunchRow, Ledger
+from tests.browser import seeds
+from tests.servers.browser import ChromiumServer, axe, overflow, sign_in
+from tests.servers.console import PASSWORD, ConsoleHub
+
+pytestmark = [pytest.mark.needs("node", "chromium")]
+
+
+class Life:
+    """What is seeded once for this module's hub."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        seeds.limits(ledger)
+        self.alice: Account = seeds.account(ledger, "alice", 5001, display_name="Alice Ångström")
+        bob = seeds.account(ledger, "bob", 5002)
+        handle = {"enforces_limits": False, "limits_note": "no cgroup can be written", "shared_uid": True}
+        self.running: LaunchRow = seeds.launch(ledger, self.alice, handle=handle)
+        self.stuck: LaunchRow = seeds.stopping(ledger, seeds.launch(ledger, bob, "big"), "the host is gone")
+        seeds.ended(ledger, seeds.launch(ledger, self.alice, "old"), "idle for 2 min (rule Basic)")
+        ledger.notices.add(self.alice.id, "old", "Stopped: idle for 2 min (rule Basic)", now=seeds.NOW)
+        self.limit = ledger.limits.list()[0]
+
+
+@pytest.fixture(scope="module")
+def life(hub: ConsoleHub) -> Iterator[Life]:
+    """Seeded once."""
+    ledger = Ledger.open(hub.ledger_url)
+    yield Life(ledger)
+    ledger.close()
+
+
+def paths(life: Life) -> dict[str, list[str]]:
+    """Every page of the console, by who sees it."""
+    return {
+        "alice": ["", "admin/limits"],
+        "admin": [
+            "",
+            "admin/launches",
+            f"admin/launches/{life.stuck.id}",
+            f"admin/launches/{life.running.id}",
+            "admin/limits",
+            f"admin/limits/{life.limit.id}",
+            "admin/audit",
+            "admin/accounts",
+            "admin/accounts?name=nobody",
+            "nothing/here",
+        ],
+    }
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+async def test_axe_finds_nothing_and_nothing_overflows(
+    hub: ConsoleHub, life: Life, browser: ChromiumServer, dark: bool, phone: bool
+) -> None:
+    for who, pages in paths(life).items():
+        person = await browser.person(dark=dark, phone=phone)
+        page = await person.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message, to=complaints: to.append(message.text))
+        page.on("pageerror", lambda error, to=complaints: to.append(str(error)))
+        await sign_in(page, hub.url, who, PASSWORD)
+        for path in pages:
+            complaints.clear()
+            await page.goto(hub.console + path)
+            # Nothing that our own policy forbids, no failing script; a refusal's own status is not a complaint.
+            assert [text for text in complaints if "status of 40" not in text] == [], path
+            assert await page.evaluate("document.documentElement.dataset.bsTheme") == ("dark" if dark else "light")
+            assert await axe(page) == [], (who, path)
+            assert await overflow(page) <= 0, (who, path)
+        await person.close()
+
+
+async def test_my_usage_says_whose_rule_and_what_is_left(hub: ConsoleHub, life: Life, page: Page) -> None:
+    await sign_in(page, hub.url, "alice", PASSWORD)
+    await page.click("text=My usage")
+    assert page.url == hub.console
+    cells = {}
+    for row in await page.query_selector_all("#limits tbody tr"):
+        words = [" ".join((await cell.inner_text()).split()) for cell in await row.query_selector_all("th, td")]
+        cells[words[0]] = words[1:5]
+    assert cells == {
+        "Servers": ["everybody, each person", "5 servers", "1 server", "4 servers"],
+        "Memory": ["group lab, each member", "8 GiB", "1 GiB", "7 GiB"],
+        "CPU": ["group lab, all members together", "16 cores", "2 cores", "14 cores"],
+    }
+    servers = await page.inner_text("#servers")
+    assert "limits not enforced here" in servers
+    assert "shared uid: no isolation" in servers
+    assert "idle for 2 min (rule Basic)" in await page.inner_text("#ended")
+
+
+async def test_the_home_page_says_why_until_it_is_dismissed(hub: ConsoleHub, life: Life, page: Page) -> None:
+    await sign_in(page, hub.url, "alice", PASSWORD)
+    section = "section:has(#daas-notices)"
+    assert "Stopped: idle for 2 min (rule Basic)" in await page.inner_text(section)
+    assert await axe(page, within=section) == []
+    await page.click("text=Dismiss")
+    assert page.url.startswith(hub.console)
+    await page.click("button:has-text('Dismiss')")
+    assert "Dismissed." in await page.inner_text("[role=status]")
+    await page.goto(f"{hub.url}/hub/home")
+    assert await page.query_selector(section) is None
+
+
+async def test_the_home_page_needs_no_script_for_it(hub: ConsoleHub, life: Life, browser: ChromiumServer) -> None:
+    ledger = Ledger.open(hub.ledger_url)
+    ledger.notices.add(life.alice.id, "", "Stopped without a script", now=seeds.NOW)
+    ledger.close()
+    person = await browser.person(script=False)
+    page = await person.new_page()
+    await sign_in(page, hub.url, "alice", PASSWORD)
+    assert "Stopped without a script" in await page.inner_text("body")
+    await page.click("text=Dismiss")
+    await page.click("button:has-text('Dismiss')")
+    assert "Stopped without a script" not in await page.inner_text("body")
+    await person.close()
+
+
+async def test_an_administrator_changes_a_limit_and_the_audit_shows_it(
+    hub: ConsoleHub, life: Life, phone_page: Page
+) -> None:
+    page = phone_page
+    await sign_in(page, hub.url, "admin", PASSWORD)
+    await page.click(".navbar-toggler")
+    await page.click("nav >> text=Limits")
+    await page.select_option("#who", "group-each")
+    await page.fill("#name", "lab")
+    await page.select_option("#resource", "memory_bytes")
+    await page.fill("#amount", "12 apples")
+    await page.fill("#note", "term starts")
+    await page.click("text=Set >> nth=-1")
+    assert "12 apples" in await page.inner_text("#problem")
+    assert await page.get_attribute("#amount", "aria-invalid") == "true"
+    # What was typed is still there.
+    assert await page.input_value("#note") == "term starts"
+    assert await axe(page) == []
+    await page.fill("#amount", "12G")
+    await page.click("form button:has-text('Set')")
+    assert "The limit is set." in await page.inner_text("[role=status]")
+    assert "12 GiB" in await page.inner_text("#limits")
+    await page.goto(f"{hub.console}admin/audit")
+    row = " ".join((await page.inner_text("#audit tbody tr:first-child")).split())
+    assert re.search(r"admin:admin limit_set .*8589934592.*12884901888.* term starts", row), row
+
+
+async def test_a_limit_is_edited_and_deleted(hub: ConsoleHub, life: Life, page: Page, ledger: Ledger) -> None:
+    await sign_in(page, hub.url, "admin", PASSWORD, then=f"/services/daas/admin/limits/{life.limit.id}")
+    assert await page.input_value("#amount") == "5"
+    await page.fill("#amount", "0")
+    await page.click("text=Save")
+    assert "0 servers" in await page.inner_text("#limits")
+    await page.goto(f"{hub.console}admin/limits/{life.limit.id}")
+    await page.click("text=Delete this limit")
+    assert "The limit is deleted." in await page.inner_text("[role=status]")
+    assert life.limit.id not in {limit.id for limit in ledger.limits.list()}
+    assert [row.action for row in ledger.audit.list(limit=2)] == ["limit_delete", "limit_set"]
+
+
+async def test_launches_have_addresses_and_lost_ones_need_a_name(
+    hub: ConsoleHub, life: Life, page: Page, ledger: Ledger
+) -> None:
+    await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/launches")
+    await page.fill("#user", "bob")
+    await page.select_option("#state", "stopping")
+    await page.click("text=Show")
+    assert "user=bob" in page.url
+    assert "state=stopping" in page.url
+    assert len(await page.query_selector_all("#launches tbody tr")) == 1
+    assert "the host is gone" in await page.inner_text("#launches")
+    await page.click("#launches a")
+    await page.fill("#user_name", "alice")
+    await page.click("button:has-text('Declare lost')")
+    assert "not the name" in await page.inner_text("#problem")
+    stuck = ledger.get(life.stuck.id)
+    assert stuck is not None
+    assert stuck.state is LaunchState.STOPPING
+    await page.fill("#user_name", "bob")
+    await page.click("button:has-text('Declare lost')")
+    assert "declared lost" in await page.inner_text("[role=status]")
+    assert await page.query_selector("#user_name") is None
+
+
+async def test_paging_goes_through_all_launches(hub: ConsoleHub, life: Life, page: Page, ledger: Ledger) -> None:
+    owner = seeds.account(ledger, "greta", 5007)
+    rows = [seeds.launch(ledger, owner, f"s{n}", minutes_ago=60 - n) for n in range(5)]
+    await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/launches?user=greta&limit=2")
+    seen: list[str | None] = []
+    while True:
+        seen += [await r.get_attribute("data-launch") for r in await page.query_selector_all("#launches tbody tr")]
+        following = await page.query_selector("#next")
+        if following is None:
+            break
+        await following.click()
+        await page.wait_for_load_state()
+    assert seen == [row.id for row in reversed(rows)]
+
+
+async def test_accounts_are_entered_and_a_changed_uid_is_confirmed(
+    hub: ConsoleHub, life: Life, page: Page, ledger: Ledger
+) -> None:
+    seeds.account(ledger, "hugo", 5008)
+    with pytest.raises(Exception, match="confirmed"):
+        seeds.account(ledger, "hugo", 5999)
+    await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/accounts")
+    waiting = "form:has-text('hugo')"
+    assert "5008 → 5999" in await page.inner_text(waiting)
+    assert await axe(page) == []
+    await page.fill(f"{waiting} input[name=uid]", "5008")
+    await page.click(f"{waiting} button")
+    assert "5008 is not the reported one" in await page.inner_text("#problem")
+    await page.fill(f"{waiting} input[name=uid]", "5999")
+    await page.click(f"{waiting} button")
+    assert "The uid is confirmed." in await page.inner_text("[role=status]")
+    hugo = ledger.accounts.by_user_name("hugo")
+    assert hugo is not None
+    assert hugo.uid == 5999
+    for field, text in {"name": "ida", "uid": "0", "gid": "7000", "home": "/home/ida"}.items():
+        await page.fill(f"#{field}", text)
+    await page.fill("#groups", "ida:7000 lab:8000")
+    await page.click("text=Enter >> nth=-1")
+    assert "uid: '0' is not allowed" in await page.inner_text("#problem")
+    await page.fill("#uid", "7000")
+    await page.click("form button:has-text('Enter')")
+    row = ledger.accounts.get_row("ida")
+    assert row is not None
+    assert (row.uid, row.gid, [g.gid for g in row.groups]) == (7000, 7000, [7000, 8000])
+    await page.goto(f"{hub.console}admin/accounts?name=ida")
+    assert await page.input_value("#groups") == "ida:7000 lab:8000"
+    await page.click("text=Delete what was entered for ida")
+    assert ledger.accounts.get_row("ida") is None
+    assert [r.action for r in ledger.audit.list(limit=3)] == ["account_row_delete", "account_row_set", "uid_confirm"]
+
+
+async def test_everything_is_reached_by_keyboard(hub: ConsoleHub, life: Life, page: Page) -> None:
+    await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/limits")
+    reached = []
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        reached.append(
+            await page.evaluate(
+                "() => { const e = document.activeElement; return e.id || e.getAttribute('href') || e.innerText }"
+            )
+        )
+        if reached[-1] == "Set":
+            break
+    assert reached[0] == "#main"
+    order = ["/services/daas/", "/services/daas/admin/audit", "dark-theme-toggle", "who", "name", "resource", "amount"]
+    assert [name for name in reached if name in order] == order
+    await page.keyboard.press("Enter")
+    # The browser itself says what is missing: the form is a real form.
+    assert await page.evaluate("document.activeElement.id") == "amount"
+
+
+async def test_administrators_links_stand_beside_the_hubs_own(hub: ConsoleHub, page: Page) -> None:
+    await sign_in(page, hub.url, "admin", PASSWORD)
+    links = [await link.inner_text() for link in await page.query_selector_all("nav .nav-link")]
+    assert links[:5] == ["Home", "Token", "Admin", "My usage", "Limits"]
