@@ -1,7 +1,8 @@
 """Reserve: one transaction that reads limits and balances, decides, and writes launch, scopes and balances.
 
-Six statements whatever the number of scopes. PostgreSQL: the balances' rows are locked in sorted order first, and
-whoever starts the same server has the same user's row in that set, so what is read afterwards stays true.
+PostgreSQL: the balances' rows are locked in sorted order first. Whoever starts the same server has the same user's
+row in that set, so two of them come one after the other; what the second one could not see yet when it began to
+wait, the unique index tells, and the transaction is run again.
 """
 
 from __future__ import annotations
@@ -10,49 +11,44 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from daas_hub.core import quota
 from daas_hub.core.errors import IllegalMove, LaunchConflict, NotAllowed, NotFound, QuotaExceeded
 from daas_hub.core.models import Charge, LaunchState, Limit, Resource, Target, Who
 from daas_hub.core.quota import Amounts
 
-from . import balances
+from . import balances, fast
 from .rows import LaunchRow, Reservation, charge_columns, load_one
-from .schema import launch, launch_scope, limits
+from .schema import launch, limits
+from .types import to_us
 
-_BY_ID = select(launch.c.id).where(launch.c.id == bindparam("id")).scalar_subquery()
-# The literal lets SQLite use its partial index, which it does not for a bound value.
-_BY_SERVER = (
-    select(launch.c.id)
-    .where(
-        launch.c.account_id == bindparam("account"),
-        launch.c.server_name == bindparam("server"),
-        launch.c.state != bindparam("ended", LaunchState.ENDED.value, literal_execute=True),
-    )
-    .scalar_subquery()
-)
-_THERE = select(_BY_ID.label("same"), _BY_SERVER.label("other"))
 _LIMITS = select(limits).where(limits.c.name.in_(bindparam("names", expanding=True)))
-_INSERT = insert(launch)
-_INSERT_SCOPES = insert(launch_scope)
 
 
 def reserve(c: Connection, r: Reservation, now: datetime) -> LaunchRow:
     """Admit and write a launch. The same launch id again returns what is there already."""
     scopes = quota.scopes(r.account_id, r.groups, r.project)
-    used = balances.lock(c, scopes)
-    there = c.execute(_THERE, {"id": r.launch_id, "account": r.account_id, "server": r.server_name}).one()
-    if there.same is not None:
+    server = (r.launch_id, r.account_id, r.server_name)
+    seen = fast.look(c, scopes, _names(r.account_id, r.groups, r.project), server)
+    if len(seen.used) < len(scopes):
+        balances.lock(c, scopes)  # the first start of somebody, or of a group: its rows are made
+        seen = fast.look(c, scopes, _names(r.account_id, r.groups, r.project), server)
+    if seen.same is not None:
         row = load_one(c, r.launch_id)
         assert row is not None  # noqa: S101  seen in this transaction
         return row
-    if there.other is not None:
-        raise LaunchConflict("This server is running or being started already.", launch_id=there.other)
-    applies = applying(c, r.account_id, r.groups, r.project, now)
-    require(applies, used, r.charge, r.account_id)
+    if seen.other is not None:
+        raise LaunchConflict("This server is running or being started already.", launch_id=seen.other)
+    applies = quota.applying(seen.limits, account_id=r.account_id, groups=r.groups, project=r.project, now=now)
+    require(applies, seen.used, r.charge, r.account_id)
     columns = charge_columns(r.charge)
-    values = {
+    fast.write(c, {**_values(r, to_us(now)), **columns}, scopes, quota.amounts(r.charge))
+    return _fresh(r, columns, now)
+
+
+def _values(r: Reservation, now_us: int) -> dict[str, Any]:
+    return {
         "id": r.launch_id,
         "hub_boot_id": r.hub_boot_id,
         "account_id": r.account_id,
@@ -62,16 +58,12 @@ def reserve(c: Connection, r: Reservation, now: datetime) -> LaunchRow:
         "backend": r.backend,
         "state": LaunchState.RESERVED.value,
         "target": Target.RUNNING.value,
-        "created_at": now,
-        "heartbeat_at": now,
+        "created_at": now_us,
+        "heartbeat_at": now_us,
         "request": r.request,
         "api_token_encrypted": r.api_token_encrypted,
         "source": r.source,
     }
-    c.execute(_INSERT, {**values, **columns})
-    c.execute(_INSERT_SCOPES, [{"launch_id": r.launch_id, "scope": scope} for scope in scopes])
-    balances.add(c, scopes, quota.amounts(r.charge))
-    return _fresh(r, columns, now)
 
 
 def _fresh(r: Reservation, columns: Mapping[str, int | None], now: datetime) -> LaunchRow:
@@ -155,9 +147,13 @@ def applying(
     c: Connection, account_id: str, groups: Sequence[str], project: str | None, now: datetime | None
 ) -> tuple[Limit, ...]:
     """The limits that apply to a start, in one query."""
-    names = ["", account_id, *groups, *([project] if project else [])]
-    rows = [limit_of(row) for row in c.execute(_LIMITS, {"names": names})]
+    rows = [limit_of(row) for row in c.execute(_LIMITS, {"names": _names(account_id, groups, project)})]
     return quota.applying(rows, account_id=account_id, groups=groups, project=project, now=now)
+
+
+def _names(account_id: str, groups: Sequence[str], project: str | None) -> list[str]:
+    """Whose limits can apply; the empty name is everybody's."""
+    return ["", account_id, *groups, *([project] if project else [])]
 
 
 def require(applies: Sequence[Limit], used: Mapping[str, Amounts], charge: Charge, account_id: str) -> None:

@@ -188,15 +188,10 @@ def settle(
     balances.lock(c, scopes)
     usage.close_interval(c, launch_id, scopes, at)
     balances.add(c, scopes, quota.amounts(row.charge), -1)
-    values = {
-        "state": LaunchState.ENDED.value,
-        "ended_at": at,
-        "exit_code": code,
-        "reason": reason,
-        "evidence": evidence,
-    }
     # Nobody adopts it any more, so nobody needs its token.
-    c.execute(update(launch).where(launch.c.id == launch_id).values(**values, api_token_encrypted=None))
+    values = {"state": LaunchState.ENDED.value, "ended_at": at, "api_token_encrypted": None}
+    values |= {"exit_code": code, "reason": reason, "evidence": evidence}
+    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
     return True
 
 

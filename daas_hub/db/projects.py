@@ -55,9 +55,8 @@ class Projects:
         if not slug or safe_name(slug, limit=MAX_NAME) != slug:
             message = f"{slug[:80]!r} is not a project's name: lower-case letters, digits and hyphens, at most 63."
             raise InvalidOptions(message, field="slug")
-        return self._db.write(
-            _set, slug, {"gid": gid, "title": title, "starts_at": starts_at, "ends_at": ends_at}, by, now
-        )
+        values = {"gid": gid, "title": title, "starts_at": starts_at, "ends_at": ends_at}
+        return self._db.write(_set, slug, values, by, now)
 
     def get(self, slug: str) -> Project | None:
         """The project of this slug."""

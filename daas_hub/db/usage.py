@@ -28,14 +28,7 @@ def open_interval(c: Connection, launch_id: str, charge: Charge, now: datetime, 
     """Begin to count a launch; does nothing while an interval is open."""
     at = whole_seconds(now)
     if _open_row(c, launch_id) is None:
-        values = {
-            "launch_id": launch_id,
-            "from_at": at,
-            "to_at": None,
-            "counted_to_at": at,
-            "source": source,
-            "reason": "",
-        }
+        values = {"launch_id": launch_id, "from_at": at, "counted_to_at": at, "source": source}
         c.execute(insert(usage).values(**values, **balances.to_columns(amounts(charge))))
 
 
