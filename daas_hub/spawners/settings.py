@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Dict, HasTraits, List, Union, validate
+from traitlets import Bool, Dict, HasTraits, Int, List, Unicode, Union, validate
 from traitlets import Callable as CallableTrait
+
+from daas_hub.core.account import DENIED, RESERVED, AccountPolicy
 
 from .options import shrunk
 
@@ -43,5 +45,30 @@ class SpawnerSettings(HasTraits):
         "cannot be asked, as in a container.",
     ).tag(config=True)
 
-    def account_policy(self):
-        return None
+    min_uid = Int(
+        1000,
+        min=1,
+        help="The lowest uid that may run a server. 1000, because distributions give lower ones to the system. "
+        "There is no way to allow uid 0.",
+    ).tag(config=True)
+
+    reserved_uids = List(
+        List(Int(), minlen=2, maxlen=2),
+        [list(pair) for pair in RESERVED],
+        help="Ranges of uids `[first, last]` that never run a server. The defaults are systemd's own ranges, nobody, "
+        "and uids that are negative in signed arithmetic. An empty list reserves nothing.",
+    ).tag(config=True)
+
+    denied_accounts = List(
+        Unicode(),
+        list(DENIED),
+        help="Account names that never run a server, whatever their uid. The default lists usual system accounts.",
+    ).tag(config=True)
+
+    def account_policy(self) -> AccountPolicy:
+        """Which accounts may run servers, from the settings."""
+        return AccountPolicy(
+            min_uid=self.min_uid,
+            reserved=tuple((first, last) for first, last in self.reserved_uids),
+            denied=frozenset(self.denied_accounts),
+        )

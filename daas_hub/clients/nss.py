@@ -1,0 +1,71 @@
+"""NSS: what this machine (passwd files, sssd) says about an account. A hanging sssd holds only these threads."""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import pwd
+from concurrent.futures import ThreadPoolExecutor
+
+from daas_hub.core.account import Claim
+from daas_hub.core.errors import AccountUnresolved
+from daas_hub.core.models import AccountGroup
+
+WITHIN_S = 5.0
+_threads = ThreadPoolExecutor(4, thread_name_prefix="nss")
+_waiting = 0
+MAX_WAITING = 32
+"""More questions than this are refused at once: the four threads hang already."""
+
+
+async def ask(name: str) -> Claim:
+    """The claim of NSS; without uid and gid where it does not know the name. Raises AccountUnresolved after 5 s."""
+    global _waiting
+    if _waiting >= MAX_WAITING:
+        raise _silent()
+    _waiting += 1
+    call = asyncio.get_running_loop().run_in_executor(_threads, look_up, name)
+    call.add_done_callback(_answered)
+    try:
+        return await asyncio.wait_for(asyncio.shield(call), WITHIN_S)
+    except TimeoutError as error:
+        raise _silent() from error
+
+
+def _answered(_call: object) -> None:
+    global _waiting
+    _waiting -= 1
+
+
+def _silent() -> AccountUnresolved:
+    return AccountUnresolved(
+        f"This machine's account service (NSS) did not answer within {WITHIN_S:g} s. Try again in a moment.",
+        reason="nss_silent",
+        retry_after_s=10,
+    )
+
+
+def look_up(name: str) -> Claim:
+    """The same, blocking."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return Claim(source="nss", name=name, uid=None, gid=None)
+    groups = []
+    for gid in os.getgrouplist(name, entry.pw_gid):
+        try:
+            groups.append(AccountGroup(grp.getgrgid(gid).gr_name, gid))
+        except KeyError:
+            # A gid without a name still gives access to files.
+            groups.append(AccountGroup(str(gid), gid))
+    return Claim(
+        source="nss",
+        name=name,
+        uid=entry.pw_uid,
+        gid=entry.pw_gid,
+        groups=tuple(groups),
+        home=entry.pw_dir or None,
+        shell=entry.pw_shell or None,
+        display_name=entry.pw_gecos.split(",")[0],
+    )

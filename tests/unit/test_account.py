@@ -1,0 +1,112 @@
+"""From claims to an account: agreement, refusals that name what is wrong, nothing guessed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from daas_hub.accounts.resolve import resolve
+from daas_hub.core.account import AccountPolicy, Claim, merge
+from daas_hub.core.errors import AccountRefused, AccountUnresolved
+from daas_hub.core.models import Account, AccountGroup, Identity
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+POLICY = AccountPolicy()
+LDAP = Claim("ldap:site", "ada", 20001, 30001, (AccountGroup("lab", 30001),), "/home/ada", "/bin/bash", "Ada L.")
+NSS = Claim("nss", "ada", 20001, 30001, (AccountGroup("lab", 30001), AccountGroup("beam", 30002)), "/home/ada")
+SILENT = Claim("nss", "ada", None, None)
+
+
+def test_sources_that_agree_make_one_account() -> None:
+    account = merge("ada", [LDAP, NSS], POLICY, NOW)
+    assert (account.uid, account.gid, account.home, account.shell) == (20001, 30001, "/home/ada", "/bin/bash")
+    assert account.groups == (AccountGroup("lab", 30001), AccountGroup("beam", 30002))
+    assert account.source == "ldap:site+nss"
+    assert account.fetched_at == NOW
+
+
+def test_a_source_that_does_not_know_her_is_no_disagreement() -> None:
+    assert merge("ada", [LDAP, SILENT], POLICY, NOW).source == "ldap:site"
+
+
+def test_the_primary_group_is_always_there() -> None:
+    assert merge("ada", [replace(LDAP, groups=())], POLICY, NOW).groups == (AccountGroup("ada", 30001),)
+
+
+def test_nobody_knows_her() -> None:
+    with pytest.raises(AccountUnresolved, match="ldap:site, nss"):
+        merge("ada", [replace(LDAP, uid=None, gid=None), SILENT], POLICY, NOW)
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ([LDAP, replace(NSS, uid=20002)], "20001 by ldap:site but 20002 by nss"),
+        ([LDAP, replace(NSS, gid=30002)], "30001 by ldap:site but 30002 by nss"),
+        ([LDAP, replace(NSS, groups=(AccountGroup("lab", 7),))], "gid 30001 by ldap:site but 7 by nss"),
+        ([replace(LDAP, gid=None)], "no gid in ldap:site"),
+        ([replace(LDAP, uid=None), NSS], "no uid in ldap:site"),
+        ([replace(LDAP, home=None)], "no usable home"),
+        ([replace(LDAP, home="home/ada")], "no usable home"),
+        ([replace(LDAP, home="/")], "no usable home"),
+        ([replace(LDAP, home="/home/../etc")], "no usable home"),
+        ([replace(LDAP, uid=0)], "uid 0 is below"),
+        ([replace(LDAP, uid=999)], "uid 999 is below the lowest one allowed, 1000"),
+        ([replace(LDAP, uid=-1)], "below"),
+        ([replace(LDAP, uid=65534)], "reserved range 65520-65535"),
+        ([replace(LDAP, uid=61184)], "reserved range 61184-65519"),
+        ([replace(LDAP, uid=2**32 - 1)], "reserved range"),
+        ([replace(LDAP, gid=0)], "gid 0"),
+        ([replace(LDAP, groups=(AccountGroup("root", 0),))], "gid 0"),
+        ([replace(LDAP, gid=2**32 - 1)], "is not a group"),
+    ],
+)
+def test_refused(claims: list[Claim], said: str) -> None:
+    with pytest.raises(AccountRefused, match=said):
+        merge("ada", claims, POLICY, NOW)
+
+
+def test_a_denied_name() -> None:
+    with pytest.raises(AccountRefused, match="system account"):
+        merge("slurm", [replace(LDAP, name="slurm")], POLICY, NOW)
+
+
+async def test_resolve_asks_all_sources_and_nss_really_knows_this_machine() -> None:
+    """`daemon` is in every passwd file: NSS answers with uid 1 and the directory's other uid is refused."""
+    identity = Identity(
+        "ldap:site", "uuid", "daemon", attributes={"uid_number": 20001, "gid_number": 30001, "home": "/home/d"}
+    )
+
+    async def nothing(_name: str) -> Account | None:
+        return None
+
+    with pytest.raises(AccountRefused, match="20001 by ldap:site but 1 by nss"):
+        await resolve(identity, nss=True, admin_row=nothing, policy=POLICY, now=NOW)
+    account = await resolve(replace(identity, name="ada"), nss=False, admin_row=nothing, policy=POLICY, now=NOW)
+    assert account.uid == 20001
+
+
+async def test_an_administrators_row_counts_and_must_agree() -> None:
+    identity = Identity("ldap:site", "uuid", "no-such-person-here")
+    row = Account("", "no-such-person-here", 20009, 30009, (), "/home/n", "/bin/sh", "admin", NOW)
+
+    async def entered(name: str) -> Account | None:
+        assert name == "no-such-person-here"
+        return row
+
+    account = await resolve(identity, nss=True, admin_row=entered, policy=POLICY, now=NOW)
+    assert (account.uid, account.source) == (20009, "administrator")
+    other = replace(identity, attributes={"uid_number": 20010, "gid_number": 30009, "home": "/home/n"})
+    with pytest.raises(AccountRefused, match="20009 by administrator but 20010 by ldap:site"):
+        await resolve(other, nss=True, admin_row=entered, policy=POLICY, now=NOW)
+
+
+async def test_a_number_that_is_none_is_refused() -> None:
+    async def nothing(_name: str) -> Account | None:
+        return None
+
+    identity = Identity("ldap:site", "uuid", "ada", attributes={"uid_number": "twenty", "gid_number": 1})
+    with pytest.raises(AccountRefused, match="'twenty' as uid_number"):
+        await resolve(identity, nss=False, admin_row=nothing, policy=POLICY, now=NOW)
