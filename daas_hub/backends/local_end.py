@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
 
 from daas_hub.clients import cgroups, processes
 from daas_hub.clients.processes import ProcessId
@@ -26,8 +25,7 @@ LOOK_EVERY_S = 0.05
 class Ends:
     """The watches and conclusions of one backend instance."""
 
-    def __init__(self, folder_of: Callable[[Handle], LaunchFolder]) -> None:
-        self._folder_of = folder_of
+    def __init__(self) -> None:
         self._watches: dict[str, Watch] = {}
         self._conclusions: dict[str, asyncio.Task[Observation]] = {}
         self._stopping: set[str] = set()
@@ -57,7 +55,7 @@ class Ends:
         if code is not None:
             # Only its parent learns the status: the reconciler reads it here, unless it has cleaned up already.
             with contextlib.suppress(FileNotFoundError):
-                self._folder_of(handle).save("end", {"exit_code": code, "reason": reason, "pid": handle["pid"]})
+                LaunchFolder.of(handle).save("end", {"exit_code": code, "reason": reason, "pid": handle["pid"]})
         return Observation(Life.ENDED, code, reason)
 
     # ------------------------------------------------------------ look
@@ -78,7 +76,7 @@ class Ends:
     def _look(self, handle: Handle, process: ProcessId) -> Observation:
         if processes.alive(process):
             return Observation(Life.RUNNING)
-        end = self._folder_of(handle).saved("end")
+        end = LaunchFolder.of(handle).saved("end")
         if end is not None and end.get("pid") == process.pid:
             return Observation(Life.ENDED, end["exit_code"], end["reason"])
         if process.boot_id != processes.boot_id():

@@ -54,6 +54,11 @@ class LaunchFolder:
         self.own = self.path / "own"
         self.secrets = self.own / "secrets"
 
+    @classmethod
+    def of(cls, handle: Handle) -> LaunchFolder:
+        """Where a handle says that it is: ``runtime_dir`` may have been changed since."""
+        return cls(Path(handle["dir"]).parent, handle["launch_id"])
+
     def make(self, uid: int, gid: int, secrets: Mapping[str, str]) -> None:
         """Make it afresh; what a crash left of an attempt that never ran is removed first."""
         self.remove()

@@ -66,6 +66,12 @@ def ids_of(account: Account, hub: Hub) -> Ids:
     )
 
 
+def groups_warning(account: Account, ids: Ids) -> list[str]:
+    """Where the hub cannot set groups (it is not root): which ones of the account the server lacks."""
+    lacking = sorted({account.gid, *(group.gid for group in account.groups)} - {ids.gid, *ids.groups})
+    return [] if ids.shared or not lacking else [f"groups_missing: the hub's own user is not in {lacking}"]
+
+
 def process_of(handle: Handle) -> ProcessId:
     """The recorded process; raises ValueError where the handle is not one of ours, in a form that we know."""
     if handle.get("backend") != "local" or handle.get("version") != VERSION:
@@ -84,22 +90,20 @@ def groups_of(handle: Handle) -> tuple[str, ...]:
 
 
 def environment(
-    spec: LaunchSpec, folder: LaunchFolder, *, port: int, inherited: Mapping[str, str], certificates: Mapping[str, str]
+    spec: LaunchSpec, folder: LaunchFolder, *, inherited: Mapping[str, str], certificates: Mapping[str, str]
 ) -> dict[str, str]:
-    """The server's variables less the secrets. Ours come last: no profile can move the home or the port."""
+    """The server's variables less secrets and address. Ours come last: no profile can move the home."""
     account, own = spec.account, folder.own
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", **inherited, **spec.environment}
     program = PurePath(spec.cmd[0])
     if program.is_absolute() and str(program.parent) not in env["PATH"].split(":"):
         # Terminals and kernels find the programs that were installed with the server.
         env["PATH"] = f"{program.parent}:{env['PATH']}"
-    scheme = "https" if certificates else "http"
     return env | {
         "HOME": account.home,
         "USER": account.name,
         "LOGNAME": account.name,
         "SHELL": account.shell,
-        "JUPYTERHUB_SERVICE_URL": f"{scheme}://{HOST}:{port}{spec.service_prefix}",
         "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
         "JUPYTER_DATA_DIR": str(own / "data"),
         "JUPYTER_CONFIG_DIR": str(own / "config"),
@@ -111,6 +115,32 @@ def environment(
         "JUPYTER_CONFIG_PATH": _joined(f"{account.home}/.jupyter", env.get("JUPYTER_CONFIG_PATH")),
         MARK: spec.launch_id,
         **certificates,
+    }
+
+
+def address(spec: LaunchSpec, port: int) -> dict[str, str]:
+    """The variable that tells the server where to listen."""
+    scheme = "https" if spec.certificates else "http"
+    return {"JUPYTERHUB_SERVICE_URL": f"{scheme}://{HOST}:{port}{spec.service_prefix}"}
+
+
+def handle(spec: LaunchSpec, ids: Ids, process: ProcessId, *, port: int, path: PurePath) -> Handle:
+    """What is saved: enough to find, judge and stop the server from any process of the hub."""
+    return {
+        "backend": "local",
+        "version": VERSION,
+        "launch_id": spec.launch_id,
+        "boot_id": process.boot_id,
+        "pid": process.pid,
+        "start_time": process.start_time,
+        "uid": ids.uid,
+        "shared_uid": ids.shared,
+        "port": port,
+        "tls": bool(spec.certificates),
+        "service_prefix": spec.service_prefix,
+        "dir": str(path),
+        "memory_bytes": spec.resources.mem_limit_bytes,
+        "warnings": [],
     }
 
 

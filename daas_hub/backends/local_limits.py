@@ -12,6 +12,8 @@ from daas_hub.clients.cgroups import Limits, Place
 from daas_hub.clients.processes import ProcessId
 from daas_hub.core.models import Json, Resources
 
+from .local_watch import in_thread
+
 NOT_HERE = "limits not enforced here"
 SCOPE_WITHIN_S = 10.0
 
@@ -71,7 +73,7 @@ class Limiter:
                 return await self._scope_of(launch_id, process)
             if place.kind == "none":
                 return Held(reason=place.reason)
-            return await asyncio.to_thread(self._make, place, launch_id, process, limits)
+            return await in_thread(self._make, place, launch_id, process, limits)
         except OSError as error:
             self.log.warning("Launch %s gets no cgroup: %s", launch_id, error)
             return Held(reason=f"{error.strerror} ({error.filename})")

@@ -6,6 +6,7 @@ import grp
 import pwd
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 from daas_hub.core.models import Account
 
@@ -58,6 +59,12 @@ def with_lines(account: Account, passwd: str, group: str) -> tuple[str, str]:
     kept_groups = _others(group, names=set(groups.values()), number=2, ids=set(groups))
     lines = [f"{name}:x:{gid}:{account.name}" for gid, name in sorted(groups.items())]
     return _text([*kept, own]), _text([*kept_groups, *lines])
+
+
+def of_this_machine(account: Account) -> tuple[str, str]:
+    """``with_lines`` for this machine's own files. Blocks."""
+    passwd, group = (Path(name).read_text(errors="replace") for name in ("/etc/passwd", "/etc/group"))
+    return with_lines(account, passwd, group)
 
 
 def _others(text: str, *, names: set[str], number: int, ids: set[int]) -> Iterable[str]:

@@ -94,7 +94,7 @@ class BackendContract:
         account = spec.account
         assert who["resuid"] == [account.uid] * 3
         assert who["resgid"] == [account.gid] * 3
-        assert set(who["groups"]) == {account.gid, *(group.gid for group in account.groups)}
+        assert {account.gid, *who["groups"]} == {account.gid, *(group.gid for group in account.groups)}
         assert who["environment"]["HOME"] == account.home
         assert who["environment"]["USER"] == account.name
         assert who["environment"]["JUPYTERHUB_API_TOKEN"] == SECRET

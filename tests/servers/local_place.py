@@ -43,7 +43,7 @@ class LocalPlace(Place):
             name="zora",
             uid=uid,
             gid=gid,
-            groups=(AccountGroup("zora", gid), AccountGroup("crew", EXTRA_GID)),
+            groups=(AccountGroup("zora", gid), *([AccountGroup("crew", EXTRA_GID)] if os.geteuid() == 0 else [])),
             home=str(root / "zora"),
             shell="/bin/sh",
             source="test",
@@ -85,24 +85,15 @@ class LocalPlace(Place):
         os.kill(handle["pid"], signal.SIGKILL)
 
     async def seen_by_others(self, handle: Handle) -> str:
-        """Command lines of all its processes, and every file below the runtime folder, read as another uid."""
-        script = (
-            "import os, sys, pathlib\n"
-            "os.setgroups([]); os.setresgid(64999, 64999, 64999); os.setresuid(64999, 64999, 64999)\n"
-            "for root in sys.argv[2:]:\n"
-            "    for path in [root, *(os.path.join(f, n) for f, _, ns in os.walk(root) for n in ns)]:\n"
-            "        print(path)\n"
-            "        try: print(pathlib.Path(path).read_text(errors='replace'))\n"
-            "        except OSError: pass\n"
-        )
-        pid, folder = handle["pid"], Path(handle["dir"])
-        looked_at = [f"/proc/{pid}/cmdline", f"/proc/{pid}/environ", folder, folder / "own", folder / "log"]
-        looked_at += [folder / "record.json", folder / "own/secrets", self.root / "run"]
-        argv = [reachable_python(), "-c", script if os.geteuid() == 0 else script.replace("os.set", "#"), *looked_at]
-        argv.insert(3, "")
-        child = await asyncio.create_subprocess_exec(*map(str, argv), stdout=asyncio.subprocess.PIPE)
+        """Its command line, and every file below the runtime folder that another uid can read."""
+        pid, root = handle["pid"], str(self.root / "run")
+        seen = await asyncio.to_thread(Path(f"/proc/{pid}/cmdline").read_text)
+        script = _READ_ALL if os.geteuid() == 0 else _READ_WHAT_OTHERS_MAY
+        argv = (reachable_python(), "-c", script, f"/proc/{pid}/environ", root, handle["dir"], f"{handle['dir']}/own")
+        child = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
         out, _ = await child.communicate()
-        return out.decode(errors="replace") + Path(f"/proc/{pid}/cmdline").read_text()
+        assert child.returncode == 0
+        return seen + out.decode(errors="replace")
 
     async def close(self) -> None:
         """Stop all that is there."""
@@ -127,6 +118,27 @@ def shutil_rmdir(folder: Path) -> None:
         folder.rmdir()
     except OSError:
         return
+
+
+_WALK = """
+import os, pathlib, stat, sys
+for root in sys.argv[1:]:
+    names = [root, *(os.path.join(root, n) for n in ("record.json", "log", "secrets", "account.json"))]
+    for path in names + [os.path.join(f, n) for f, _, ns in os.walk(root) for n in ns]:
+        print(path)
+        try:
+            if may(path):
+                print(pathlib.Path(path).read_text(errors="replace"))
+        except OSError:
+            pass
+"""
+_READ_ALL = f"""
+import os
+os.setgroups([]); os.setresgid(64999, 64999, 64999); os.setresuid(64999, 64999, 64999)
+may = lambda path: True
+{_WALK}"""
+# Nobody else's eyes can be had without root: the permission bits must do.
+_READ_WHAT_OTHERS_MAY = f"may = lambda path: os.stat(path).st_mode & stat.S_IROTH{_WALK}"
 
 
 @asynccontextmanager

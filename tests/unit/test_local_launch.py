@@ -64,25 +64,34 @@ def test_without_root_another_uid_is_refused_and_both_are_named() -> None:
     assert shared == Ids(7000, 7000, (7000, 7001), shared=True)
 
 
+def test_without_root_groups_that_cannot_be_set_are_named() -> None:
+    own = replace(ZORA, uid=7000, gid=7000, groups=(AccountGroup("a", 7001), AccountGroup("b", 7002)))
+    assert "[7002]" in local_launch.groups_warning(own, local_launch.ids_of(own, PLAIN))[0]
+    assert local_launch.groups_warning(ZORA, local_launch.ids_of(ZORA, ROOT)) == []
+
+
 def test_as_root_a_shared_uid_is_never_used() -> None:
     assert local_launch.ids_of(ZORA, replace(ROOT, allow_shared_uid=True)) == Ids(5001, 6001, (6001, 6002))
 
 
 def test_the_environment_is_the_accounts_and_ours_comes_last() -> None:
     folder = LaunchFolder(Path("/run/daas"), "abc")
-    env = local_launch.environment(SPEC, folder, port=8001, inherited={"PATH": "/usr/bin", "X": "0"}, certificates={})
+    env = local_launch.environment(SPEC, folder, inherited={"PATH": "/usr/bin", "X": "0"}, certificates={})
     assert (env["HOME"], env["USER"], env["LOGNAME"], env["SHELL"]) == ("/home/zora", "zora", "zora", "/bin/zsh")
     assert env["X"] == "1"
-    assert env["JUPYTERHUB_SERVICE_URL"] == "http://127.0.0.1:8001/user/zora/"
+    at = local_launch.address(SPEC, 8001)
+    assert at == {"JUPYTERHUB_SERVICE_URL": "http://127.0.0.1:8001/user/zora/"}
     assert env["PATH"] == "/opt/env/bin:/usr/bin"
     assert env["JUPYTER_PATH"] == "/home/zora/.local/share/jupyter:/site"
     assert "JUPYTERHUB_API_TOKEN" not in env
     outside = ("RUNTIME_DIR", "DATA_DIR", "CONFIG_DIR")
     assert all(env[f"JUPYTER_{name}"].startswith("/run/daas/abc/own/") for name in outside)
     assert all(env[name].startswith("/run/daas/abc/own/") for name in ("IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR"))
-    tls = local_launch.environment(SPEC, folder, port=1, inherited={}, certificates={"JUPYTERHUB_SSL_KEYFILE": "/k"})
-    assert tls["JUPYTERHUB_SERVICE_URL"].startswith("https://")
-    assert tls["JUPYTERHUB_SSL_KEYFILE"] == "/k"
+    keys = {"JUPYTERHUB_SSL_KEYFILE": "/k"}
+    assert local_launch.environment(SPEC, folder, inherited={}, certificates=keys)["JUPYTERHUB_SSL_KEYFILE"] == "/k"
+    assert (
+        "https://" in local_launch.address(replace(SPEC, certificates={"keyfile": "/k"}), 1)["JUPYTERHUB_SERVICE_URL"]
+    )
 
 
 @pytest.mark.parametrize(

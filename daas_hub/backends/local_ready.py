@@ -1,0 +1,60 @@
+"""Waiting until a server itself answers, and nobody else in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from daas_hub.core.errors import StartFailed
+from daas_hub.core.models import Handle
+
+from . import local_launch, local_probe
+from .local_end import Ends
+from .local_folder import LaunchFolder
+from .local_watch import in_thread
+
+LOOK_EVERY_S = 0.1
+
+
+class PortLost(Exception):
+    """Raised when a server has ended because somebody else took the port that was free a moment before."""
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__(f"somebody else listens on port {handle['port']}")
+        self.handle = handle
+
+
+async def wait_ready(handle: Handle, ends: Ends, secrets: Sequence[str] = ()) -> str:
+    """The URL once the server answers; raises StartFailed where it ends first, PortLost where that is why."""
+    ended = asyncio.ensure_future(ends.wait(handle))
+    try:
+        while not ended.done():
+            if await answers(handle):
+                scheme = "https" if handle["tls"] else "http"
+                return f"{scheme}://{local_probe.HOST}:{handle['port']}"
+            await asyncio.wait({ended}, timeout=LOOK_EVERY_S)
+        seen = ended.result()
+    finally:
+        ended.cancel()
+    if await local_probe.listener_uid(handle["port"]) is not None:
+        raise PortLost(handle)
+    raise StartFailed(
+        f"The server ended before it answered: {seen.reason}.",
+        permanent=True,
+        reason="ended_early",
+        log_message=f"Launch {handle['launch_id']}: {seen.reason}. "
+        + await last_lines(LaunchFolder.of(handle), secrets),
+    )
+
+
+async def answers(handle: Handle) -> bool:
+    """Whether it answers under its prefix, and the one who listens has the server's uid."""
+    if not await local_probe.answers(handle["port"], f"{handle['service_prefix']}api", tls=handle["tls"]):
+        return False
+    return bool(await local_probe.listener_uid(handle["port"]) == handle["uid"])
+
+
+async def last_lines(folder: LaunchFolder, secrets: Sequence[str]) -> str:
+    """The end of a server's log, without secrets."""
+    shown = local_launch.without_secrets(await in_thread(folder.tail), secrets).strip()
+    return f"Its last lines:\n{shown}" if shown else "It printed nothing."
