@@ -23,15 +23,18 @@ REPORT_FD = 3
 MAX_LINKS = 16
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+PROFILE = "ipython/profile_default"
 COPIED = (
-    (".jupyter/lab/user-settings", "lab/user-settings", True),
-    (".jupyter/lab/workspaces", "lab/workspaces", True),
-    (".ipython/profile_default/startup", "ipython/profile_default/startup", False),
-    (".ipython/profile_default/ipython_config.py", "ipython/profile_default/ipython_config.py", False),
-    (".ipython/profile_default/ipython_kernel_config.py", "ipython/profile_default/ipython_kernel_config.py", False),
-    (".ipython/profile_default/history.sqlite", "ipython/profile_default/history.sqlite", True),
+    (".jupyter/lab/user-settings", "lab/user-settings", True, True),
+    (".jupyter/lab/workspaces", "lab/workspaces", True, True),
+    (f".{PROFILE}/startup", f"{PROFILE}/startup", True, False),
+    (f".{PROFILE}/ipython_config.py", f"{PROFILE}/ipython_config.py", True, False),
+    (f".{PROFILE}/ipython_kernel_config.py", f"{PROFILE}/ipython_kernel_config.py", True, False),
+    (f".{PROFILE}/history.sqlite", f"{PROFILE}/history.sqlite", True, True),
+    # Those of the home are found there (JUPYTER_PATH); only what was installed meanwhile must be kept.
+    (".local/share/jupyter/kernels", "data/kernels", False, True),
 )
-"""In the home, in the launch's own folder, and whether it is carried back."""
+"""In the home, in the launch's own folder, whether it is copied out, whether it is carried back."""
 FOLDERS = ("runtime", "data", "config", "ipython", "lab/user-settings", "lab/workspaces")
 MAX_FILE_BYTES = 20 * 2**20
 MAX_FILES = 2000
@@ -153,7 +156,7 @@ def carry_out(task: Task) -> Task:
     home, own = Path(task["home"]), Path(task["own"])
     for folder in FOLDERS:
         (own / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-    skipped = [note for source, target, _ in COPIED for note in copy(home / source, own / target)]
+    skipped = copy_all([(home / there, own / here) for there, here, out, _ in COPIED if out])
     full = nearly_full(home, task["full_home_bytes"])
     if full:
         # The trash lies in the same full home: deleting must free room instead of asking for more.
@@ -165,11 +168,8 @@ def carry_out(task: Task) -> Task:
 def carry_back(task: Task) -> Task:
     """Copy back what changed, while there is room; the first "no space" ends it and loses nothing that is there."""
     home, own = Path(task["home"]), Path(task["own"])
-    notes: list[str] = []
-    for target, source, back in COPIED:
-        if back and not notes:
-            notes += copy(own / source, home / target, newer_only=True)
-    return {"skipped": notes}
+    pairs = [(own / here, home / there) for there, here, _, back in COPIED if back]
+    return {"skipped": copy_all(pairs, newer_only=True)}
 
 
 def nearly_full(home: Path, bytes_wanted: int) -> bool:
@@ -190,21 +190,23 @@ def nearly_full(home: Path, bytes_wanted: int) -> bool:
     return False
 
 
-def copy(source: Path, target: Path, *, newer_only: bool = False) -> list[str]:
-    """Copy a file or a tree of plain files; notes of what was left out. Links and special files are left out."""
+def copy_all(pairs: list[tuple[Path, Path]], *, newer_only: bool = False) -> list[str]:
+    """Copy files, and trees of plain files; notes of what failed. Where there is no room left, that is the end."""
     notes: list[str] = []
-    try:
-        files = list(itertools.islice(plain_files(source), MAX_FILES))
-    except OSError as error:
-        return [f"{source}: {error.strerror}"]
-    for file in files:
-        goal = target / file.relative_to(source) if file != source else target
+    for source, target in pairs:
         try:
-            copy_file(file, goal, newer_only=newer_only)
+            files = list(itertools.islice(plain_files(source), MAX_FILES))
         except OSError as error:
-            notes.append(f"{goal}: {error.strerror}")
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                return notes
+            notes.append(f"{source}: {error.strerror}")
+            continue
+        for file in files:
+            goal = target / file.relative_to(source) if file != source else target
+            try:
+                copy_file(file, goal, newer_only=newer_only)
+            except OSError as error:
+                notes.append(f"{goal}: {error.strerror}")
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                    return notes
     return notes
 
 
@@ -216,7 +218,7 @@ def plain_files(path: Path) -> Iterator[Path]:
         yield path
     elif path.is_dir():
         for folder, _, names in os.walk(path, onerror=lambda _: None):
-            yield from (Path(folder) / name for name in names)
+            yield from (path for name in names if not (path := Path(folder) / name).is_symlink())
 
 
 def copy_file(source: Path, target: Path, *, newer_only: bool) -> None:

@@ -146,6 +146,8 @@ async def test_settings_go_out_and_come_back(place: LocalPlace) -> None:
     assert not (out / "secret-link").exists()
     (out / "theme").write_text("dark")
     (own / "lab/workspaces/default").write_text("tabs")
+    (own / "data/kernels/mine").mkdir(parents=True)
+    (own / "data/kernels/mine/kernel.json").write_text("{}")
     (own / "lab/workspaces/trap").symlink_to("/etc/shadow")
     for path in own.rglob("*"):
         os.chown(path, UID, GID, follow_symlinks=False)
@@ -155,4 +157,5 @@ async def test_settings_go_out_and_come_back(place: LocalPlace) -> None:
     assert facts(settings)[:2] == (UID, GID)
     workspaces = home / ".jupyter/lab/workspaces"
     assert [path.name for path in workspaces.iterdir()] == ["default"]
+    assert (home / ".local/share/jupyter/kernels/mine/kernel.json").read_text() == "{}"
     assert not Path(saved.last["dir"]).exists()
