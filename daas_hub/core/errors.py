@@ -10,6 +10,7 @@ DaasError
 ├── DirectoryUnavailable      503  the directory cannot be asked: try again
 ├── LedgerBusy                503  the ledger is locked by another writer: try again
 ├── BackendUnavailable        503  the place where servers run cannot be asked: try again
+├── HubUnavailable            503  the hub's REST interface does not answer as it should (services only)
 ├── LaunchConflict            409  another launch of the same server is active
 ├── IllegalMove               500  a launch was asked for a state that its table of moves forbids
 ├── StartFailed               500  the server could not be started here (permanent), or not now (temporary)
@@ -133,6 +134,13 @@ class BackendUnavailable(DaasError):
 
     status = 503
     reason = "backend_unavailable"
+
+
+class HubUnavailable(DaasError):
+    """Raised by a service when the hub cannot be asked, or refuses the service itself."""
+
+    status = 503
+    reason = "hub_unavailable"
 
 
 class LaunchConflict(DaasError):

@@ -1,0 +1,121 @@
+"""The hub's REST interface, as our services use it: start and stop a server. Nothing else is ever asked.
+
+Errors are translated once, here: HubUnavailable. A refusal that concerns one server is an answer, not an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+
+from daas_hub.core.errors import HubUnavailable
+
+MAX_BODY_BYTES = 1 << 20
+"""Answers are far smaller; whatever sends more is not the hub."""
+
+
+class Answer(StrEnum):
+    """What the hub says about one server."""
+
+    DONE = "done"
+    """It runs, or it has stopped, as was asked."""
+    PENDING = "pending"
+    """The hub is at it."""
+    REFUSED = "refused"
+    """Not now: it is in between, it runs already, a limit or a setting forbids it. The text says which."""
+    NO_SUCH = "no_such"
+    """The hub does not know the user or the server."""
+
+
+_STARTED: Mapping[int, Answer] = {
+    HTTPStatus.CREATED: Answer.DONE,
+    HTTPStatus.ACCEPTED: Answer.PENDING,
+    HTTPStatus.NOT_FOUND: Answer.NO_SUCH,
+}
+_STOPPED: Mapping[int, Answer] = {
+    HTTPStatus.NO_CONTENT: Answer.DONE,
+    HTTPStatus.ACCEPTED: Answer.PENDING,
+    HTTPStatus.NOT_FOUND: Answer.NO_SUCH,
+}
+
+
+class HubClient:
+    """One hub, one token. ``max_clients`` requests at once; more wait in here, and their time-out runs.
+
+    ``tls`` are the files of internal_ssl: ``client_key``, ``client_cert``, ``ca_certs``.
+    """
+
+    def __init__(
+        self,
+        api_url: str,
+        token: str,
+        *,
+        timeout_s: float = 30.0,
+        max_clients: int = 20,
+        tls: Mapping[str, str] | None = None,
+    ) -> None:
+        self._api_url = api_url.rstrip("/")
+        self._token = token
+        self._timeout_s = timeout_s
+        self._tls = dict(tls or {})
+        self._http = AsyncHTTPClient(force_instance=True, max_clients=max_clients, max_body_size=MAX_BODY_BYTES)
+
+    async def start_server(self, user: str, server: str) -> tuple[Answer, str]:
+        """Ask for a server without options; the hub's text. Raises HubUnavailable."""
+        return await self._ask("POST", user, server, _STARTED)
+
+    async def stop_server(self, user: str, server: str) -> tuple[Answer, str]:
+        """Ask the hub to stop a server; DONE also where none runs. Raises HubUnavailable."""
+        return await self._ask("DELETE", user, server, _STOPPED)
+
+    async def _ask(self, method: str, user: str, server: str, known: Mapping[int, Answer]) -> tuple[Answer, str]:
+        path = f"/users/{quote(user, safe='')}/server" + (f"s/{quote(server, safe='')}" if server else "")
+        answer = await self._call(method, path)
+        if answer.code in known:
+            return known[answer.code], ""
+        text = self._text(answer)
+        ours = answer.code == HTTPStatus.FORBIDDEN and "scopes" in text
+        if ours or answer.code == HTTPStatus.UNAUTHORIZED:
+            # 403 is also how a start is refused to a person; this one concerns our token, and so every server.
+            raise HubUnavailable(f"The hub refuses {method} {path}: {answer.code} {text}", reason="hub_refuses")
+        return Answer.REFUSED, f"{answer.code} {text}".strip()
+
+    async def _call(self, method: str, path: str) -> HTTPResponse:
+        request = HTTPRequest(
+            self._api_url + path,
+            method=method,
+            body="{}" if method == "POST" else None,
+            headers={"Authorization": f"token {self._token}", "Content-Type": "application/json"},
+            request_timeout=self._timeout_s,
+            connect_timeout=min(5.0, self._timeout_s),
+            follow_redirects=False,
+            **self._tls,  # type: ignore[arg-type]
+        )
+        try:
+            return await self._http.fetch(request, raise_error=False)
+        except Exception as error:
+            # Whatever goes wrong on the way (DNS, TLS, HTTP) is the same for our callers.
+            raise HubUnavailable(f"The hub cannot be asked: {type(error).__name__}: {error}") from error
+
+    def _text(self, answer: HTTPResponse) -> str:
+        if answer.code == HTTP_TIMED_OUT:
+            raise HubUnavailable(f"The hub cannot be asked: {answer.error}")
+        try:
+            body: Any = json.loads(answer.body or b"")
+            return str(body["message"])[:500]
+        except (ValueError, KeyError, TypeError):
+            return str(answer.reason)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._http.close()
+
+
+HTTP_TIMED_OUT = 599
+"""tornado's code for a request without an answer: no connection, or none in time."""
