@@ -199,8 +199,9 @@ def _may_lack(profile: Profile, keys: tuple[str, str]) -> bool:
         after = {over(state, choice.layer) for state in states for choice in option.choices}
         if option.unlisted is not None:
             after |= {over(state, Layer(resources=_template_keys(option.unlisted))) for state in states}
-        inside = [*option.choices, *([option.unlisted] if option.unlisted is not None else [])]
-        closable = option.allowed_groups is not None or all(item.allowed_groups is not None for item in inside)
+        inside = [choice.allowed_groups for choice in option.choices]
+        inside += [option.unlisted.allowed_groups] if option.unlisted is not None else []
+        closable = option.allowed_groups is not None or None not in inside
         states = after | states if closable else after
     return (False, False) in states
 

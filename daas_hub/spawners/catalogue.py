@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,8 @@ class Catalogue:
         """The profiles in a list. Raises ConfigError that names the place."""
         if not self._profiles or raw != self._raw:
             self._profiles = read_profiles(raw, backends=self._backends)
-            self._raw = raw
+            # A copy: a function may change and return the same list.
+            self._raw = copy.deepcopy(raw)
         return self._profiles
 
     async def load(self, profile_list: Any, spawner: Any) -> Profiles:

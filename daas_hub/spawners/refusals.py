@@ -9,6 +9,9 @@ from jupyterhub.spawner import SpawnException
 
 from daas_hub.core.errors import DaasError, QuotaExceeded
 
+MAX_LOGGED = 10_000
+"""Characters of one message in the log."""
+
 
 class ShowForm(SpawnException):
     """Raised when a link with ``?opt-…`` was opened: it never starts, the filled form is shown (design.md §4.6)."""
@@ -25,15 +28,25 @@ class ShowForm(SpawnException):
         )
 
 
-class OneLine(logging.Filter):
-    """Logs a refusal as one line: the hub adds a traceback for whoever mistyped an option (handlers/pages.py)."""
+class ShortLog(logging.Filter):
+    """Keeps users out of the log's size: the hub adds a traceback for whoever mistyped an option (handlers/pages.py),
+
+    and writes out the options of a PATCH, whatever their length (apihandlers/users.py).
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # A mistake in a call of the log; logging reports it where it writes.
+            return True
         if isinstance(error, SpawnException):
-            record.msg, record.args, record.exc_info = "%s: %s", (record.getMessage(), error), None
+            record.msg, record.args, record.exc_info = f"{text}: {error}", None, None
             if isinstance(error, ShowForm):
                 record.levelno, record.levelname = logging.INFO, "INFO"
+        elif len(text) > MAX_LOGGED:
+            record.msg, record.args = f"{text[:MAX_LOGGED]}… ({len(text)} characters)", None
         return True
 
 

@@ -22,7 +22,7 @@ from traitlets.config import Config
 from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.core.profiles import missing_limits
 from daas_hub.spawners import guard
-from daas_hub.spawners.refusals import OneLine
+from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
@@ -63,7 +63,7 @@ def check_names(config: Config, classes: Sequence[type[HasTraits]]) -> None:
 
 def check(app: Any) -> None:
     """Raise ConfigError naming the setting, what it is and what is allowed."""
-    app.log.addFilter(OneLine())
+    app.log.addFilter(ShortLog())
     guard.install()
     site_classes = [DaasHub, DaasSpawner, *DaasHub(config=app.config).backends.values()]
     ours = [c for c in (*site_classes, app.authenticator_class) if c.__module__.startswith("daas_hub.")]
