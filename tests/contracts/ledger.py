@@ -1,0 +1,237 @@
+"""The ledger's contract: what holds on every engine. A module per engine runs every class with its fixture ``url``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from daas_hub.core.errors import IllegalMove, InvalidOptions, LaunchConflict, NotAllowed, NotFound, QuotaExceeded
+from daas_hub.core.models import ACTIVE, Charge, Event, LaunchState, Life, Observation, Resource, Target, Who
+from daas_hub.db.ledger import Ledger
+
+from .ledger_samples import GIB, NOW, reservation, run, settle
+
+
+class Opened:
+    """A ledger on an empty database; whatever a test did, the sums follow from the rows afterwards."""
+
+    @pytest.fixture
+    def ledger(self, url: str) -> Iterator[Ledger]:
+        ledger = Ledger.open(url)
+        yield ledger
+        try:
+            assert ledger.recount() == []
+        finally:
+            ledger.close()
+
+
+class LaunchContract(Opened):
+    """Admission, limits and a launch's life."""
+
+    # ------------------------------------------------------------ admission
+
+    def test_a_reservation_is_what_was_asked(self, ledger: Ledger) -> None:
+        r = reservation()
+        row = ledger.reserve(r, now=NOW)
+        assert row == ledger.get(r.launch_id) == ledger.active("a1", "")
+        assert (row.state, row.target, row.created_at) == (LaunchState.RESERVED, Target.RUNNING, NOW)
+        assert (row.groups, row.project) == (("physics", "students"), "beamtime")
+        assert (row.charge, row.request, row.api_token_encrypted) == (r.charge, r.request, r.api_token_encrypted)
+        assert ledger.get("nobody") is None
+
+    def test_the_same_launch_again_changes_nothing(self, ledger: Ledger) -> None:
+        r = reservation()
+        row = ledger.reserve(r, now=NOW)
+        moved = ledger.move(row.id, LaunchState.SUBMITTED, now=NOW)
+        assert ledger.reserve(r, now=NOW) == moved
+        assert len(ledger.launches()) == 1
+
+    def test_one_active_launch_per_server(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        with pytest.raises(LaunchConflict) as refused:
+            ledger.reserve(reservation(), now=NOW)
+        assert refused.value.launch_id == row.id
+        other = ledger.reserve(reservation(server="lab"), now=NOW)
+        settle(ledger, row, NOW)
+        again = ledger.reserve(reservation(), now=NOW + timedelta(seconds=1))
+        assert {r.id for r in ledger.launches(states=list(ACTIVE), account_id="a1")} == {other.id, again.id}
+        ended = ledger.last_ended("a1", "")
+        assert ended is not None
+        assert ended.id == row.id
+
+    def test_unknown_amounts_stay_unknown(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(charge=Charge(), groups=(), project=None), now=NOW)
+        stored = ledger.get(row.id)
+        assert stored == row
+        assert (row.charge, row.groups, row.project) == (Charge(), (), None)
+
+    # ------------------------------------------------------------ limits
+
+    def limit(self, ledger: Ledger, who: Who, name: str, resource: Resource, amount: float) -> None:
+        ledger.limits.set(who, name, resource, amount, by="admin:root", now=NOW, note="test")
+
+    def test_a_refusal_has_the_numbers(self, ledger: Ledger) -> None:
+        self.limit(ledger, Who.GROUP_EACH, "students", Resource.CORES, 4)
+        ledger.reserve(reservation(charge=Charge(3.0, GIB)), now=NOW)
+        with pytest.raises(QuotaExceeded) as refused:
+            ledger.reserve(reservation(server="two"), now=NOW)
+        assert refused.value.message == (
+            "This start needs 2 cores, but the limit for each member of group students is 4 cores at once and "
+            "3 cores are in use."
+        )
+        numbers = refused.value.exceeded
+        assert (numbers.amount, numbers.used, numbers.asked, numbers.name) == (4, 3, 2, "students")
+        assert len(ledger.launches()) == 1
+
+    def test_a_persons_limit_counts_her_alone_and_a_total_everybody(self, ledger: Ledger) -> None:
+        self.limit(ledger, Who.DEFAULT_EACH, "", Resource.SERVERS, 1)
+        self.limit(ledger, Who.GROUP_TOTAL, "students", Resource.SERVERS, 2)
+        ledger.reserve(reservation("a1"), now=NOW)
+        with pytest.raises(QuotaExceeded, match="each person"):
+            ledger.reserve(reservation("a1", "two"), now=NOW)
+        second = ledger.reserve(reservation("a2"), now=NOW)
+        with pytest.raises(QuotaExceeded, match="all members of group students together"):
+            ledger.reserve(reservation("a3"), now=NOW)
+        ledger.reserve(reservation("a4", groups=("physics",)), now=NOW)
+        settle(ledger, second, NOW)
+        ledger.reserve(reservation("a3"), now=NOW)
+
+    def test_a_project_total_counts_its_launches(self, ledger: Ledger) -> None:
+        self.limit(ledger, Who.PROJECT_TOTAL, "beamtime", Resource.MEMORY_BYTES, GIB)
+        ledger.reserve(reservation("a1"), now=NOW)
+        with pytest.raises(QuotaExceeded, match="project beamtime"):
+            ledger.reserve(reservation("a2"), now=NOW)
+        ledger.reserve(reservation("a2", project=None), now=NOW)
+
+    def test_what_is_limited_must_be_known(self, ledger: Ledger) -> None:
+        assert ledger.limited_resources() == set()
+        self.limit(ledger, Who.DEFAULT_EACH, "", Resource.CORES, 4)
+        assert ledger.limited_resources() == {Resource.CORES}
+        with pytest.raises(NotAllowed, match="no limit on cores"):
+            ledger.reserve(reservation(charge=Charge(None, GIB)), now=NOW)
+        assert ledger.launches() == []
+
+    def test_would_fit_says_what_reserve_would(self, ledger: Ledger) -> None:
+        self.limit(ledger, Who.DEFAULT_EACH, "", Resource.CORES, 4)
+        ledger.reserve(reservation(), now=NOW)
+        charges = {"small": Charge(2.0, GIB), "large": Charge(2.001, GIB), "unknown": Charge(None, GIB)}
+        fits = ledger.would_fit("a1", ("students",), None, charges, NOW)
+        assert fits == {"small": True, "large": False, "unknown": False}
+        ledger.reserve(reservation(server="s", charge=charges["small"]), now=NOW)
+        with pytest.raises(QuotaExceeded):
+            ledger.reserve(reservation(server="l", charge=Charge(0.001, GIB)), now=NOW)
+
+    # ------------------------------------------------------------ a launch's life
+
+    def test_from_start_to_end(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        ledger.move(row.id, LaunchState.SUBMITTED, now=NOW)
+        ledger.save_handle(row.id, {"version": 1, "pid": 7}, now=NOW)
+        running = ledger.move(row.id, LaunchState.RUNNING, now=NOW + timedelta(seconds=2))
+        assert running.started_at == NOW + timedelta(seconds=2)
+        ledger.record_observation(row.id, Observation(Life.UNKNOWN, reason="silent"), now=NOW + timedelta(seconds=3))
+        ledger.heartbeat([row.id], now=NOW + timedelta(seconds=4))
+        seen = ledger.get(row.id)
+        assert seen is not None
+        assert (seen.handle, seen.observed, seen.observed_reason) == ({"version": 1, "pid": 7}, Life.UNKNOWN, "silent")
+        assert (seen.observed_at, seen.heartbeat_at) == (NOW + timedelta(seconds=3), NOW + timedelta(seconds=4))
+        stopping = ledger.move(row.id, LaunchState.STOPPING, now=NOW + timedelta(seconds=5))
+        assert stopping.stopping_since == NOW + timedelta(seconds=5)
+        assert settle(ledger, row, NOW + timedelta(seconds=6)) is True
+        assert settle(ledger, row, NOW + timedelta(seconds=9)) is False
+        ended = ledger.get(row.id)
+        assert ended is not None
+        assert (ended.state, ended.ended_at, ended.exit_code) == (LaunchState.ENDED, NOW + timedelta(seconds=6), 0)
+        assert (ended.reason, ended.evidence) == ("left", "exit status 0 seen by pidfd")
+        assert ended.api_token_encrypted is None
+
+    def test_only_legal_moves(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        with pytest.raises(IllegalMove):
+            ledger.move(row.id, LaunchState.RUNNING, now=NOW)
+        running = run(ledger, row, NOW)
+        assert ledger.move(row.id, LaunchState.RUNNING, now=NOW + timedelta(hours=1)) == running
+        with pytest.raises(IllegalMove, match="evidence"):
+            ledger.move(row.id, LaunchState.ENDED, now=NOW)
+        with pytest.raises(IllegalMove):
+            ledger.move(row.id, LaunchState.RESERVED, now=NOW)
+        with pytest.raises(NotFound):
+            ledger.move("nobody", LaunchState.SUBMITTED, now=NOW)
+
+    def test_an_end_needs_evidence(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        with pytest.raises(InvalidOptions, match="evidence"):
+            ledger.settle(row.id, code=None, reason="", evidence=" ", now=NOW)
+        ledger.declare_lost(row.id, by="admin:root", now=NOW)
+        ledger.declare_lost(row.id, by="admin:root", now=NOW)
+        assert [(a.who, a.action, a.subject) for a in ledger.audit.list()] == [
+            ("admin:root", "declare_lost", f"launch:{row.id}")
+        ]
+
+    def test_an_end_never_lies_before_its_start(self, ledger: Ledger) -> None:
+        row = run(ledger, ledger.reserve(reservation(), now=NOW), NOW)
+        yesterday = NOW - timedelta(days=1)
+        ledger.settle(row.id, code=1, reason="", evidence="seen", now=NOW, ended_at=yesterday)
+        ended = ledger.get(row.id)
+        assert ended is not None
+        assert ended.ended_at == NOW
+
+    def test_going_back_to_reserved_forgets_the_handle(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        ledger.move(row.id, LaunchState.SUBMITTED, now=NOW)
+        ledger.save_handle(row.id, {"version": 1}, now=NOW)
+        back = ledger.move(row.id, LaunchState.RESERVED, now=NOW, reason="no memory there")
+        assert (back.handle, back.reason) == (None, "no memory there")
+
+    def test_reassign_moves_the_reservation_or_leaves_it(self, ledger: Ledger) -> None:
+        self.limit(ledger, Who.DEFAULT_EACH, "", Resource.CORES, 4)
+        row = ledger.reserve(reservation(), now=NOW)
+        moved = ledger.reassign(row.id, backend="slurm", charge=Charge(4.0, 2 * GIB), now=NOW)
+        assert (moved.backend, moved.charge) == ("slurm", Charge(4.0, 2 * GIB))
+        with pytest.raises(QuotaExceeded) as refused:
+            ledger.reassign(row.id, backend="kubernetes", charge=Charge(4.5, GIB), now=NOW)
+        assert refused.value.exceeded.used == 0
+        assert ledger.get(row.id) == moved
+        run(ledger, row, NOW)
+        with pytest.raises(IllegalMove):
+            ledger.reassign(row.id, backend="local", charge=row.charge, now=NOW)
+
+    def test_the_first_reason_to_stop_stays(self, ledger: Ledger) -> None:
+        row = run(ledger, ledger.reserve(reservation(), now=NOW), NOW)
+        first = ledger.set_target(row.id, Target.STOPPED, now=NOW, reason="idle for 2 min", by="culler")
+        again = ledger.set_target(row.id, Target.STOPPED, now=NOW, reason="asked", by="alice")
+        assert first == again
+        assert (again.target, again.target_reason, again.target_by) == (Target.STOPPED, "idle for 2 min", "culler")
+        with pytest.raises(IllegalMove):
+            ledger.set_target(row.id, Target.RUNNING, now=NOW, reason="", by="alice")
+
+    def test_adopt_gives_a_launch_to_this_boot(self, ledger: Ledger) -> None:
+        row = run(ledger, ledger.reserve(reservation(), now=NOW), NOW)
+        adopted = ledger.adopt(row.id, "boot-2", now=NOW)
+        assert (adopted.hub_boot_id, adopted.state) == ("boot-2", LaunchState.RUNNING)
+        settle(ledger, row, NOW)
+        with pytest.raises(IllegalMove):
+            ledger.adopt(row.id, "boot-3", now=NOW)
+
+    def test_events_in_their_order(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        steps = [Event(NOW, "Submitted", "pid 7", 10), Event(NOW, "Answers", "\x00\ud800raw", None)]
+        for step in steps:
+            ledger.add_event(row.id, step)
+        numbered = ledger.events(row.id)
+        assert [number for number, _ in numbered] == [1, 2]
+        assert numbered[0][1] == steps[0]
+        assert numbered[1][1].detail.endswith("raw")
+        assert ledger.events(row.id, after=1) == numbered[1:]
+
+    def test_newest_first_and_by_page(self, ledger: Ledger) -> None:
+        ids = [ledger.reserve(reservation(server=str(i)), now=NOW + timedelta(seconds=i)).id for i in range(5)]
+        first = ledger.launches(limit=2)
+        assert [row.id for row in first] == [ids[4], ids[3]]
+        rest = ledger.launches(limit=9, before=first[-1].created_at)
+        assert [row.id for row in rest] == [ids[2], ids[1], ids[0]]
+        assert ledger.launches(states=[LaunchState.RUNNING]) == []
+        assert len(ledger.launches(backend="local")) == 5
+        assert ledger.launches(backend="slurm") == []
