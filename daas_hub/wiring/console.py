@@ -7,7 +7,6 @@ does not matter whether the operator sets ``template_paths`` or services before 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -109,16 +108,10 @@ class ConsoleOnTheHub(Extension):
         add_folders(environment.loader)
         environment.globals["daas"] = HubPages(app)
         registration.grant_to_administrators(app)
-        tell_the_service(app)
-
-
-def tell_the_service(app: Any) -> None:
-    """Give the console its environment: which ledger, and what its pages must say about the site."""
-    service = app._service_map.get(registration.NAME)
-    if service is not None:
-        local = {"allow_shared_uid": HubPages(app).shared_uid}
-        service.environment.setdefault("DAAS_LEDGER_URL", DaasHub.instance(config=app.config).absolute_ledger_url())
-        service.environment.setdefault("DAAS_SERVICE_CONFIG", json.dumps({"LocalBackend": local}))
+        if registration.NAME not in app._service_map:
+            app.log.warning(
+                "The console is not among JupyterHub.services: call configure(c) after setting c.JupyterHub.services."
+            )
 
 
 def add_folders(loader: BaseLoader | None) -> None:

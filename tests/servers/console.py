@@ -17,14 +17,12 @@ from tests.servers.npm import proxy_command
 PASSWORD = "correct horse"
 
 CONFIG = f"""
-from daas_hub.wiring import configuration, console
-console.apply(c, configuration.append)
+from daas_hub import configure
+configure(c)
 c.JupyterHub.authenticator_class = "dummy"
 c.DummyAuthenticator.password = {PASSWORD!r}
 c.Authenticator.allow_all = True
 c.Authenticator.admin_users = {{"admin"}}
-c.JupyterHub.spawner_class = "simple"
-c.JupyterHub.allow_named_servers = True
 c.JupyterHub.load_groups = {{"lab": {{"users": ["alice", "bob"]}}}}
 """
 
