@@ -1,0 +1,135 @@
+"""A start that is given up at any moment, and homes and folders that fail on the way: nothing may be left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from daas_hub.clients import processes
+from daas_hub.core.errors import StartFailed
+from daas_hub.core.models import Life
+from daas_hub.core.naming import new_id
+from tests.contracts.backend import Saved
+from tests.servers.local_place import GID, UID, LocalPlace, backend_groups, local_place
+from tests.waiting import until
+
+pytestmark = pytest.mark.needs("root")
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[LocalPlace]:
+    async with local_place() as place:
+        yield place
+
+
+async def check_nothing_left(place: LocalPlace, launch_ids: list[str]) -> None:
+    """No process, no folder, no cgroup of these launches."""
+    assert await place.backend.find() == []
+    for launch_id in launch_ids:
+        marked = await asyncio.to_thread(processes.with_environment, "DAAS_LAUNCH_ID", launch_id, UID)
+        assert marked == []
+    root = Path(place.backend.runtime_dir) / place.backend.hub_id
+    assert not root.exists() or os.listdir(root) == []
+    bases = place.backends[0]._limiter._place
+    assert bases is not None
+    assert [group for group in backend_groups(place.backends[0]) if group not in bases.bases] == []
+
+
+@pytest.mark.timeout(120)
+async def test_a_start_given_up_at_any_moment_leaves_nothing(place: LocalPlace) -> None:
+    await place.backend.capacity()
+    launch_ids = []
+    finished = 0
+    for delay_ms in range(0, 400, 16):
+        spec, saved = place.spec(new_id()), Saved()
+        launch_ids.append(spec.launch_id)
+        await place.backend.prepare(spec)
+        start = asyncio.create_task(place.backend.start(spec, saved))
+        await asyncio.wait({start}, timeout=delay_ms / 1000)
+        finished += start.done()
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        if saved.handles:
+            seen = await place.backend.stop(saved.last, within_s=20)
+            assert seen.life is Life.ENDED, delay_ms
+            await place.backend.cleanup(saved.last)
+    await check_nothing_left(place, launch_ids)
+    assert 0 < finished < len(launch_ids), "the delays must lie before and after the end of a start"
+
+
+async def test_stop_while_the_start_still_waits(place: LocalPlace) -> None:
+    spec, saved = place.spec(new_id(), silent=True), Saved()
+    await place.backend.prepare(spec)
+    start = asyncio.create_task(place.backend.start(spec, saved))
+    await until(lambda: saved.handles)
+    seen = await place.backend.stop(saved.last, within_s=20)
+    assert seen.life is Life.ENDED
+    with pytest.raises(StartFailed, match="ended before it answered"):
+        await start
+
+
+async def test_a_home_that_went_away_leaves_no_secret_behind(place: LocalPlace) -> None:
+    spec, saved = place.spec(new_id()), Saved()
+    await place.backend.capacity()
+    await place.backend.prepare(spec)
+    shutil.rmtree(place.account.home)
+    with pytest.raises(StartFailed, match="cannot be used"):
+        await place.backend.start(spec, saved)
+    assert saved.handles == []
+    await check_nothing_left(place, [spec.launch_id])
+
+
+async def test_a_runtime_folder_that_others_could_change_is_not_used(place: LocalPlace) -> None:
+    spec = place.spec(new_id())
+    await place.backend.prepare(spec)
+    root = Path(place.backend.runtime_dir) / place.backend.hub_id
+    root.mkdir(parents=True)
+    os.chown(root, UID, GID)
+    with pytest.raises(StartFailed) as failure:
+        await place.backend.start(spec, Saved())
+    assert "runtime_dir" in failure.value.log_message
+    assert not failure.value.permanent
+    assert os.listdir(root) == []
+
+
+@pytest.fixture
+def hanging_root(place: LocalPlace) -> Iterator[Path]:
+    """A file system that can be frozen: whoever writes there hangs in the kernel, as on a lost NFS server."""
+    image, folder = place.root / "image", place.root / "homes"
+    folder.mkdir(mode=0o755)
+    with image.open("wb") as file:
+        file.truncate(16 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, folder]).returncode != 0:
+        pytest.skip("needs loop devices")
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["fsfreeze", "-u", folder], stderr=subprocess.DEVNULL)
+        subprocess.run(["umount", folder], check=True)
+
+
+async def test_a_home_that_hangs_fails_in_time_and_blocks_nobody(place: LocalPlace, hanging_root: Path) -> None:
+    place.backend.home_timeout_s = 1.0
+    other = place.spec(new_id())
+    stuck = place.spec(new_id(), account=replace(place.account, home=str(hanging_root / "zora")))
+    subprocess.run(["fsfreeze", "-f", hanging_root], check=True)
+    with pytest.raises(StartFailed) as failure:
+        async with asyncio.timeout(5):
+            await place.backend.prepare(stuck)
+    assert failure.value.reason == "home_timeout"
+    assert not failure.value.permanent
+    # Somebody else's start goes on meanwhile.
+    await place.backend.prepare(other)
+    subprocess.run(["fsfreeze", "-u", hanging_root], check=True)
+    place.backend.home_timeout_s = 20.0
+    await place.backend.prepare(stuck)
+    assert (hanging_root / "zora").stat().st_uid == UID
