@@ -151,6 +151,7 @@ async def test_by_post(hub: HubServer) -> None:
 
 async def test_by_patch_and_a_start(hub: HubServer) -> None:
     boss, visitor = await sign_in(hub, "boss"), await accepted_once(hub, "patching")
+    logged = len(hub.log_text())
     for options, sentence in HOSTILE:
         status, answer = await rest(hub, "PATCH", "users/patching/servers/", body(options))
         assert status == 200, answer
@@ -163,6 +164,7 @@ async def test_by_patch_and_a_start(hub: HubServer) -> None:
         await nothing_is_broken(hub, visitor, boss)
     await rest(hub, "POST", "users/patching/server")
     await nothing_is_broken(hub, visitor, boss)
+    assert len(hub.log_text()) - logged < 500_000, "14 MB were sent"
 
 
 async def test_after_a_patched_start_was_refused_the_next_uses_what_was_accepted(hub: HubServer) -> None:

@@ -282,6 +282,22 @@ def test_the_lenient_part_is_part_of_it_and_has_no_problems(user_options: Any, g
     assert not problems
 
 
+fields_of_forms = st.dictionaries(
+    st.text() | st.sampled_from(["profile", "_xsrf", "image", "profile-option-ds--image", "profile-option-x"]),
+    st.lists(st.text() | st.sampled_from(VALUES) | st.dictionaries(st.text(), st.binary()), max_size=3),
+)
+
+
+@given(fields_of_forms, groups_of)
+def test_any_form_is_options_or_a_refusal_and_any_link_a_form(fields: Any, groups: tuple[str, ...]) -> None:
+    try:
+        options = from_form(fields)
+    except InvalidOptions:
+        options = {}
+    assert all(isinstance(text, str) for item in options.items() for text in item)
+    assert isinstance(rendered(from_query(fields), by_link=True, groups=groups), str)
+
+
 @pytest.mark.parametrize("depth", [10, 1000, 100_000])
 def test_depth_and_size_cost_nothing(depth: int) -> None:
     deep: Any = []
