@@ -150,9 +150,48 @@ def test_a_step_that_the_kernel_refuses_ends_it(helper: Helper, right: str) -> N
     helper.refuses("setpriv", f"--bounding-set=-{right}", f"--inh-caps=-{right}", because="PermissionError")
 
 
-def test_a_kernel_that_denies_setgroups_ends_it(helper: Helper) -> None:
-    """In such a user namespace uid 0 may change ids, but setgroups is denied for good."""
-    helper.refuses("unshare", "--user", "--map-root-user", because="Error")
+DENY_SETGROUPS = """
+import ctypes, os, sys
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    assert ctypes.CDLL(None).unshare(0x10000000) == 0
+    os.write(ready[1], b"1")
+    os.read(go[0], 1)
+    os.execvp(sys.argv[1], sys.argv[1:])
+os.read(ready[0], 1)
+for name, text in (("setgroups", "deny"), ("uid_map", "0 0 65536"), ("gid_map", "0 0 65536")):
+    with open(f"/proc/{child}/{name}", "w") as file:
+        file.write(text)
+os.close(3)
+os.write(go[1], b"1")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_kernel_that_denies_only_setgroups_ends_it(helper: Helper) -> None:
+    """GHSA-5jhc-4h3c-q97h again: here every other step would succeed, with root's groups kept."""
+    code, report, out = helper.go(reachable_python(), "-c", DENY_SETGROUPS)
+    assert code == run_as.EX_CONFIG
+    assert report["error"].startswith("PermissionError")
+    assert out == {}
+    assert not helper.marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "because"),
+    [("setgroups", "the groups are"), ("setresgid", "ids are"), ("setresuid", "ids are")],
+)
+def test_a_call_that_says_yes_and_does_nothing_is_noticed(helper: Helper, call: str, because: str) -> None:
+    """The result counts, not the call's answer."""
+    script = (
+        f"import os, sys; sys.path.insert(0, {str(Path(run_as.__file__).parent)!r}); import run_as\n"
+        f"os.{call} = lambda *args: None\n"
+        f"run_as.become({helper.request()!r})"
+    )
+    done = subprocess.run([reachable_python(), "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"Refused: {because}" in done.stderr
 
 
 def test_capabilities_that_survive_the_switch_end_it(helper: Helper) -> None:
