@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -103,3 +104,11 @@ def marked(hub_id: str) -> Iterator[ProcessId]:
 async def sweep(hub_id: str) -> None:
     """End what hub, proxy and services left of themselves."""
     await asyncio.gather(*(_end(process, 5.0) for process in list(marked(hub_id))))
+
+
+def remove_cgroups(hub_id: str) -> None:
+    """Remove the empty groups that the local backend made for this hub; one that is in use stays."""
+    groups = Path("/sys/fs/cgroup").rglob(f"daas-{hub_id}*")
+    for group in sorted(groups, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):
+            group.rmdir()

@@ -24,7 +24,7 @@ from daas_hub.core.errors import ConfigError
 from daas_hub.db.ledger import Ledger
 
 from . import people, show
-from .clean import stop_earlier_hub, sweep, walk_ledger
+from .clean import remove_cgroups, stop_earlier_hub, sweep, walk_ledger
 from .client import DemoClient
 from .directory import DirectoryListener
 from .folders import Folders
@@ -198,6 +198,7 @@ class Demo:
                 await self.hub.stop()
             await sweep(self.folders.hub_id)
             left = await walk_ledger(self.folders)
+            await asyncio.to_thread(remove_cgroups, self.folders.hub_id)
         finally:
             if self.directory is not None:
                 await self.directory.stop()

@@ -89,6 +89,8 @@ async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) 
     assert await demo.end() == 0
     assert [p for p in marked if processes.alive(p)] == []
     assert active_launches(demo.dir) == []
+    hub_id = json.loads((demo.dir / "state/hub_id.json").read_text())
+    assert list(Path("/sys/fs/cgroup").rglob(f"*{hub_id}*")) == []
     assert not {p for _, p in listening()} & {port}
     assert not demo.ready_file.exists()
 

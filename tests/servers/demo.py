@@ -139,9 +139,10 @@ class Visitor:
         return await asyncio.to_thread(self._call, method, path, body, form)
 
     def _call(self, method: str, path: str, body: Any, form: bool) -> tuple[int, str]:
-        headers = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin", "X-XSRFToken": self.xsrf()}
+        headers = {"X-XSRFToken": self.xsrf()}
         data = None
         if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded" if form else "application/json"
             data = urllib.parse.urlencode(body).encode() if form else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data=data, method=method, headers=headers)
         try:
