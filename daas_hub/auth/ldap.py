@@ -1,0 +1,228 @@
+"""Sign-in with the site's directory: the service finds the person, a bind as her proves the password."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jupyterhub.auth import Authenticator
+from tornado import web
+from traitlets import Bool, Float, Int, List, Set, Unicode, default
+
+from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
+from daas_hub.core.errors import ConfigError, DirectoryUnavailable
+from daas_hub.core.models import Identity
+
+LOCKED = "Your site account is locked. The people who administer the site's accounts can unlock it."
+EXPIRED = "Your site account has expired. The people who administer the site's accounts can renew it."
+
+
+class DaasLDAPAuthenticator(Authenticator):
+    """Entry point ``daas-ldap``. Groups of the directory become JupyterHub's groups at each sign-in and refresh."""
+
+    directory_name = Unicode(
+        "ldap",
+        help="The directory's name in identities and logs. Together with the entry's lasting id it is the key of an "
+        "account, so changing it makes everybody a new person.",
+    ).tag(config=True)
+
+    server_uris = List(
+        Unicode(),
+        help="The directory's address: `ldaps://host:636`, or `ldap://host:389` with StartTLS. Several servers with "
+        "fail-over are not supported yet: exactly one.",
+    ).tag(config=True)
+
+    tls_ca_file = Unicode(
+        None,
+        allow_none=True,
+        help="File with the CA certificates (PEM) that may sign the server's. None: the machine's own.",
+    ).tag(config=True)
+
+    allow_plaintext = Bool(
+        False,
+        help="Send passwords over `ldap://` without TLS. False, because anybody on the way could read them; logged as "
+        "a warning at every start. Only for a directory on the same machine.",
+    ).tag(config=True)
+
+    bind_dn = Unicode(
+        help="DN of the service account that finds people. Empty: anonymous, where the directory allows it."
+    ).tag(config=True)
+
+    bind_password_file = Unicode(
+        help="File with the service account's password, one line, readable by the hub only. Never in the config file."
+    ).tag(config=True)
+
+    user_search_base = Unicode(help="DN below which people are, for example `ou=people,dc=site`.").tag(config=True)
+
+    user_filter = Unicode(
+        "(&(objectClass=posixAccount)(uid={name}))",
+        help="Filter that finds the one entry of `{name}` (escaped). The default is RFC 2307's.",
+    ).tag(config=True)
+
+    name_attribute = Unicode(
+        "uid", help="Attribute with the login name; an entry counts only if it is the name that was typed."
+    ).tag(config=True)
+
+    group_search_base = Unicode(help="DN below which groups are. Empty: no groups are read.").tag(config=True)
+
+    group_filter = Unicode(
+        "(|(memberUid={name})(member={dn})(&(objectClass=posixGroup)(gidNumber={gid})))",
+        help="Filter that finds the groups of `{name}`, `{dn}` and primary group `{gid}` (escaped). The default takes "
+        "RFC 2307 and RFC 2307bis.",
+    ).tag(config=True)
+
+    allowed_groups = Set(
+        Unicode(), help="Groups of the directory whose members may sign in. Empty: groups let nobody in."
+    ).tag(config=True)
+
+    admin_groups = Set(
+        Unicode(),
+        help="Groups of the directory whose members are administrators, and may sign in. Who leaves them is none any "
+        "more at the next sign-in or refresh.",
+    ).tag(config=True)
+
+    connect_within_s = Float(3.0, min=0.1, help="Seconds to connect. sssd waits 6; a login page is shorter.").tag(
+        config=True
+    )
+    answer_within_s = Float(6.0, min=0.1, help="Seconds that the directory may take for one answer.").tag(config=True)
+    login_within_s = Float(
+        10.0, min=0.1, help="Seconds for the whole login; after that the person is asked to try again."
+    ).tag(config=True)
+    hold_down_s = Float(
+        5.0, min=0, help="Seconds after a failure during which nobody is made to wait for it again. 0: no such time."
+    ).tag(config=True)
+    threads = Int(
+        8, min=1, help="Threads for the directory. Each login holds one while it waits; four times as many may queue."
+    ).tag(config=True)
+
+    @default("manage_groups")
+    def _groups_are_the_directorys(self) -> bool:
+        return True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.directory = Directory(self.directory_settings())
+
+    def directory_settings(self) -> DirectorySettings:
+        """The settings in the form of the client. Raises ConfigError for what cannot work."""
+        if len(self.server_uris) != 1:
+            raise ConfigError(f"DaasLDAPAuthenticator.server_uris needs exactly one address, not {self.server_uris!r}.")
+        uri = self.server_uris[0]
+        if not uri.startswith(("ldap://", "ldaps://")):
+            raise ConfigError(f"DaasLDAPAuthenticator.server_uris: {uri!r} must begin with ldap:// or ldaps://.")
+        if not self.user_search_base:
+            raise ConfigError("DaasLDAPAuthenticator.user_search_base is empty; give the DN below which people are.")
+        if self.allow_plaintext and uri.startswith("ldap://"):
+            self.log.warning("DaasLDAPAuthenticator.allow_plaintext is on: passwords go to %s without TLS.", uri)
+        return DirectorySettings(
+            name=self.directory_name,
+            address=Address(
+                uri=uri,
+                allow_plaintext=self.allow_plaintext,
+                ca_file=self.tls_ca_file,
+                connect_within_s=self.connect_within_s,
+                answer_within_s=self.answer_within_s,
+            ),
+            bind_dn=self.bind_dn,
+            bind_password=self._bind_password(),
+            user_search_base=self.user_search_base,
+            user_filter=self.user_filter,
+            name_attribute=self.name_attribute,
+            group_search_base=self.group_search_base,
+            group_filter=self.group_filter,
+            login_within_s=self.login_within_s,
+            hold_down_s=self.hold_down_s,
+            threads=self.threads,
+        )
+
+    def _bind_password(self) -> str:
+        if not self.bind_dn:
+            return ""
+        try:
+            return Path(self.bind_password_file).read_text().rstrip("\r\n")
+        except OSError as error:
+            name = f"DaasLDAPAuthenticator.bind_password_file {self.bind_password_file!r}"
+            raise ConfigError(f"{name} cannot be read: {error.strerror}.") from error
+
+    # ------------------------------------------------------------ sign in
+
+    async def authenticate(self, _handler: Any, data: dict[str, str]) -> dict[str, Any] | None:
+        """None for a wrong password and for somebody unknown; 403 for a locked account; 503 without a directory."""
+        try:
+            outcome = await self.directory.authenticate(data.get("username", ""), data.get("password", ""))
+        except DirectoryUnavailable as error:
+            self.log.error("Nobody can sign in: %s", error.log_message)
+            raise try_again(error) from error
+        if outcome.verdict is Verdict.LOCKED:
+            raise web.HTTPError(403, LOCKED)
+        if outcome.verdict is Verdict.EXPIRED:
+            raise web.HTTPError(403, EXPIRED)
+        return self.auth_model(outcome.identity) if outcome.identity is not None else None
+
+    def auth_model(self, identity: Identity) -> dict[str, Any]:
+        """What the hub stores. ``admin`` is always said, so that who leaves the group is none any more."""
+        groups = set(identity.groups)
+        return {
+            "name": identity.name,
+            "admin": identity.name in self.admin_users or bool(groups & self.admin_groups),
+            "groups": sorted(groups),
+            "auth_state": {"daas": {"version": 1, "identity": asdict(identity)}},
+        }
+
+    async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
+        """Allowed by name, by group, or as an administrator; else 403 with a sentence (not "wrong password")."""
+        if await _maybe(super().check_allowed(username, auth_model)) or auth_model is None:
+            return True
+        if auth_model["admin"] or set(auth_model["groups"]) & self.allowed_groups:
+            return True
+        raise web.HTTPError(403, "Your password is right, but this service is not open to you. Ask its administrator.")
+
+    # ------------------------------------------------------------ later
+
+    async def refresh_user(self, user: Any, _handler: Any = None, **_more: Any) -> bool | dict[str, Any]:
+        """Look again, without the password. Gone, locked or no longer allowed: False. Unreachable: nothing changes."""
+        identity = identity_in(await user.get_auth_state())
+        if identity is None:
+            return True
+        try:
+            fresh = await self.fresh_identity(identity)
+        except DirectoryUnavailable as error:
+            self.log.warning("%s stays signed in: %s", user.name, error.log_message)
+            return True
+        if fresh is None:
+            self.log.warning("%s has no active account in the directory any more", user.name)
+            return False
+        model = self.auth_model(fresh)
+        try:
+            await self.check_allowed(user.name, model)
+        except web.HTTPError:
+            self.log.warning("%s is not allowed any more", user.name)
+            return False
+        return model
+
+    async def fresh_identity(self, identity: Identity) -> Identity | None:
+        """The identity as the directory has it now; None where she is gone or locked. For starts, too.
+
+        Raises DirectoryUnavailable.
+        """
+        found = await self.directory.lookup_subject(identity.subject, identity.name)
+        return found[0] if found is not None and found[1] is Verdict.OK else None
+
+
+def identity_in(auth_state: dict[str, Any] | None) -> Identity | None:
+    """The identity that a login left in auth_state."""
+    stored = ((auth_state or {}).get("daas") or {}).get("identity")
+    return Identity(**{**stored, "groups": tuple(stored["groups"])}) if stored else None
+
+
+def try_again(error: DirectoryUnavailable) -> web.HTTPError:
+    """The page for a directory that is away: 503, with when to come back."""
+    exception = web.HTTPError(503, error.message, reason="Directory unavailable")
+    # What JupyterHub's pages copy into their answer (handlers/base.py, write_error).
+    vars(exception)["headers"] = {"Retry-After": str(round(error.retry_after_s or 30))}
+    return exception
+
+
+async def _maybe(value: Any) -> Any:
+    return await value if hasattr(value, "__await__") else value

@@ -1,0 +1,162 @@
+"""One conversation with an LDAP server: connect, TLS, bind, search, unbind. Blocking; runs in a thread.
+
+Every unsafe default of ldap3 2.9.1 is reversed here, once: certificates are verified, referrals are not followed,
+connections have time-outs, the schema is not downloaded (it costs 160 KiB a login), and every connection is closed.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import ldap3
+from ldap3.core.exceptions import LDAPException
+from ldap3.core.results import RESULT_INVALID_CREDENTIALS, RESULT_SUCCESS
+
+from daas_hub.core.errors import DirectoryUnavailable
+
+SIZE_LIMIT = 1000
+"""Entries asked for in one page of a search."""
+NO_SUCH_OBJECT = 32
+BIND_REFUSED = frozenset({RESULT_INVALID_CREDENTIALS, NO_SUCH_OBJECT, 19, 48, 50, 53})
+"""Results of a bind that say no: invalid credentials, no such object, constraint violation (ppolicy),
+inappropriate authentication, insufficient access, unwilling to perform (RFC 4511 §4.1.9)."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the directory listens, and how it is protected."""
+
+    uri: str
+    """``ldaps://host:port`` or ``ldap://host:port``."""
+    start_tls: bool = True
+    allow_plaintext: bool = False
+    ca_file: str | None = None
+    connect_within_s: float = 3.0
+    answer_within_s: float = 6.0
+
+    @property
+    def host(self) -> str:
+        """The host of the URI; the certificate must be for it."""
+        return urlsplit(self.uri).hostname or ""
+
+
+Entry = dict[str, list[str]]
+"""Lower-case attribute → values, and ``dn``."""
+
+
+class Session:
+    """A conversation, open inside ``session(…)``."""
+
+    def __init__(self, connection: ldap3.Connection, address: Address) -> None:
+        self._connection = connection
+        self._address = address
+
+    def bind(self, dn: str, password: str) -> bool:
+        """Whether the server accepts the password. An empty one is never sent: it would mean "anonymous"."""
+        if not password or not dn:
+            return False
+        c = self._connection
+        c.user, c.password, c.authentication = dn, password, ldap3.SIMPLE
+        c.bind(read_server_info=False)
+        code: int = c.result["result"]
+        if code == RESULT_SUCCESS:
+            return True
+        if code in BIND_REFUSED:
+            return False
+        raise unavailable(self._address, f"bind answered {c.result['description']}")
+
+    def search(self, base: str, query: str, attributes: Sequence[str]) -> list[Entry]:
+        """All entries below ``base``, page by page; referrals in the answer are left out."""
+        entries: list[Entry] = []
+        cookie: bytes | None = None
+        while True:
+            self._connection.search(
+                base, query, ldap3.SUBTREE, attributes=list(attributes), paged_size=SIZE_LIMIT, paged_cookie=cookie
+            )
+            result = self._connection.result
+            if result["result"] == NO_SUCH_OBJECT:
+                return entries
+            if result["result"] != RESULT_SUCCESS:
+                raise unavailable(self._address, f"search below {base} answered {result['description']}")
+            entries += [_entry(found) for found in self._connection.response if found["type"] == "searchResEntry"]
+            control = (result.get("controls") or {}).get("1.2.840.113556.1.4.319")
+            cookie = control["value"]["cookie"] if control else None
+            if not cookie:
+                return entries
+
+
+@contextmanager
+def session(address: Address, register: Callable[[Any], None] = lambda _c: None) -> Iterator[Session]:
+    """Connect and protect; unbind at the end. ``register`` gets the connection, so that another thread can cut it.
+
+    Raises DirectoryUnavailable for whatever goes wrong on the way, also a certificate that is not the server's.
+    """
+    connection = _connection(address)
+    register(connection)
+    try:
+        connection.open(read_server_info=False)
+        if not connection.server.ssl and not address.allow_plaintext:
+            connection.start_tls(read_server_info=False)
+        yield Session(connection, address)
+    except (LDAPException, OSError, ssl.SSLError, ValueError, UnicodeError, AttributeError) as error:
+        # ValueError, AttributeError: ldap3 meets an answer that is not LDAP, or a socket that was cut meanwhile.
+        raise unavailable(address, f"{type(error).__name__}: {error}") from error
+    finally:
+        with suppress(Exception):
+            connection.unbind()
+
+
+def cut(connection: Any) -> None:
+    """Close a connection from outside: a thread that reads from it ends at once."""
+    with suppress(Exception):
+        connection.socket.shutdown(2)
+    with suppress(Exception):
+        connection.socket.close()
+
+
+def _connection(address: Address) -> ldap3.Connection:
+    parts = urlsplit(address.uri)
+    secure = parts.scheme == "ldaps"
+    # version None lets Python choose the protocol and refuse the old ones.
+    tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=address.ca_file, version=None)
+    server = ldap3.Server(
+        address.host,
+        port=parts.port or (636 if secure else 389),
+        use_ssl=secure,
+        tls=tls,
+        get_info=ldap3.NONE,
+        connect_timeout=address.connect_within_s,
+        allowed_referral_hosts=[],
+    )
+    return ldap3.Connection(
+        server,
+        client_strategy=ldap3.SYNC,
+        auto_referrals=False,
+        # Whole seconds: ldap3 packs it into a struct timeval.
+        receive_timeout=max(1, math.ceil(address.answer_within_s)),
+        raise_exceptions=False,
+        check_names=False,
+        read_only=True,
+    )
+
+
+def _entry(found: dict[str, Any]) -> Entry:
+    values: Entry = {"dn": [found["dn"]]}
+    for name, raw in found["raw_attributes"].items():
+        values[name.lower()] = [value.decode("utf-8", "replace") for value in raw]
+    return values
+
+
+def unavailable(address: Address, detail: str) -> DirectoryUnavailable:
+    """The error for people and the one for the log."""
+    return DirectoryUnavailable(
+        "The site's directory cannot be reached just now. Your password was not judged; try again in a minute.",
+        log_message=f"directory {address.uri}: {detail[:300]}",
+        retry_after_s=30,
+    )
