@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -14,6 +13,8 @@ from urllib.parse import urlsplit
 from tornado.httpserver import HTTPServer
 
 from daas_hub.core.errors import ConfigError
+from daas_hub.services.parent import end_with_parent
+from daas_hub.services.settings import Environment
 
 from .app import application
 from .handler import MAX_BODY_BYTES
@@ -35,18 +36,20 @@ def shared_uid(config: Mapping[str, Any]) -> bool:
     return bool(config.get("LocalBackend", {}).get("allow_shared_uid", False))
 
 
-async def serve() -> None:
+async def serve(environment: Environment) -> None:
     """Serve until SIGTERM, SIGINT or the end of the hub."""
     address = urlsplit(setting("JUPYTERHUB_SERVICE_URL"))
-    config = json.loads(os.environ.get("DAAS_SERVICE_CONFIG") or "{}")
-    store = Store(setting("DAAS_LEDGER_URL"))
-    app = application(store, prefix=setting("JUPYTERHUB_SERVICE_PREFIX"), shared_uid=shared_uid(config), log=log)
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    end_with_parent(environment.hub_pid, lambda: loop.call_soon_threadsafe(ended.set))
+    store = Store(environment.ledger_url)
+    app = application(
+        store, prefix=setting("JUPYTERHUB_SERVICE_PREFIX"), shared_uid=shared_uid(environment.config), log=log
+    )
     server = HTTPServer(app, max_body_size=MAX_BODY_BYTES, xheaders=True)
     server.listen(address.port or 80, address.hostname or "127.0.0.1")
     log.info("The console listens on %s:%s", address.hostname, address.port)
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
     server.stop()
     await server.close_all_connections()
@@ -59,7 +62,7 @@ def main() -> None:
     # JupyterHub's helpers tell there, at INFO, of every cookie with the session's id in it.
     logging.getLogger("tornado.application").setLevel(logging.WARNING)
     try:
-        asyncio.run(serve())
+        asyncio.run(serve(Environment.read(os.environ)))
     except ConfigError as error:
         raise SystemExit(error.log_message) from error
 
