@@ -1,0 +1,262 @@
+"""The reconciler: makes ledger, hub and backends agree again after anything (docs/reference/reconciler.md).
+
+A pass looks (what exists, what the ledger says, who answers), decides (``core/reconcile.py``), and acts, each action
+by itself: one that fails is logged and comes again with the next pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from traitlets import Float, Int
+
+from daas_hub.clients.hub import Answer
+from daas_hub.core.errors import DaasError, HubUnavailable
+from daas_hub.core.models import ACTIVE, Found, LaunchState, Life, Observation, Target
+from daas_hub.core.reconcile import Action, Do, Graces, Launch, Memory, Seen, decide
+from daas_hub.db.ledger import LaunchRow
+
+from .base import Service, jittered, main, utcnow
+
+T = TypeVar("T")
+ALL = 1_000_000
+FOLLOW_UP_S = 5.0
+"""After a pass that changed something, and while a hub that has just started is still busy with itself."""
+YOUNG_S = 60.0
+LOOK_WITHIN_S = 5.0
+STOP_WITHIN_S = 50.0
+COUNTED_AT_ONCE = 500
+"""How many launches ``Ledger.count_open`` counts in one transaction."""
+
+
+class Reconciler(Service):
+    """Adopts, settles, stops again and reaps, once a minute and right after the hub's start."""
+
+    word = "reconciler"
+
+    every_s = Float(
+        60.0,
+        min=1.0,
+        help="Seconds between two passes. The hub does its own work at once; this is what a crash leaves. 60 is "
+        "short for a person who waits and costs next to nothing.",
+    ).tag(config=True)
+
+    lost_start_grace_s = Float(
+        30.0,
+        min=0.0,
+        help="A start that a hub was killed in before anything was saved, and of which the backend has nothing: "
+        "settled when it is older than this, in seconds. 0 settles in the first pass. 30 lets a helper that was "
+        "just begun show itself.",
+    ).tag(config=True)
+
+    reap_grace_s = Float(
+        120.0,
+        min=0.0,
+        help="A server for which the ledger has no active launch is stopped after this long, in seconds. 0 stops it "
+        "in the second pass that sees it. 120 leaves an administrator's `declare lost` and a late end alone.",
+    ).tag(config=True)
+
+    concurrency = Int(
+        20,
+        min=1,
+        help="How many servers are looked at, adopted or stopped at once; at least 1. 20 keeps the hub free for "
+        "people after a restart.",
+    ).tag(config=True)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._graces = Graces(lost_start_s=self.lost_start_grace_s, reap_s=self.reap_grace_s)
+        self._memory = Memory()
+        self._at_once = asyncio.Semaphore(self.concurrency)
+        self._began = time.monotonic()
+        self._told: set[str] = set()
+        authenticator = self.environment.config.get("Authenticator", {})
+        self.blocked_users = frozenset(authenticator.get("blocked_users", ()))
+
+    # ------------------------------------------------------------ a pass
+
+    async def turn(self) -> float:
+        """Look, decide, act; seconds until the next pass."""
+        seen, rows = await self._look()
+        actions, self._memory = decide(seen, self._memory, self._graces)
+        self._told &= rows.keys()
+        changed = await asyncio.gather(*(self._guarded(action, rows) for action in actions))
+        await self._keep_books(rows)
+        return FOLLOW_UP_S if any(changed) else jittered(self.every_s)
+
+    async def _look(self) -> tuple[Seen, Mapping[str, LaunchRow]]:
+        found = await self._find()
+        # After what exists: whatever was found has its row by now, if it ever had one.
+        rows = {row.id: row for row in await self.run_in_ledger(self.ledger.launches, states=ACTIVE, limit=ALL)}
+        alive = {server.launch_id for servers in found.values() for server in servers}
+        life = {id: Observation(Life.RUNNING) for id in rows.keys() & alive}
+        others = [row for row in rows.values() if row.handle is not None and row.id not in life]
+        life |= zip([row.id for row in others], await self._bounded(map(self._inspect, others)), strict=True)
+        earlier = [row for row in rows.values() if not self._of_this_boot(row) and row.id in life]
+        asked = [row for row in earlier if row.target is Target.RUNNING and life[row.id].life is Life.RUNNING]
+        answers = await self._bounded(map(self._answers, asked))
+        answering = {row.id for row, answer in zip(asked, answers, strict=True) if answer}
+        launches = [self._launch(row) for row in rows.values()]
+        return Seen(launches, found, life, answering, self.blocked_users, now=utcnow()), rows
+
+    async def _find(self) -> dict[str, Sequence[Found]]:
+        """What exists at each backend that can be asked."""
+        found = {}
+        for name in self.environment.backends:
+            try:
+                async with asyncio.timeout(6 * LOOK_WITHIN_S):
+                    found[name] = await self.backend(name).find()
+            except (DaasError, TimeoutError) as error:
+                self.log.warning("Backend %s cannot be asked: %s", name, error)
+        return found
+
+    def _of_this_boot(self, row: LaunchRow) -> bool:
+        return row.hub_boot_id == self.environment.boot_id
+
+    def _launch(self, row: LaunchRow) -> Launch:
+        return Launch(
+            id=row.id,
+            user_name=row.user_name,
+            backend=row.backend,
+            state=row.state,
+            target=row.target,
+            of_this_boot=self._of_this_boot(row),
+            created_at=row.created_at,
+            stopping_since=row.stopping_since,
+            handle=row.handle,
+        )
+
+    async def _inspect(self, row: LaunchRow) -> Observation:
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                return await self.backend(row.backend).inspect(row.handle or {})
+        except (DaasError, TimeoutError) as error:
+            return Observation(Life.UNKNOWN, reason=str(error))
+
+    async def _answers(self, row: LaunchRow) -> bool:
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                await self.backend(row.backend).resume(row.handle or {})
+        except (DaasError, TimeoutError):
+            return False
+        return True
+
+    async def _bounded(self, calls: Iterable[Awaitable[T]]) -> list[T]:
+        async def one(call: Awaitable[T]) -> T:
+            async with self._at_once:
+                return await call
+
+        return await asyncio.gather(*map(one, calls))
+
+    async def _keep_books(self, rows: Mapping[str, LaunchRow]) -> None:
+        """Say that this hub still cares for its launches, and bring their hourly sums up to now."""
+        own = [row.id for row in rows.values() if self._of_this_boot(row)]
+        if own:
+            await self.run_in_ledger(self.ledger.heartbeat, own, now=utcnow())
+        while await self.run_in_ledger(self.ledger.count_open, now=utcnow()) >= COUNTED_AT_ONCE:
+            pass
+
+    # ------------------------------------------------------------ actions
+
+    async def _guarded(self, action: Action, rows: Mapping[str, LaunchRow]) -> bool:
+        """Do it; True where it changed something. Nothing that fails keeps the others from being done."""
+        try:
+            async with self._at_once:
+                if not self.holds_lease:
+                    return False
+                return await self._do(action, rows.get(action.launch_id))
+        except DaasError as error:
+            self.log.error("%s of launch %s failed: %s", action.do, action.launch_id, error.log_message)
+        except Exception:
+            self.log.exception("%s of launch %s failed", action.do, action.launch_id)
+        return False
+
+    async def _do(self, action: Action, row: LaunchRow | None) -> bool:
+        if row is None:
+            return await self._reap(action)
+        match action.do:
+            case Do.SAVE_HANDLE:
+                await self.run_in_ledger(self.ledger.save_handle, row.id, action.handle or {}, now=utcnow())
+                self.log.info("Launch %s of %s was %s", row.id, row.user_name, action.why)
+                return True
+            case Do.SETTLE:
+                return await self._settle(row, action.observation or Observation(Life.ENDED), action.why)
+            case Do.ADOPT:
+                return await self._adopt(row)
+            case Do.BLOCK:
+                await self._set_target(row, action.why)
+            case Do.ASK_HUB_TO_STOP:
+                answer, said = await self.hub.stop_server(row.user_name, row.server_name)
+                self.log.info("Asked the hub to stop launch %s of %s: %s %s", row.id, row.user_name, answer, said)
+            case Do.STOP:
+                return await self._stop(row, action.why)
+            case Do.REAP:
+                return await self._reap(action)
+        return False
+
+    async def _set_target(self, row: LaunchRow, reason: str) -> LaunchRow:
+        return await self.run_in_ledger(
+            self.ledger.set_target, row.id, Target.STOPPED, now=utcnow(), reason=reason, by=self.word
+        )
+
+    async def _adopt(self, row: LaunchRow) -> bool:
+        """The hub starts it, and the spawner finds what runs already. Refused while the hub is busy with it."""
+        try:
+            answer, said = await self.hub.start_server(row.user_name, row.server_name)
+        except HubUnavailable as error:
+            self.log.warning("Launch %s of %s is not adopted yet: %s", row.id, row.user_name, error.log_message)
+            return time.monotonic() - self._began < YOUNG_S
+        if answer in (Answer.DONE, Answer.PENDING):
+            self.log.info("Launch %s of %s: the hub adopts it", row.id, row.user_name)
+            return True
+        if row.id not in self._told:
+            self._told.add(row.id)
+            self.log.warning("Launch %s of %s cannot be adopted now: %s %s", row.id, row.user_name, answer, said)
+        return time.monotonic() - self._began < YOUNG_S
+
+    async def _settle(self, row: LaunchRow, seen: Observation, evidence: str) -> bool:
+        stopped = row.target is Target.STOPPED and row.target_reason
+        reason = row.target_reason if stopped else seen.reason
+        ended = await self.run_in_ledger(
+            self.ledger.settle, row.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
+        )
+        if ended:
+            self.log.info("Launch %s of %s is settled: %s (%s)", row.id, row.user_name, reason, evidence)
+        if row.handle is not None:
+            await self.backend(row.backend).cleanup(row.handle)
+        return ended
+
+    async def _stop(self, row: LaunchRow, why: str) -> bool:
+        """Stop it here, as the hub would; what is not certain stays STOPPING, counted, and comes again."""
+        fresh = await self.run_in_ledger(self.ledger.get, row.id)
+        if fresh is None or fresh.state is LaunchState.ENDED or fresh.handle is None:
+            return False
+        row = await self._set_target(fresh, why)
+        await self.run_in_ledger(self.ledger.move, row.id, LaunchState.STOPPING, now=utcnow())
+        self.log.info("Stopping launch %s of %s: %s", row.id, row.user_name, why)
+        seen = await self.backend(row.backend).stop(fresh.handle, within_s=STOP_WITHIN_S)
+        if seen.life is Life.ENDED:
+            return await self._settle(row, seen, f"{row.backend} stopped it")
+        await self.run_in_ledger(self.ledger.record_observation, row.id, seen, now=utcnow())
+        self.log.error("Launch %s of %s still does not stop: %s", row.id, row.user_name, seen.reason)
+        return False
+
+    async def _reap(self, action: Action) -> bool:
+        """Stop a server that the ledger does not have, once more making sure of both."""
+        handle = action.handle or {}
+        row = await self.run_in_ledger(self.ledger.get, action.launch_id) if action.launch_id else None
+        if row is not None and row.state is not LaunchState.ENDED:
+            return False
+        backend = self.backend(str(handle.get("backend", "")))
+        seen = await backend.stop(handle, within_s=STOP_WITHIN_S)
+        self.log.warning("Reaped a server of launch %s: %s; now %s", action.launch_id, action.why, seen.life)
+        if seen.life is Life.ENDED:
+            await backend.cleanup(handle)
+        return seen.life is Life.ENDED
+
+
+if __name__ == "__main__":
+    main(Reconciler)
