@@ -5,13 +5,12 @@ Every value is set only where the operator has not set one; lists grow; calling 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from daas_hub.core.errors import ConfigError
 
-from . import console
+from . import console, services
 
 OWNED: Mapping[str, Mapping[str, Any]] = {
     "JupyterHub": {
@@ -44,6 +43,7 @@ def apply(c: Any, overrides: Mapping[str, Any]) -> None:
     extensions = c.JupyterHub.setdefault("jinja_environment_options", {}).setdefault("extensions", [])
     append(extensions, [STARTUP])
     console.apply(c, append)
+    services.apply(c, append, console.there)
     for name, value in overrides.items():
         section, separator, trait = name.partition("__")
         if not (section and separator and trait):
@@ -61,8 +61,3 @@ def append(to: list[Any], items: list[Any], *, key: str | None = None) -> None:
     """Append what is not there yet; dicts are the same when their ``key`` is."""
     there = [item.get(key) if key else item for item in to]
     to.extend(item for item in items if (item.get(key) if key else item) not in there)
-
-
-def service(name: str, module: str, **more: Any) -> dict[str, Any]:
-    """The definition of one managed service of ours; start-up adds its environment (startup.py)."""
-    return {"name": name, "command": [sys.executable, "-m", module], **more}

@@ -8,7 +8,6 @@ environment, and what this raises stops the start (docs/decisions/0002).
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,8 +25,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-SECTIONS = ("DaasHub", "Culler", "Reconciler", "Console")
-"""Sections of the operator's file that our services read, besides those of the backends."""
+from . import services
 
 
 class StartupChecks(Extension):
@@ -65,16 +63,17 @@ def check(app: Any) -> None:
     """Raise ConfigError naming the setting, what it is and what is allowed."""
     app.log.addFilter(ShortLog())
     guard.install()
-    site_classes = [DaasHub, DaasSpawner, *DaasHub(config=app.config).backends.values()]
+    site_classes = [DaasHub, DaasSpawner, *services.CLASSES, *DaasHub(config=app.config).backends.values()]
     ours = [c for c in (*site_classes, app.authenticator_class) if c.__module__.startswith("daas_hub.")]
     check_names(app.config, ours)
+    services.check(app.config)
     if app.authenticator.enable_auth_state and not CryptKeeper.instance().keys:
         raise ConfigError(
             "Authenticator.enable_auth_state is on, but there is no key: set the environment variable "
             "JUPYTERHUB_CRYPT_KEY to the output of `openssl rand -hex 32`, kept outside the database."
         )
     site = DaasHub.instance(config=app.config)
-    hand_on(app, site)
+    services.hand_on(app, site)
     for name in site.backends:
         site.backend(name)
     profile_list = DaasSpawner(config=app.config).profile_list
@@ -82,25 +81,3 @@ def check(app: Any) -> None:
         missing = missing_limits(site.catalogue.read(profile_list), site.ledger.limited_resources())
         if missing:
             raise ConfigError(" ".join(missing))
-
-
-def hand_on(app: Any, site: DaasHub) -> None:
-    """Give our services what they need to know, now that every setting is read; they are started after this."""
-    sections = {name: dict(app.config.get(name, {})) for name in SECTIONS + tuple(site.backend_sections())}
-    environment = {
-        "DAAS_LEDGER_URL": site.absolute_ledger_url(),
-        "DAAS_HUB_ID": site.hub_id,
-        "DAAS_SERVICE_CONFIG": json.dumps(sections, default=as_json),
-    }
-    for service in app._service_map.values():
-        if service.command[1:2] == ["-m"] and service.command[2].startswith("daas_hub."):
-            service.environment = {**environment, **service.environment}
-
-
-def as_json(value: Any) -> Any:
-    """Settings in the form of JSON: classes by their import name, sets as lists."""
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, (set, frozenset, tuple)):
-        return sorted(value)
-    raise ConfigError(f"A setting of a service must be plain data, not {type(value).__name__}.")

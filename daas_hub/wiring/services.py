@@ -1,0 +1,53 @@
+"""Culler and reconciler as services of the hub: who they are, what they may, what they are told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jupyterhub.crypto import KEY_ENV, CryptKeeper
+
+from daas_hub.core.lifecycle import read_rules
+from daas_hub.services import settings
+from daas_hub.services.culler import Culler
+from daas_hub.services.reconciler import Reconciler
+from daas_hub.spawners.runtime import DaasHub
+
+CLASSES = (Culler, Reconciler)
+"""Whose settings are judged when the hub starts; a service that refuses its own would only show in a log."""
+
+
+def apply(c: Any, append: Callable[..., None], there: Callable[..., Any]) -> None:
+    """Add services and roles to the hub's config; what is there already stays."""
+    append(there(c.JupyterHub, "services", []), settings.definitions(), key="name")
+    append(there(c.JupyterHub, "load_roles", []), settings.roles(), key="name")
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the culler's rules cannot work."""
+    read_rules(config.get("Culler", {}).get("rules", []))
+
+
+def hand_on(app: Any, site: DaasHub) -> None:
+    """Give our services what they need to know, now that every setting is read; they are started after this."""
+    backends = {word: f"{cls.__module__}.{cls.__qualname__}" for word, cls in site.backends.items()}
+    known = {
+        **app.config,
+        "DaasHub": {**app.config.get("DaasHub", {}), "backends": backends},
+        "Authenticator": {"blocked_users": app.authenticator.blocked_users},
+    }
+    sections = {*settings.SECTIONS, "Authenticator", *site.backend_sections()}
+    environment = {
+        "DAAS_LEDGER_URL": site.absolute_ledger_url(),
+        "DAAS_HUB_ID": site.hub_id,
+        "DAAS_HUB_BOOT_ID": site.boot_id,
+        "DAAS_HUB_PID": str(os.getpid()),
+        "DAAS_SERVICE_CONFIG": settings.dump_config(known, sections),
+    }
+    for service in app._service_map.values():
+        if service.command[1:2] == ["-m"] and service.command[2].startswith("daas_hub."):
+            service.environment = {**environment, **service.environment}
+        if service.command[1:3] == ["-m", "daas_hub.services.culler"]:
+            # It asks each server with that server's own token, which the ledger holds encrypted (decision 0040).
+            service.environment[KEY_ENV] = ";".join(key.hex() for key in CryptKeeper.instance().keys)
