@@ -86,18 +86,24 @@ def crypt_key(config: Config) -> Iterator[Finding]:
 
 def directory(authenticator_class: Any, config: Config) -> Iterator[Finding]:
     """The service bind, as a sign-in would make it."""
-    ping = getattr(authenticator_class, "ping", None)
-    if ping is None:
+    asked = getattr(authenticator_class(config=config), "directory", None)
+    if asked is None:
         yield Finding("note", "directory", f"{authenticator_class.__name__} asks none")
         return
-    authenticator = authenticator_class(config=config)
     try:
-        asyncio.run(asyncio.wait_for(authenticator.ping(), ASK_WITHIN_S))
+        asyncio.run(asyncio.wait_for(_bind(asked), ASK_WITHIN_S))
     except (DaasError, TimeoutError) as error:
         text = getattr(error, "log_message", "") or f"no answer within {ASK_WITHIN_S:g} s"
         yield Finding("error", "directory", text, "check server, certificate, bind DN and password of the service bind")
     else:
         yield Finding("ok", "directory", "the service bind works")
+
+
+async def _bind(asked: Any) -> None:
+    try:
+        await asked.ping()
+    finally:
+        asked.close()
 
 
 def ledger(config: Config) -> Iterator[Finding]:

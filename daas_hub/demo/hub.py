@@ -17,7 +17,7 @@ from daas_hub.core.errors import ConfigError
 from daas_hub.core.units import format_duration
 
 from .folders import Folders, write_whole
-from .people import BASE, SERVICE_DN, Site
+from .people import BASE, DIRECTORY_NAME, SERVICE_DN, Site
 from .proxy_command import ProxyCommand
 
 REPORT_EVERY_S = 15
@@ -65,7 +65,7 @@ def profiles(idle_after_s: int) -> list[dict[str, Any]]:
             "display_name": "Basic",
             "slug": "basic",
             "default": True,
-            "description": f"1 core, 1 GiB. Stopped when idle for {format_duration(idle_after_s)}.",
+            "description": f"For a first look and for courses. Stopped when idle for {format_duration(idle_after_s)}.",
             "resources": {"cpu_limit": 1, "mem_limit": "1G"},
         },
         {
@@ -124,6 +124,7 @@ def configuration(settings: Settings) -> str:
         "JupyterHub.cleanup_servers": True,
         "JupyterHub.template_vars": {"announcement": notice(settings)},
         "JupyterHub.authenticator_class": "daas-ldap",
+        "DaasLDAPAuthenticator.directory_name": DIRECTORY_NAME,
         "DaasLDAPAuthenticator.server_uris": [settings.directory_url],
         "DaasLDAPAuthenticator.bind_dn": SERVICE_DN,
         "DaasLDAPAuthenticator.bind_password_file": f"{folders.state}/service_password",
@@ -141,6 +142,8 @@ def configuration(settings: Settings) -> str:
         "LocalBackend.runtime_dir": str(folders.run),
         "LocalBackend.allow_shared_uid": settings.shared_uid,
         "Culler.rules": rules(settings.idle_after_s),
+        # The idle rule is short, so new servers must be known soon.
+        "Culler.read_ledger_every_s": 5.0,
     }
     lines = [f"c.{name} = {value!r}" for name, value in values.items()]
     head = '"""Written by `daas-hub demo` at every start."""'

@@ -48,7 +48,8 @@ def past(people: tuple[Person, ...], now: datetime) -> Iterator[Past]:
                 minutes = dice.randint(20, 240)
                 end = start + timedelta(minutes=minutes)
                 profile = DATA_SCIENCE if dice.random() < 0.4 else BASIC
-                reason = dice.choice(("stopped by its owner", "idle for 2 min (rule Basic)"))
+                idle = "idle for 2 min (rule Basic)" if profile is BASIC else "idle for 1 h (rule Data Science)"
+                reason = dice.choice(("stopped by its owner", idle))
                 yield Past(person, profile, start, end, reason)
                 start = end + timedelta(minutes=dice.randint(10, 60))
 

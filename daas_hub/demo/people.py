@@ -15,7 +15,8 @@ from .tree import Entry
 
 BASE = "dc=demo,dc=example"
 SERVICE_DN = f"cn=daas-hub,ou=services,{BASE}"
-ISSUER = "ldap:demo"
+DIRECTORY_NAME = "demo"
+ISSUER = f"ldap:{DIRECTORY_NAME}"
 FIRST_ID = 20001
 """Above the ids of usual distributions, and above ``min_uid``."""
 
