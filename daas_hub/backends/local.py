@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from .local_start import Start, Tools
 from .local_steps import Steps
 from .local_watch import in_thread
 
+SWEEP_EVERY_S = 3600.0
+
 
 class LocalBackend(LocalSettings, Backend):
     """Starts servers on this machine as the account's uid and gids."""
@@ -47,6 +50,7 @@ class LocalBackend(LocalSettings, Backend):
         self._homes = Homes(self, self.log)
         self._capacity = CapacityLook()
         self._steps: dict[str, Steps] = {}
+        self._swept_at = 0.0
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -67,6 +71,7 @@ class LocalBackend(LocalSettings, Backend):
     # ------------------------------------------------------------ start
 
     async def prepare(self, spec: LaunchSpec) -> None:
+        await self.sweep()
         ids = local_launch.ids_of(spec.account, self._hub())
         if problem := passwd_files.unfit(spec.account):
             raise AccountRefused(f"The account cannot be used: {problem}.", reason="unfit_account")
@@ -166,6 +171,34 @@ class LocalBackend(LocalSettings, Backend):
         await in_thread(folder.remove)
         self._ends.forget(handle["launch_id"])
         self._steps.pop(handle["launch_id"], None)
+
+    async def sweep(self) -> None:
+        """Remove what launches left that ended long ago and that nobody settled; looks once an hour at most."""
+        now = time.time()
+        if now - self._swept_at < SWEEP_EVERY_S:
+            return
+        self._swept_at = now
+        for folder in await in_thread(self._leftovers, now - self.leftovers_after_s):
+            handle = await in_thread(folder.handle)
+            self.log.warning("Removing what launch %s left: nobody has settled it", folder.launch_id)
+            try:
+                await (in_thread(folder.remove) if handle is None else self.cleanup(handle))
+            except (OSError, ValueError) as error:
+                self.log.error("What launch %s left cannot be removed: %s", folder.launch_id, error)
+
+    def _leftovers(self, before: float) -> list[LaunchFolder]:
+        """Folders not touched since then, of which no recorded process runs."""
+        found = []
+        for folder in local_folder.all_of(self._root):
+            handle = folder.handle()
+            try:
+                running = handle is not None and processes.alive(local_launch.process_of(handle))
+            except ValueError:
+                # A handle of another version of this backend: it knows what to do with it.
+                continue
+            if not running and folder.path.stat().st_mtime < before:
+                found.append(folder)
+        return found
 
     async def close(self) -> None:
         self._ends.close()

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -143,9 +144,15 @@ class LaunchFolder:
 def make_root(path: Path) -> None:
     """Make the folder of all launches of a hub; raises PermissionError where others could change it."""
     path.mkdir(parents=True, exist_ok=True, mode=0o711)
-    facts = path.lstat()
-    if facts.st_uid != os.geteuid():
-        raise PermissionError(f"{path} belongs to uid {facts.st_uid}, not to the hub's uid {os.geteuid()}")
+    own = os.geteuid()
+    for folder in (path, *path.parents):
+        facts = folder.stat()
+        if facts.st_uid not in {own, 0}:
+            raise PermissionError(f"{folder} belongs to uid {facts.st_uid}, neither to root nor to the hub's uid {own}")
+        if facts.st_mode & stat.S_IWOTH and not facts.st_mode & stat.S_ISVTX:
+            raise PermissionError(f"{folder} can be changed by everybody")
+    if path.stat().st_uid != own:
+        raise PermissionError(f"{path} belongs to root, not to the hub's uid {own}")
     path.chmod(0o711)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from daas_hub.clients import cgroups, processes
@@ -75,8 +76,10 @@ class Limiter:
                 return Held(reason=place.reason)
             return await in_thread(self._make, place, launch_id, process, limits)
         except OSError as error:
-            self.log.warning("Launch %s gets no cgroup: %s", launch_id, error)
-            return Held(reason=f"{error.strerror} ({error.filename})")
+            self.log.warning("Launch %s is not held to its limits: %s", launch_id, error)
+            # What could be made is kept: it still tells what belongs to the server.
+            made = await in_thread(_existing, await self.groups(launch_id))
+            return Held(made, reason=f"{error.strerror} ({error.filename})")
 
     def _make(self, place: Place, launch_id: str, process: ProcessId, limits: Limits) -> Held:
         groups = cgroups.make(place, launch_id, limits)
@@ -101,6 +104,10 @@ class Limiter:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return Held(reason=f"systemd did not make a scope within {SCOPE_WITHIN_S:g} s")
+
+
+def _existing(groups: Sequence[str]) -> tuple[str, ...]:
+    return tuple(group for group in groups if os.path.isdir(group))
 
 
 def limits_of(resources: Resources, max_processes: int) -> Limits:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import Any
 
-from traitlets import Bool, Float, HasTraits, Int, List, Unicode, default
+from traitlets import Bool, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
 
 
 class LocalSettings(HasTraits):
@@ -93,6 +95,28 @@ class LocalSettings(HasTraits):
         help="The umask that servers begin with, in octal. 022 as login sessions have it; 027 or 077 keep new files "
         "from others where homes are open.",
     ).tag(config=True)
+
+    leftovers_after_s = Int(
+        86400,
+        min=60,
+        help="After how many seconds the folder of a launch that has ended is removed although nobody has settled it "
+        "(a hub that was killed before it saved the launch's handle leaves one); 60 or more. A day leaves time to look "
+        "at its log, and to the reconciler to read how it ended.",
+    ).tag(config=True)
+
+    @validate("umask")
+    def _octal(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        if re.fullmatch(r"0?[0-7]{3}", value) is None:
+            raise TraitError(f"LocalBackend.umask is {value!r}; allowed are three octal digits, such as 022.")
+        return value
+
+    @validate("runtime_dir")
+    def _absolute(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        if not value.startswith("/"):
+            raise TraitError(f"LocalBackend.runtime_dir is {value!r}; an absolute path is needed.")
+        return value
 
     @default("runtime_dir")
     def _default_runtime_dir(self) -> str:

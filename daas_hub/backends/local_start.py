@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from daas_hub.clients import cgroups, passwd_files
-from daas_hub.core.errors import StartFailed
+from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.models import Handle, Json, LaunchSpec
 
 from . import local_folder, local_launch, local_probe, local_spawn
@@ -140,7 +140,15 @@ class Start:
     async def _spawn(self) -> Waiting:
         limits = limits_of(self.spec.resources, self.tools.settings.max_processes)
         prefix = await self.tools.limiter.prefix(self.spec.launch_id, limits)
-        waiting = await local_spawn.start(local_spawn.RUN_AS, self.folder.log, prefix=prefix)
+        try:
+            waiting = await local_spawn.start(local_spawn.RUN_AS, self.folder.log, prefix=prefix)
+        except OSError as error:
+            # No process, no memory or no descriptor left: says nothing about this server.
+            raise BackendUnavailable(
+                "This machine cannot start another process just now. Try again later.",
+                log_message=f"The helper of launch {self.spec.launch_id} could not be spawned: {error}",
+                retry_after_s=30,
+            ) from error
         self.tools.ends.watch(self.spec.launch_id, waiting.process, waiting.pidfd)
         return waiting
 

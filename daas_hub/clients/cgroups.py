@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def detect(
 
     May move the processes of our own v2 group into a leaf. Never raises for what the machine lacks.
     """
-    if systemd.is_dir() and os.geteuid() == 0:
+    if systemd.is_dir() and os.geteuid() == 0 and shutil.which("systemd-run") is not None:
         return Place("systemd")
     try:
         here = mounted(mountinfo.read_text(), own.read_text())

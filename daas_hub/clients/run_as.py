@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 Request = dict[str, Any]
 """uid, gid, groups, floor, umask, no_new_privs, cwd, argv, env; optional: secrets (path of a JSON object, 0600),
-binds (list of [source, target]), oom_score_adj."""
+binds (list of [source, target])."""
 
 REPORT_FD = 3
 EX_CONFIG = 78
@@ -134,6 +134,13 @@ def read_secrets(path: str) -> dict[str, str]:
     return secrets
 
 
+def give_up_protection() -> None:
+    """A hub that is spared when memory runs out must not hand that on to what people run."""
+    with open("/proc/self/oom_score_adj", "r+") as file:
+        if int(file.read()) < 0:
+            file.write("0")
+
+
 def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
     """exec, a name without a slash looked up on the PATH that the program gets, as the user."""
     folders = [""] if "/" in argv[0] else [f"{folder}/" for folder in env["PATH"].split(":")]
@@ -152,6 +159,7 @@ def run(request: Request) -> NoReturn:
     if os.getsid(0) != os.getpid():
         os.setsid()
     warnings = bind_files(request.get("binds", []))
+    give_up_protection()
     os.umask(request["umask"])
     become(request)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):

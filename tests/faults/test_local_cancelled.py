@@ -86,17 +86,41 @@ async def test_a_home_that_went_away_leaves_no_secret_behind(place: LocalPlace) 
     await check_nothing_left(place, [spec.launch_id])
 
 
-async def test_a_runtime_folder_that_others_could_change_is_not_used(place: LocalPlace) -> None:
+@pytest.mark.parametrize("fault", ["its own owner", "an owner above", "open to everybody"])
+async def test_a_runtime_folder_that_others_could_change_is_not_used(place: LocalPlace, fault: str) -> None:
     spec = place.spec(new_id())
     await place.backend.prepare(spec)
     root = Path(place.backend.runtime_dir) / place.backend.hub_id
     root.mkdir(parents=True)
-    os.chown(root, UID, GID)
+    if fault == "open to everybody":
+        root.parent.chmod(0o777)
+    else:
+        os.chown(root if fault == "its own owner" else root.parent, UID, GID)
     with pytest.raises(StartFailed) as failure:
         await place.backend.start(spec, Saved())
     assert "runtime_dir" in failure.value.log_message
     assert not failure.value.permanent
     assert os.listdir(root) == []
+
+
+async def test_what_a_killed_hub_left_is_removed_after_a_day(place: LocalPlace) -> None:
+    kept, old, running = (place.spec(new_id()) for _ in range(3))
+    await place.backend.prepare(kept)
+    folders = []
+    for spec in (kept, old, running):
+        saved = Saved()
+        await place.backend.start(spec, saved)
+        folders.append(Path(saved.last["dir"]))
+        if spec is not running:
+            await place.backend.stop(saved.last, within_s=10)
+    halfway = folders[0].parent / new_id()
+    halfway.mkdir()
+    for folder in (folders[1], folders[2], halfway):
+        os.utime(folder, (0, 0))
+    other = place.another()
+    await other.sweep()
+    assert [folder.exists() for folder in (*folders, halfway)] == [True, False, True, False]
+    assert len(await other.find()) == 1
 
 
 @pytest.fixture

@@ -119,6 +119,23 @@ async def test_where_limits_cannot_be_held_it_is_said_or_refused(
     assert strict.handles == []
 
 
+async def test_a_hierarchy_that_went_away_is_said_and_the_rest_is_used(place: LocalPlace, saved: Saved) -> None:
+    await place.backend.capacity()
+    found = place.backend._limiter._place
+    if found is None or found.kind != "v1":
+        pytest.skip("needs writable cgroup v1 hierarchies")
+    found.bases[1].rmdir()
+    await begin(place, saved)
+    handle = saved.last
+    assert handle["enforces_limits"] is False
+    assert "No such file" in handle["limits_note"]
+    assert [Path(group).parent for group in handle["groups"]] == [found.bases[0]]
+    seen = await place.backend.stop(handle, within_s=10)
+    assert seen.life is Life.ENDED
+    await place.backend.cleanup(handle)
+    assert not Path(handle["groups"][0]).exists()
+
+
 # ---------------------------------------------------------------- ends
 
 

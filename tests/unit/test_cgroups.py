@@ -69,7 +69,9 @@ def test_the_argv_of_a_systemd_scope() -> None:
     assert not [word for word in bare if "Memory" in word or "CPU" in word or "Tasks" in word]
 
 
-def test_systemd_comes_first_and_nothing_is_a_reason(tmp_path: Path) -> None:
+def test_systemd_comes_first_and_nothing_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "systemd-run").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     empty = tmp_path / "empty"
     empty.touch()
     where = {"mountinfo": empty, "own": empty}

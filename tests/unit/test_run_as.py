@@ -246,6 +246,12 @@ def test_where_namespaces_are_not_allowed_it_says_so_by_name(helper: Helper) -> 
     assert who["resuid"] == [UID] * 3
 
 
+def test_protection_from_memory_shortage_is_not_handed_on(helper: Helper) -> None:
+    protected = ("/bin/sh", "-c", 'echo -500 > /proc/self/oom_score_adj; exec "$@"', "sh")
+    program = "import json; print(json.dumps({'score': open('/proc/self/oom_score_adj').read().strip()}))"
+    assert helper.go(*protected, argv=[reachable_python(), "-c", program])[2] == {"score": "0"}
+
+
 def test_the_helper_stays_small() -> None:
     """It is read as a whole before every release; what does not fit belongs elsewhere."""
     lines = Path(run_as.__file__).read_text().splitlines()
