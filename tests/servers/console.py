@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -42,6 +45,16 @@ class ConsoleHub(HubServer):
         """Start the hub and wait for the console."""
         await super().start(within_s=within_s)
         return self
+
+    async def stop(self) -> None:
+        """End the hub, and the proxy that a killed hub left behind."""
+        await super().stop()
+        pid_file = self.root / "jupyterhub-proxy.pid"
+        if pid_file.exists():
+            pid = int(pid_file.read_text())
+            with contextlib.suppress(OSError):
+                if str(self.api_port).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGTERM)
 
     @property
     def ledger_url(self) -> str:
