@@ -163,7 +163,12 @@ def dismiss(ledger: Ledger, person: Person, notice: str, now: datetime) -> None:
 def limits(ledger: Ledger) -> list[m.LimitModel]:
     """All limits, sorted by whose, name and resource."""
     order = list(Who)
-    found = [limit_model(ledger, row) for row in ledger.limits.list()]
+    rows = ledger.limits.list()
+    names = {}
+    if any(row.who is Who.USER for row in rows):
+        # One query for all of them, however many users have a row of their own.
+        names = {account.id: account.user_name for account in ledger.accounts.list()}
+    found = [_limit_model(row, names) for row in rows]
     return sorted(found, key=lambda row: (order.index(row.who), row.name, row.resource))
 
 
@@ -178,10 +183,13 @@ def limit(ledger: Ledger, limit_id: str) -> m.LimitModel:
 
 def limit_model(ledger: Ledger, row: Limit) -> m.LimitModel:
     """A limit with the user's name in place of the account's id."""
-    name = row.name
-    if row.who is Who.USER:
-        account = ledger.accounts.by_id(row.name)
-        name = account.user_name if account is not None else row.name
+    account = ledger.accounts.by_id(row.name) if row.who is Who.USER else None
+    return _limit_model(row, {account.id: account.user_name} if account is not None else {})
+
+
+def _limit_model(row: Limit, names: Mapping[str, str]) -> m.LimitModel:
+    # An account whose user is gone keeps its rows; they are named by its id then.
+    name = (names.get(row.name) or row.name) if row.who is Who.USER else row.name
     return m.LimitModel(id=row.id, who=row.who, name=name, resource=row.resource, amount=row.amount)
 
 
