@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0.dev0"
+from .core.version import VERSION
+
+__version__ = VERSION
 __all__ = ["__version__", "configure"]
 
 
@@ -18,6 +20,6 @@ def configure(c: Any, **overrides: Any) -> None:
     and are set last. Calling it twice changes nothing; lists are appended to, hooks and values that are already
     set are kept. Raises ConfigError for an override that is not of that form.
     """
-    from .wiring.configuration import apply  # noqa: PLC0415  importing daas_hub stays cheap
+    from .wiring.configuration import apply
 
     apply(c, overrides)

@@ -30,12 +30,14 @@ T = TypeVar("T")
 
 
 class LaunchRecord:
-    """The launch with this id. Cheap to make; holds nothing but the id."""
+    """The launch with this id. Cheap to make: what it knows is in the ledger."""
 
     def __init__(self, hub: DaasHub, launch_id: str, log: Logger) -> None:
         self.hub = hub
         self.id = launch_id
         self.log = log
+        self.reserved = False
+        """Whether the row is known to exist; its id is made before it."""
 
     async def row(self) -> LaunchRow | None:
         """The ledger's row, or None where the ledger does not know this id."""

@@ -73,7 +73,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
             adopted = await admission.find_launch()
             if adopted is not None:
                 self._started = Started.ADOPTED
-                self._take(adopted.id)
+                self._take(adopted.id).reserved = True
                 self.api_token = await admission.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
                 return
@@ -127,6 +127,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
             # Known before it exists: whatever interrupts the reservation, stop() and poll() look for this id.
             record = self._take(new_id())
             row = await admission.admit(record.id, account, self._candidates())
+            record.reserved = True
             return await self._start_on_first(record, account, row)
         except DaasError as error:
             await self._say(error.message)
@@ -210,8 +211,12 @@ class DaasSpawner(SpawnerSettings, Spawner):
     async def _say(self, message: str, progress: int | None = None) -> None:
         event = Event(at=utcnow(), message=message, progress=progress)
         await self._steps.add(event)
-        if self._record is not None:
-            await self.site.run(self.site.ledger.add_event, self._record.id, event)
+        if self._record is not None and self._record.reserved:
+            try:
+                await self.site.run(self.site.ledger.add_event, self._record.id, event)
+            except LedgerBusy as error:
+                # A step that is not kept is no reason to give up a start.
+                self.log.warning("A step of %s is not kept: %s", self._log_name, error.log_message)
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
         """The steps of this start, from the first one, also after a reload of the page."""

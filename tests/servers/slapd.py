@@ -46,7 +46,7 @@ PEOPLE = {
         Entry("ada", 20001, ("lab",)),
         Entry("bob", 20002, ("lab",)),
         Entry("boss", 20003, ("lab", "operators")),
-        Entry("eve", 20004, ()),
+        Entry("eve", 20004, (), 30003),
         Entry("locked", 20005, ("lab",)),
         Entry("rooted", 0, ("lab",)),
     )

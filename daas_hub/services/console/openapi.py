@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from daas_hub import __version__
+from daas_hub.core.version import VERSION
 
 from .access import CUSTOM_SCOPES
 from .models import Problem
@@ -54,7 +54,7 @@ def document(operations: Iterable[Operation], prefix: str) -> dict[str, Any]:
         paths.setdefault(f"/{operation.path}", {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "daas_hub console", "version": __version__, "license": {"name": "BSD-3-Clause"}},
+        "info": {"title": "daas_hub console", "version": VERSION, "license": {"name": "BSD-3-Clause"}},
         "servers": [{"url": prefix.rstrip("/")}],
         "security": [{"hub": []}],
         "paths": paths,

@@ -1,0 +1,136 @@
+"""The culler on a real hub with real JupyterLab servers: what idles is stopped, what works is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from daas_hub.core.models import LaunchState, Target
+from daas_hub.db.ledger import LaunchRow
+from tests.flow.site import Site
+from tests.servers.kernels import ServerApi
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(180)]
+
+IDLE_S = 8
+RULES = f"""
+c.Culler.read_ledger_every_s = 1
+c.Culler.rules = [
+    {{"name": "never", "users": ["bob"], "profiles": ["small"]}},
+    {{"name": "tabs", "profiles": ["small"], "idle_after_s": {IDLE_S}, "count_open_tabs": True}},
+    {{"name": "short", "profiles": ["large"], "max_age_s": {IDLE_S}}},
+    {{"name": "Basic", "profiles": ["basic"], "idle_after_s": {IDLE_S}}},
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    made = Site(more=RULES)
+    try:
+        asyncio.run(made.start())
+        yield made
+    finally:
+        asyncio.run(made.stop())
+
+
+def launch(site: Site, user: str, server: str) -> LaunchRow:
+    return next(row for row in site.launches() if (row.user_name, row.server_name) == (user, server))
+
+
+async def start(site: Site, user: str, server: str, profile: str) -> ServerApi:
+    await site.sign_in(user)
+    status, answer = await site.hub.start_server(user, server, {"profile": profile})
+    assert status in (201, 202), (answer, site.hub.log_text()[-3000:])
+    row = launch(site, user, server)
+    assert row.handle is not None
+    return ServerApi(site.hub, f"http://127.0.0.1:{row.handle['port']}/user/{user}/{server}/", site.hub.token)
+
+
+async def ended(site: Site, user: str, server: str, *, within_s: float) -> LaunchRow:
+    async def row() -> LaunchRow | None:
+        one = launch(site, user, server)
+        return one if one.state is LaunchState.ENDED else None
+
+    found: LaunchRow = await until(row, within_s=within_s, every_s=0.2, what=f"{server} of {user} ended")
+    return found
+
+
+async def used_at(api: ServerApi) -> datetime:
+    """The newest of kernels and terminals, by the server's own word."""
+    kernels = await api.get("api/kernels?no_track_activity=1")
+    return max(datetime.fromisoformat(kernel["last_activity"]) for kernel in kernels)
+
+
+async def test_an_idle_server_is_stopped_and_its_owner_is_told_when_and_why(site: Site) -> None:
+    api = await start(site, "ada", "idle", "basic")
+    kernel = await api.new_kernel()
+    await api.run(kernel, "1 + 1")
+    used = await used_at(api)
+    row = await ended(site, "ada", "idle", within_s=IDLE_S + 20)
+    assert row.ended_at is not None
+    assert (row.target, row.target_by) == (Target.STOPPED, "culler")
+    assert row.target_reason.startswith("idle for ")
+    assert row.target_reason.endswith(" s (rule Basic)")
+    assert row.reason == row.target_reason
+    assert (row.ended_at - used).total_seconds() >= IDLE_S
+    ledger = site.ledger()
+    try:
+        [notice] = ledger.notices.list(row.account_id, "idle")
+    finally:
+        ledger.close()
+    assert notice.text == f"Your server idle was stopped: {row.target_reason}. Files in your home are kept."
+    model = await site.hub.server("ada", "idle")
+    assert model is not None
+    assert model["stopped"]
+
+
+async def test_a_silent_busy_kernel_is_use_and_its_end_starts_the_clock(site: Site) -> None:
+    api = await start(site, "ada", "busy", "basic")
+    kernel = await api.new_kernel()
+    started, length_s = time.monotonic(), 2 * IDLE_S
+    await api.run(kernel, f"import time; time.sleep({length_s})", finish=False)
+    row = await ended(site, "ada", "busy", within_s=length_s + IDLE_S + 75)
+    lasted_s = time.monotonic() - started
+    assert lasted_s >= length_s + IDLE_S
+    assert row.target_by == "culler"
+
+
+async def test_what_an_open_tab_asks_is_no_use_unless_the_rule_counts_it(site: Site) -> None:
+    ignoring, counting = await asyncio.gather(
+        start(site, "ada", "tab", "basic"), start(site, "ada", "counted", "small")
+    )
+    told: list[float] = []
+
+    async def one_round() -> bool:
+        """What a visible JupyterLab asks every few seconds, tracked as its questions are."""
+        for path in ("api/kernels", "api/sessions", "api/terminals", "api/contents/?content=1"):
+            await counting.get(path)
+            if launch(site, "ada", "tab").state is LaunchState.RUNNING:
+                try:
+                    await ignoring.get(path)
+                except (AssertionError, OSError):
+                    continue  # it is just being stopped
+        told.append(time.monotonic())
+        return launch(site, "ada", "tab").state is LaunchState.ENDED and told[-1] - told[0] > 2 * IDLE_S
+
+    await until(one_round, within_s=IDLE_S + 30, every_s=1, what="the polled server stopped")
+    assert launch(site, "ada", "tab").target_by == "culler"
+    still = launch(site, "ada", "counted")
+    assert (still.state, still.target) == (LaunchState.RUNNING, Target.RUNNING)
+    row = await ended(site, "ada", "counted", within_s=IDLE_S + 20)
+    assert row.target_reason.endswith("(rule tabs)")
+
+
+async def test_max_age_ends_a_busy_server_and_an_exemption_keeps_an_idle_one(site: Site) -> None:
+    exempt, old = await asyncio.gather(start(site, "bob", "exempt", "small"), start(site, "bob", "old", "basic"))
+    del old
+    assert exempt
+    row = await ended(site, "bob", "old", within_s=IDLE_S + 20)
+    assert row.target_by == "culler"
+    assert launch(site, "bob", "exempt").state is LaunchState.RUNNING
