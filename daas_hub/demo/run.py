@@ -211,7 +211,7 @@ class Demo:
 
 def main(options: Options) -> int:
     """Run the demo. Returns its exit status."""
-    console = Console()
+    console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(width=120, soft_wrap=True)
     if not sys.platform.startswith("linux"):
         console.print("The demo starts servers as POSIX accounts with cgroups and pidfds: it runs on Linux only.")
         return 1

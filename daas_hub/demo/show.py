@@ -27,8 +27,6 @@ def ready_file(path: Path, settings: Settings) -> None:
 
 def ready(settings: Settings, console: Console) -> None:
     """The URL, the people, and where everything lies."""
-    if not console.is_terminal:
-        console.width = 120
     table = Table("Name", "Password", "Who", "Groups", "What is special")
     for person in settings.site.people:
         special = [
