@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from daas_hub.db.ledger import Ledger
@@ -9,6 +11,7 @@ from daas_hub.services.console.access import ACCOUNTS_WRITE, AUDIT_READ, QUOTA_R
 from daas_hub.services.console.operations import OPERATIONS
 from tests.browser import seeds
 from tests.servers.console import ConsoleHub
+from tests.servers.postgres import PostgresServer
 
 pytestmark = [pytest.mark.needs("node")]
 
@@ -62,6 +65,49 @@ async def test_each_change_of_a_limit_is_audited(hub: ConsoleHub) -> None:
         ("admin:admin", "limit_set", 4, 8, "more"),
         ("admin:admin", "limit_set", None, 4, "term starts"),
     ]
+
+
+async def test_a_users_own_limit_is_by_name_and_beats_the_others(hub: ConsoleHub, ledger: Ledger) -> None:
+    token = await hub.user_token("admin", QUOTA_WRITE)
+    bob = seeds.account(ledger, "bob", 5002)
+    status, made = await hub.rest(
+        "POST", "limits", {"who": "user", "name": "bob", "resource": "servers", "amount": 1}, token=token
+    )
+    assert (status, made["name"]) == (200, "bob"), made
+    stored = next(limit for limit in ledger.limits.list() if limit.id == made["id"])
+    # A rename of the user does not lose it.
+    assert stored.name == bob.id
+    _, usage = await hub.rest("GET", "me/usage", token=await hub.user_token("bob"))
+    mine = [(li["who"], li["name"], li["amount"]) for li in usage["limits"] if li["resource"] == "servers"]
+    assert mine == [("user", "bob", 1)]
+    _, listed = await hub.rest("GET", "limits", token=token)
+    assert made in listed["limits"]
+    assert (await hub.rest("PUT", f"limits/{made['id']}", {"amount": 2}, token=token))[1]["amount"] == 2
+    assert (await hub.rest("DELETE", f"limits/{made['id']}", token=token))[0] == 204
+
+
+@pytest.mark.needs("postgres")
+async def test_the_same_on_postgresql(tmp_path: Path) -> None:
+    server = PostgresServer()
+    server.start()
+    url = server.create_database("daas")
+    hub = ConsoleHub(tmp_path, f"c.DaasHub.ledger_url = {url!r}\n")
+    try:
+        await hub.start()
+        ledger = Ledger.open(url)
+        seeds.limits(ledger)
+        running = seeds.launch(ledger, seeds.account(ledger, "alice", 5001))
+        ledger.close()
+        status, mine = await hub.rest("GET", "me/usage", token=await hub.user_token("alice"))
+        assert (status, [s["id"] for s in mine["servers"]]) == (200, [running.id]), mine
+        token = await hub.user_token("admin", QUOTA_WRITE, AUDIT_READ)
+        assert (await hub.rest("POST", "limits", LIMIT, token=token))[0] == 200
+        _, audit = await hub.rest("GET", "audit?limit=1", token=token)
+        assert audit["rows"][0]["why"] == LIMIT["note"]
+    finally:
+        await hub.stop()
+        server.stop()
+        server.remove()
 
 
 @pytest.mark.parametrize(

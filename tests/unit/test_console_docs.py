@@ -15,12 +15,8 @@ TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "console.md").read_te
 
 
 def test_every_operation_with_its_scope_is_documented() -> None:
-    documented = {
-        (method, path, scope)
-        for method, path, scope in re.findall(
-            r"^\| (GET|POST|PUT|DELETE) \| `([^`]+)` \|\s*`?([^`|]*?)`?\s*\|", TEXT, re.M
-        )
-    }
+    row = re.compile(r"^\| (GET|POST|PUT|DELETE) \| `([^`]+)` \|\s*`?([^`|]*?)`?\s*\|", re.MULTILINE)
+    documented = {(method, path, scope) for method, path, scope in row.findall(TEXT)}
     assert documented == {(o.method, o.path, o.scope) for o in OPERATIONS}
 
 

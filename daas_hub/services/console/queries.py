@@ -174,10 +174,14 @@ def limits(ledger: Ledger) -> list[m.LimitModel]:
 
 def limit(ledger: Ledger, limit_id: str) -> m.LimitModel:
     """One limit; raises NotFound."""
+    return limit_model(ledger, _limit(ledger, limit_id))
+
+
+def _limit(ledger: Ledger, limit_id: str) -> Limit:
     number = _number(limit_id)
     for row in ledger.limits.list():
         if row.id == number:
-            return limit_model(ledger, row)
+            return row
     raise NotFound("There is no such limit.")
 
 
@@ -199,11 +203,28 @@ def set_limit(ledger: Ledger, wanted: m.LimitIn, person: Person, now: datetime) 
         raise InvalidOptions(f"name: {wanted.name!r} is not allowed for everybody; leave it empty.", field="name")
     if wanted.who is not Who.DEFAULT_EACH and not wanted.name:
         raise InvalidOptions(f"name: empty is not allowed; say which {wanted.who.split('-')[0]}.", field="name")
-    if wanted.resource not in {Resource.CORES} and wanted.amount != int(wanted.amount):
-        raise InvalidOptions(f"amount: {wanted.amount:g} is not allowed; give a whole number.", field="amount")
     name = _account_id(ledger, wanted.name) if wanted.who is Who.USER else wanted.name
-    row = ledger.limits.set(wanted.who, name, wanted.resource, wanted.amount, by=person.by, now=now, note=wanted.note)
-    return limit_model(ledger, row)
+    return _set(ledger, (wanted.who, name, wanted.resource), wanted.amount, wanted.note, person, now)
+
+
+def change_limit(ledger: Ledger, limit_id: str, to: m.AmountIn, person: Person, now: datetime) -> m.LimitModel:
+    """Change the amount of a limit that exists; raises NotFound, InvalidOptions."""
+    row = _limit(ledger, limit_id)
+    return _set(ledger, (row.who, row.name, row.resource), to.amount, to.note, person, now)
+
+
+def delete_limit(ledger: Ledger, limit_id: str, note: str, person: Person, now: datetime) -> None:
+    """Delete a limit; raises NotFound."""
+    ledger.limits.delete(_number(limit_id), by=person.by, now=now, note=note)
+
+
+def _set(
+    ledger: Ledger, rule: tuple[Who, str, Resource], amount: float, note: str, person: Person, now: datetime
+) -> m.LimitModel:
+    who, name, resource = rule
+    if resource is not Resource.CORES and amount != int(amount):
+        raise InvalidOptions(f"amount: {amount:g} is not allowed; give a whole number.", field="amount")
+    return limit_model(ledger, ledger.limits.set(who, name, resource, amount, by=person.by, now=now, note=note))
 
 
 def _account_id(ledger: Ledger, user: str) -> str:
@@ -212,19 +233,6 @@ def _account_id(ledger: Ledger, user: str) -> str:
         message = f"name: no account of a user {user!r} is known; it is after a first start of a server."
         raise InvalidOptions(message, field="name")
     return account.id
-
-
-def change_limit(ledger: Ledger, limit_id: str, to: m.AmountIn, person: Person, now: datetime) -> m.LimitModel:
-    """Change the amount of a limit that exists; raises NotFound, InvalidOptions."""
-    old = limit(ledger, limit_id)
-    wanted = m.LimitIn(who=old.who, name=old.name, resource=old.resource, amount=to.amount, note=to.note)
-    return set_limit(ledger, wanted, person, now)
-
-
-def delete_limit(ledger: Ledger, limit_id: str, note: str, person: Person, now: datetime) -> None:
-    """Delete a limit; raises NotFound."""
-    row = limit(ledger, limit_id)
-    ledger.limits.delete(row.id, by=person.by, now=now, note=note)
 
 
 # ---------------------------------------------------------------- audit
