@@ -16,7 +16,7 @@ from . import models as m
 from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, QUOTA_READ, QUOTA_WRITE
 from .handler import SAFE, ConsoleHandler
 from .parsing import parse
-from .presentation import RESOURCES, WHOS
+from .presentation import KINDS, RESOURCES
 from .store import Store, page_size
 
 LINKS = (
@@ -175,7 +175,7 @@ class Limits(Page):
         """The page with the form as it was sent."""
         limits = await self.store.limits()
         choices = {
-            "whos": [*WHOS.items()],
+            "kinds": [*KINDS.items()],
             "resources": [*RESOURCES.items()],
             "may_write": self.person.may(QUOTA_WRITE),
         }

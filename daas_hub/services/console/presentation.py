@@ -18,7 +18,7 @@ RESOURCES: Mapping[str, str] = {
     Resource.MEMORY_BYTES: "Memory",
     Resource.GPUS: "GPUs",
 }
-WHOS: Mapping[str, str] = {
+KINDS: Mapping[str, str] = {
     Who.DEFAULT_EACH: "everybody, each person",
     Who.GROUP_EACH: "a group, each member",
     Who.USER: "one user",
