@@ -64,6 +64,9 @@ class Homes:
                 permanent=False,
                 reason="home_timeout",
             ) from error
+        if report.get("killed"):
+            text = f"The work in the home {task['home']} was cut off. Try again."
+            raise StartFailed(text, permanent=False, reason="home_cut_off")
         if "error" not in report:
             return report
         known = report.get("known")

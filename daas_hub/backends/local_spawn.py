@@ -37,7 +37,7 @@ class Waiting:
         self._report_fd = report_fd
 
     async def go(self, request: Json) -> Json:
-        """Let it run; its report, once it has become the program, has done its task or has failed.
+        """Let it run; its report, once it has become the program, has done its task, has failed or was ``killed``.
 
         A cancellation leaves it running: what was let go is stopped through its handle.
         """
@@ -53,7 +53,7 @@ class Waiting:
         finally:
             transport.close()
         # No line: it was killed on the way. Two lines: exec itself failed after the first.
-        answer: Json = json.loads(lines[-1]) if lines else {"error": "the helper was ended before it could report"}
+        answer: Json = json.loads(lines[-1]) if lines else {"killed": True}
         return answer
 
     def _permit(self, request: Json) -> None:

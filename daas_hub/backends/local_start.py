@@ -84,7 +84,7 @@ class Start:
         report = await waiting.go(request)
         if "error" in report:
             raise self._not_become(report["error"])
-        return await self._warn(handle, [*report["warnings"], *warnings], checkpoint)
+        return await self._warn(handle, [*report.get("warnings", ()), *warnings], checkpoint)
 
     async def _lay_out(self) -> tuple[Json, list[str]]:
         """Make the launch's folder with Jupyter's folders in it; the helper's request, and warnings."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from daas_hub.backends.local import LocalBackend
-from daas_hub.clients import processes
+from daas_hub.clients import cgroups, processes
 from daas_hub.core.models import Account, AccountGroup, Handle, LaunchSpec, Resources
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import SECRET, Place
@@ -100,9 +100,10 @@ class LocalPlace(Place):
         for found in await self.another().find():
             await self.backend.stop(found.handle, within_s=5)
             await self.backend.cleanup(found.handle)
+        await self.backend.capacity()
+        left = await asyncio.to_thread(lambda: [group for one in self.backends for group in backend_groups(one)])
+        assert await asyncio.to_thread(cgroups.remove, [str(group) for group in left]), left
         for backend in self.backends:
-            for group in backend_groups(backend):
-                shutil_rmdir(group)
             await backend.close()
 
 
@@ -110,14 +111,6 @@ def backend_groups(backend: LocalBackend) -> list[Path]:
     """The cgroup folders that a backend instance has made, innermost first."""
     place = backend._limiter._place
     return [folder for base in (place.bases if place else ()) for folder in (*base.glob("*/"), base)]
-
-
-def shutil_rmdir(folder: Path) -> None:
-    """Remove an empty folder, if it is one."""
-    try:
-        folder.rmdir()
-    except OSError:
-        return
 
 
 _WALK = """
