@@ -1,0 +1,305 @@
+"""Quota decision and durable reservation, against usage-quotas and a plain SUM, on SQLite and PostgreSQL; the race.
+
+Ours is the time from BEGIN to the return of ``reserve`` (COMMIT and the connection's return included) for a scope
+set of five, ``synchronous=FULL``. The ratio is the peer's median against our 99th percentile: the hard way round.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event, text
+
+from daas_hub.core.models import Resource, Who
+from daas_hub.db.ledger import Ledger
+from daas_hub.db.recount import recount
+from tests.bench import usage_quotas_env
+from tests.bench.ledger_racer import start
+from tests.bench.ledger_rows import PEOPLE, fill
+from tests.servers.postgres import PostgresServer
+
+GOAL = "P12"
+CLONE = Path(__file__).resolve().parents[2]
+ROUNDS = 5
+STARTS = 600
+"""Reservations in each round."""
+EVALUATIONS = 12
+SUMS = 3
+TARGET_MS = 1.0
+PEER_RATIO, SUM_RATIO = 8.0, 25.0
+RACERS = 1_000
+SEATS = 300
+ROWS, LONG_ROWS = 100_000, 10_000_000
+MAX_SLOWER = 1.5
+
+
+def run(long: bool = False) -> list[dict[str, Any]]:
+    """All rows of the goal; ``long`` adds the ledger of ten million rows."""
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="daas-bench-")))
+        peer = stack.enter_context(_peer())
+        server = _postgres(stack)
+        for engine, url in _engines(folder, server, "base"):
+            rows += _one_engine(engine, url, peer)
+            rows.append(_race(engine, url))
+        if long:
+            for engine, url in _engines(folder, server, "large"):
+                rows.append(_large(engine, url))
+    return rows
+
+
+def _engines(folder: Path, server: PostgresServer | None, name: str) -> Iterator[tuple[str, str]]:
+    yield "SQLite", f"sqlite:///{folder}/{name}.sqlite"
+    if server is not None:
+        yield "PostgreSQL", server.create_database(name)
+
+
+def _postgres(stack: ExitStack) -> PostgresServer | None:
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")) and shutil.which("postgres") is None:
+        return None
+    server = PostgresServer()
+    stack.callback(server.remove)
+    server.start()
+    return server
+
+
+# ---------------------------------------------------------------- ours
+
+
+def _limits(ledger: Ledger) -> None:
+    """Three resources, each limited for everybody and for a group as a whole, far away."""
+    far = {Resource.SERVERS: 1e6, Resource.CORES: 1e6, Resource.MEMORY_BYTES: 2.0**52}
+    for resource, amount in far.items():
+        for who, name in ((Who.DEFAULT_EACH, ""), (Who.GROUP_TOTAL, "everybody")):
+            ledger.limits.set(who, name, resource, amount, by="bench", now=datetime.now(UTC))
+
+
+def _reserver(ledger: Ledger) -> Callable[[int], list[tuple[float, float]]]:
+    """A function that makes n reservations and gives (inside of the transaction, whole call) of each, in seconds."""
+    began = 0.0
+    number = 0
+
+    def mark(_c: Connection) -> None:
+        nonlocal began
+        began = time.perf_counter()
+
+    event.listen(ledger._db.engine, "begin", mark)
+
+    def reserve(n: int) -> list[tuple[float, float]]:
+        nonlocal number
+        samples = []
+        for _ in range(n):
+            number += 1
+            wanted = start("p", number % PEOPLE, f"group-{number % 97}")
+            # People who have rows already, a server that they do not have yet.
+            object.__setattr__(wanted, "server_name", f"bench-{number}")
+            called = time.perf_counter()
+            ledger.reserve(wanted, now=datetime.now(UTC))
+            ended = time.perf_counter()
+            samples.append((ended - began, ended - called))
+        return samples
+
+    return reserve
+
+
+def _summer(ledger: Ledger) -> Callable[[int], list[float]]:
+    """The plain way: sum the rows of user and group for each resource, then insert; seconds of each decision."""
+    make = "CREATE TABLE plain AS SELECT l.id, l.account_id, s.scope AS grp, l.servers, l.cores_m, l.memory_bytes, "
+    make += "l.state FROM launch l JOIN launch_scope s ON s.launch_id = l.id AND s.scope LIKE 'group:group-%'"
+    ledger._db.write(lambda c: c.execute(text(make)) and None)
+    add = "INSERT INTO plain (id, account_id, grp, servers, cores_m, memory_bytes, state) "
+    add += "VALUES (:id, :who, :grp, 1, 500, 1073741824, 'reserved')"
+
+    def decide(c: Connection, n: int) -> None:
+        values = {"id": f"plain-{n}", "who": f"p-{n % PEOPLE}", "grp": f"group:group-{n % 97}"}
+        for column in ("servers", "cores_m", "memory_bytes"):
+            for where in ("account_id = :who", "grp = :grp"):
+                query = f"SELECT SUM({column}) FROM plain WHERE {where} AND state <> 'ended'"
+                c.execute(text(query), values).scalar()
+        c.execute(text(add), values)
+
+    def measure(n: int) -> list[float]:
+        samples = []
+        for i in range(n):
+            began = time.perf_counter()
+            ledger._db.write(decide, i)
+            samples.append(time.perf_counter() - began)
+        return samples
+
+    return measure
+
+
+def _one_engine(engine: str, url: str, peer: Callable[[int], list[list[float]]] | str) -> list[dict[str, Any]]:
+    ledger = Ledger.open(url)
+    fill(ledger, ROWS)
+    _limits(ledger)
+    reserve, plain = _reserver(ledger), _summer(ledger)
+    reserve(300)
+    inside, whole, sums, theirs = [], [], [], []
+    for _ in range(ROUNDS):
+        samples = reserve(STARTS)
+        inside += [sample[0] for sample in samples]
+        whole += [sample[1] for sample in samples]
+        sums += plain(SUMS)
+        if not isinstance(peer, str):
+            theirs += peer(EVALUATIONS)
+    differences = recount(ledger._db)
+    ledger.close()
+    p99 = _p99(inside) * 1e3
+    oracle = f"recount: {len(differences)} differences"
+    ours = (
+        f"{ROWS:,} rows, {PEOPLE:,} people, 5 scopes, 6 limits; {len(inside)} starts, median "
+        f"{statistics.median(inside) * 1e3:.3f} ms, p99 of the whole call {_p99(whole) * 1e3:.3f} ms; {oracle}"
+    )
+    rows = []
+    if isinstance(peer, str):
+        rows.append(_row(f"{engine}: p99 against usage-quotas", p99, None, PEER_RATIO, f"{ours}; no peer: {peer}"))
+    else:
+        wall, cpu = (statistics.median(sample[i] for sample in theirs) * 1e3 for i in (0, 1))
+        note = f"{ours}; peer: one policy, 14,400 points, median wall {wall:.2f} ms, CPU in the hub's loop {cpu:.2f} ms"
+        rows.append(_row(f"{engine}: p99 against usage-quotas", p99, cpu, PEER_RATIO, note))
+    slow = statistics.median(sums) * 1e3
+    rows.append(_row(f"{engine}: p99 against a plain SUM", p99, slow, SUM_RATIO, ours))
+    if differences:
+        for row in rows:
+            row["met"] = False
+    return rows
+
+
+def _row(name: str, ours: float, peer: float | None, ratio: float, conditions: str) -> dict[str, Any]:
+    factor = None if peer is None else peer / ours
+    met = ours <= TARGET_MS and factor is not None and factor >= ratio
+    return {
+        "goal": GOAL,
+        "name": name,
+        "unit": "ms",
+        "ours": ours,
+        "peer": peer,
+        "ratio": factor,
+        "target": f"<= {TARGET_MS:g} ms, >= {ratio:g} x",
+        "met": met,
+        "conditions": conditions,
+    }
+
+
+def _p99(samples: Sequence[float]) -> float:
+    return statistics.quantiles(samples, n=100)[98]
+
+
+# ---------------------------------------------------------------- the peer
+
+
+@contextmanager
+def _peer() -> Iterator[Callable[[int], list[list[float]]] | str]:
+    """Evaluations by the peer in its own process; or why there are none."""
+    try:
+        python = usage_quotas_env.python()
+    except usage_quotas_env.NoPeer as error:
+        yield str(error)
+        return
+    argv = [str(python), str(CLONE / "tests" / "bench" / "usage_quotas_peer.py")]
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    to, answers = process.stdin, process.stdout
+
+    def evaluate(n: int) -> list[list[float]]:
+        to.write(f"{n}\n")
+        to.flush()
+        samples: list[list[float]] = json.loads(answers.readline())
+        return samples
+
+    try:
+        if answers.readline() != "ready\n":
+            yield "it does not start"
+            return
+        evaluate(EVALUATIONS)
+        yield evaluate
+    finally:
+        to.close()
+        process.wait(30)
+        answers.close()
+
+
+# ---------------------------------------------------------------- the race
+
+
+def _race(engine: str, url: str) -> dict[str, Any]:
+    """1,000 starts from two processes against a limit; ours: how many too many (or too few) were admitted."""
+    ledger = Ledger.open(url)
+    ledger.limits.set(Who.GROUP_TOTAL, "racers", Resource.SERVERS, SEATS, by="bench", now=datetime.now(UTC))
+    argv = [sys.executable, "-m", "tests.bench.ledger_racer", url]
+    pipe = subprocess.PIPE
+    racers = [
+        subprocess.Popen([*argv, name, str(RACERS // 2)], cwd=CLONE, stdin=pipe, stdout=pipe, text=True)
+        for name in ("left", "right")
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    began = time.perf_counter()
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    counts = [json.loads(racer.communicate(timeout=300)[0]) for racer in racers]
+    took_s = time.perf_counter() - began
+    admitted, busy = (sum(count.get(key, 0) for count in counts) for key in ("admitted", "busy"))
+    differences = len(ledger.recount())
+    ledger.close()
+    wrong = abs(admitted - SEATS)
+    return {
+        "goal": GOAL,
+        "name": f"{engine}: race of {RACERS:,} for {SEATS}, admitted beside the limit",
+        "unit": "starts",
+        "ours": wrong,
+        "peer": None,
+        "ratio": None,
+        "target": "0",
+        "met": wrong == 0 and differences == 0,
+        "conditions": f"two processes, {took_s:.2f} s in all, {admitted} admitted, {busy} told to try again; "
+        f"recount: {differences} differences",
+    }
+
+
+# ---------------------------------------------------------------- ten million rows
+
+
+def _large(engine: str, url: str) -> dict[str, Any]:
+    """How much slower the median gets between 100,000 and 10,000,000 rows in the same database."""
+    ledger = Ledger.open(url)
+    fill(ledger, ROWS)
+    _limits(ledger)
+    reserve = _reserver(ledger)
+    reserve(300)
+    small = statistics.median(sample[0] for sample in reserve(3_000)) * 1e3
+    fill(ledger, LONG_ROWS, begin=ROWS)
+    reserve(300)
+    large = [sample[0] for sample in reserve(3_000)]
+    median = statistics.median(large) * 1e3
+    ledger.close()
+    return {
+        "goal": GOAL,
+        "name": f"{engine}: median at {LONG_ROWS:,} rows against {ROWS:,}",
+        "unit": "ms",
+        "ours": median,
+        "peer": small,
+        "ratio": median / small,
+        "target": f"<= {MAX_SLOWER:g} x",
+        "met": median / small <= MAX_SLOWER,
+        "conditions": f"p99 {_p99(large) * 1e3:.3f} ms; the column peer is ours at {ROWS:,} rows",
+    }
