@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, delete, func, insert, select
+from sqlalchemy import Connection, Table, case, delete, func, insert, select, text
 
-from daas_hub.core.models import LaunchState
 from daas_hub.core.quota import Amounts
 
 from .engine import Database
@@ -88,7 +87,7 @@ def _counted_balances(c: Connection) -> Sums:
     query = (
         select(launch_scope.c.scope, *sums)
         .join(launch, launch.c.id == launch_scope.c.launch_id)
-        .where(launch.c.state != LaunchState.ENDED.value)
+        .where(text("launch.state <> 'ended'"))
         .group_by(launch_scope.c.scope)
     )
     return {(row[0],): tuple(int(n) for n in row[1:]) for row in c.execute(query)}

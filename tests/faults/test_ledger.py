@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import sqlite3
 import subprocess
@@ -103,8 +104,8 @@ def check_nothing_lost(ledger: Ledger, lives: list[Life]) -> None:
         assert all(rows[launch_id].state is LaunchState.ENDED for launch_id in life.settled)
 
 
-def test_a_killed_writer_leaves_whole_transactions(url: str, request: pytest.FixtureRequest) -> None:
-    rounds = 40 if request.config.getoption("--long", default=False) else 6
+def test_a_killed_writer_leaves_whole_transactions(url: str) -> None:
+    rounds = 40 if os.environ.get("DAAS_TEST_LONG") else 6
     ledger = Ledger.open(url)
     dice = random.Random(12)
     lives: list[Life] = []
@@ -154,9 +155,9 @@ async def longest_gap(until: asyncio.Event) -> float:
 
 
 @pytest.mark.timeout(180)
-async def test_four_writers_and_one_holds_the_lock(url: str, request: pytest.FixtureRequest) -> None:
+async def test_four_writers_and_one_holds_the_lock(url: str) -> None:
     """Hub, console and reconciler write while a fourth process's transaction stays open for 3 s."""
-    lasts_s = 60.0 if request.config.getoption("--long", default=False) else 6.0
+    lasts_s = 60.0 if os.environ.get("DAAS_TEST_LONG") else 6.0
     ledger = await asyncio.to_thread(Ledger.open, url, busy_timeout_s=10)
     pool, over = LedgerPool(), asyncio.Event()
     gap = asyncio.create_task(longest_gap(over))
