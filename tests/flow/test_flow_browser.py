@@ -1,0 +1,74 @@
+"""The whole flow as a person sees it: a real hub, a real directory, a real uid, Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from daas_hub.core.models import LaunchState
+from tests.flow.site import Site
+from tests.servers.browser import ChromiumServer, sign_in
+from tests.servers.lab import new_notebook, open_lab, run_cell
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("root", "slapd", "chromium", "node"), pytest.mark.timeout(300)]
+
+IDLE_AFTER_S = 20
+
+
+@pytest_asyncio.fixture
+async def page(tmp_path: Path) -> AsyncIterator[Page]:
+    """A browser page of its own."""
+    browser = await ChromiumServer(tmp_path / "chromium.log").start()
+    person = await browser.person()
+    yield await person.new_page()
+    await browser.stop()
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Auckland"])
+async def test_from_login_to_an_idle_stop_and_back(zone: str, page: Page) -> None:
+    """login → profile → Lab → a cell runs `id`, writes a file → idle stop with its tab open → login finds the file."""
+    rules = [{"name": "Basic", "profiles": ["basic"], "idle_after_s": IDLE_AFTER_S}]
+    site = Site(more=f"c.Culler.rules = {rules!r}\nc.Culler.min_wait_s = 1", env={"TZ": zone})
+    try:
+        await site.start()
+        await visit(site, page)
+    finally:
+        await site.stop()
+
+
+async def visit(site: Site, page: Page) -> None:
+    ada, url = site.person("ada"), site.hub.url
+    await sign_in(page, url, "ada", ada.password)
+    await page.goto(f"{url}/hub/spawn")
+    await page.get_by_role("button", name="Start").click()
+    await open_lab(page, "/user/ada/lab")
+    await new_notebook(page)
+    printed = await run_cell(page, "!id; echo from-a-cell > made-here.txt")
+    assert f"uid={ada.uid}(ada) gid={ada.gid}(lab) groups={ada.gid}(lab)" in printed
+    made = (site.home("ada") / "made-here.txt").stat()
+    assert (made.st_uid, made.st_gid) == (ada.uid, ada.gid)
+
+    # Nobody works any more; the tab stays open.
+    def ended() -> bool:
+        return all(row.state is LaunchState.ENDED for row in site.launches())
+
+    await until(ended, within_s=IDLE_AFTER_S * 4 + 60, every_s=0.5, what="the idle server is stopped")
+    (row,) = site.launches()
+    assert "idle" in row.reason
+    assert not site.servers("ada")
+    await expect(
+        page.get_by_text("Server unavailable or unreachable").or_(page.get_by_text("Server Connection Error")).first
+    ).to_be_visible(timeout=60_000)
+
+    await page.goto(f"{url}/hub/home")
+    await expect(page.get_by_text("idle").first).to_be_visible()
+    await page.context.clear_cookies()
+    await sign_in(page, url, "ada", ada.password, then="/hub/spawn")
+    await page.get_by_role("button", name="Start").click()
+    await open_lab(page, "/user/ada/lab")
+    await expect(page.get_by_text("made-here.txt")).to_be_visible(timeout=30_000)
