@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from daas_hub.core.errors import ConfigError, DirectoryUnavailable
 from daas_hub.core.models import Identity
 
 LOCKED = "Your site account is locked. The people who administer the site's accounts can unlock it."
+NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
 EXPIRED = "Your site account has expired. The people who administer the site's accounts can renew it."
 
 
@@ -96,13 +99,38 @@ class DaasLDAPAuthenticator(Authenticator):
         8, min=1, help="Threads for the directory. Each login holds one while it waits; four times as many may queue."
     ).tag(config=True)
 
+    tell_locked = Bool(
+        True,
+        help="Tell a person that her account was locked by an administrator even where the server refuses a locked "
+        "account without looking at the password (OpenLDAP). True, because she would go on trying; False, where it "
+        "must not be learned that a locked name exists. A lock-out after failed attempts is never told.",
+    ).tag(config=True)
+
     @default("manage_groups")
     def _groups_are_the_directorys(self) -> bool:
         return True
 
+    @default("enable_auth_state")
+    def _identity_travels_in_it(self) -> bool:
+        return True
+
+    @default("allow_existing_users")
+    def _the_directory_decides(self) -> bool:
+        # JupyterHub's default lets in whoever was ever let in as soon as `allowed_users` names somebody.
+        return False
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._refuse_unknown_settings()
         self.directory = Directory(self.directory_settings())
+        self._refreshing: dict[str, asyncio.Task[Identity | None]] = {}
+
+    def _refuse_unknown_settings(self) -> None:
+        """A renamed setting that is ignored let everybody in once (oauthenticator CVE-2020-26250)."""
+        unknown = set(self.config.get("DaasLDAPAuthenticator", {})) - set(self.class_trait_names(config=True))
+        if unknown:
+            names = ", ".join(f"c.DaasLDAPAuthenticator.{name}" for name in sorted(unknown))
+            raise ConfigError(f"{names}: no such setting. docs/reference/ldap.md lists them all.")
 
     def directory_settings(self) -> DirectorySettings:
         """The settings in the form of the client. Raises ConfigError for what cannot work."""
@@ -113,6 +141,10 @@ class DaasLDAPAuthenticator(Authenticator):
             raise ConfigError(f"DaasLDAPAuthenticator.server_uris: {uri!r} must begin with ldap:// or ldaps://.")
         if not self.user_search_base:
             raise ConfigError("DaasLDAPAuthenticator.user_search_base is empty; give the DN below which people are.")
+        check_template("user_filter", self.user_filter, {"name"}, needs="name")
+        check_template("group_filter", self.group_filter, {"name", "dn", "gid"})
+        if self.tls_ca_file is not None and not Path(self.tls_ca_file).is_file():
+            raise ConfigError(f"DaasLDAPAuthenticator.tls_ca_file {self.tls_ca_file!r} is not a file.")
         if self.allow_plaintext and uri.startswith("ldap://"):
             self.log.warning("DaasLDAPAuthenticator.allow_plaintext is on: passwords go to %s without TLS.", uri)
         return DirectorySettings(
@@ -134,6 +166,7 @@ class DaasLDAPAuthenticator(Authenticator):
             login_within_s=self.login_within_s,
             hold_down_s=self.hold_down_s,
             threads=self.threads,
+            tell_locked=self.tell_locked,
         )
 
     def _bind_password(self) -> str:
@@ -149,8 +182,10 @@ class DaasLDAPAuthenticator(Authenticator):
 
     async def authenticate(self, _handler: Any, data: dict[str, str]) -> dict[str, Any] | None:
         """None for a wrong password and for somebody unknown; 403 for a locked account; 503 without a directory."""
+        if "username" not in data or "password" not in data:
+            raise web.HTTPError(400, "The login form has the fields username and password.")
         try:
-            outcome = await self.directory.authenticate(data.get("username", ""), data.get("password", ""))
+            outcome = await self.directory.authenticate(data["username"], data["password"])
         except DirectoryUnavailable as error:
             self.log.error("Nobody can sign in: %s", error.log_message)
             raise try_again(error) from error
@@ -176,7 +211,13 @@ class DaasLDAPAuthenticator(Authenticator):
             return True
         if auth_model["admin"] or set(auth_model["groups"]) & self.allowed_groups:
             return True
-        raise web.HTTPError(403, "Your password is right, but this service is not open to you. Ask its administrator.")
+        raise web.HTTPError(403, NOT_OPEN)
+
+    async def check_blocked_users(self, username: str, auth_model: dict[str, Any] | None) -> bool:
+        """Blocked people are told so: their password was right."""
+        if await _maybe(super().check_blocked_users(username, auth_model)):
+            return True
+        raise web.HTTPError(403, NOT_OPEN)
 
     # ------------------------------------------------------------ later
 
@@ -184,30 +225,57 @@ class DaasLDAPAuthenticator(Authenticator):
         """Look again, without the password. Gone, locked or no longer allowed: False. Unreachable: nothing changes."""
         identity = identity_in(await user.get_auth_state())
         if identity is None:
-            return True
+            # No sign-in of ours is on record (another authenticator's, or a crypt key that is gone): sign in again.
+            return False
         try:
-            fresh = await self.fresh_identity(identity)
+            fresh = await self._refresh(identity)
         except DirectoryUnavailable as error:
             self.log.warning("%s stays signed in: %s", user.name, error.log_message)
             return True
         if fresh is None:
             self.log.warning("%s has no active account in the directory any more", user.name)
             return False
-        model = self.auth_model(fresh)
+        # A hub user keeps her name; what runs as her goes by the identity, which has the new one.
+        model = {**self.auth_model(fresh), "name": user.name}
         try:
+            await self.check_blocked_users(user.name, model)
             await self.check_allowed(user.name, model)
         except web.HTTPError:
             self.log.warning("%s is not allowed any more", user.name)
             return False
         return model
 
+    async def _refresh(self, identity: Identity) -> Identity | None:
+        """Many requests at once ask the directory once."""
+        task = self._refreshing.get(identity.subject)
+        if task is None:
+            task = asyncio.ensure_future(self.fresh_identity(identity))
+            self._refreshing[identity.subject] = task
+            task.add_done_callback(lambda _: self._refreshing.pop(identity.subject, None))
+        return await asyncio.shield(task)
+
     async def fresh_identity(self, identity: Identity) -> Identity | None:
         """The identity as the directory has it now; None where she is gone or locked. For starts, too.
 
-        Raises DirectoryUnavailable.
+        Raises DirectoryUnavailable, also for an identity of another directory: nothing can be said about it.
         """
-        found = await self.directory.lookup_subject(identity.subject, identity.name)
+        if identity.issuer != self.directory.issuer:
+            raise DirectoryUnavailable(
+                "You signed in with another directory. Sign in again.",
+                reason="other_directory",
+                log_message=f"{identity.issuer} is not asked any more; this hub asks {self.directory.issuer}",
+            )
+        found = await self.directory.lookup_subject(identity.subject)
         return found[0] if found is not None and found[1] is Verdict.OK else None
+
+
+def check_template(setting: str, template: str, allowed: set[str], *, needs: str = "") -> None:
+    """Raise ConfigError for a filter with a placeholder that does not exist, or without the one that it needs."""
+    used = set(re.findall(r"\{(\w*)\}", template))
+    if used - allowed or (needs and needs not in used):
+        known = ", ".join(f"{{{name}}}" for name in sorted(allowed))
+        must = f" and must have {{{needs}}}" if needs else ""
+        raise ConfigError(f"DaasLDAPAuthenticator.{setting} {template!r}: it may have {known}{must}.")
 
 
 def identity_in(auth_state: dict[str, Any] | None) -> Identity | None:

@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from daas_hub.core.directory import (
+    DN_SUBJECT,
     GROUP_ATTRIBUTES,
     PERSON_ATTRIBUTES,
     Attributes,
     Verdict,
-    entry_name,
+    canonical_name,
     escape,
-    escape_dn,
     first,
     identity_of,
     lock_state,
@@ -36,6 +36,12 @@ from .directory_session import Address, Session, cut, session, unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+QUEUE = 4
+"""Questions on their way or waiting, for each thread; more are refused at once."""
+SLOW_S = 1.0
+"""A failure that took longer holds the directory down: it cost somebody time and a thread."""
+SERVICE_REFUSED = "directory_service_refused"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class DirectorySettings:
     group_filter: str
     login_within_s: float = 10.0
     hold_down_s: float = 5.0
+    tell_locked: bool = True
     threads: int = 8
 
 
@@ -64,15 +71,24 @@ class LoginOutcome:
     identity: Identity | None = None
 
 
-@dataclass
 class Call:
-    """One question on its way, and what must be cut when it takes too long."""
+    """One question on its way, and how it is ended when it takes too long."""
 
-    connections: list[Any] = field(default_factory=list)
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._connections: list[Any] = []
+        self._over = False
 
-    def cut(self) -> None:
-        """Close its connections from outside."""
-        for connection in self.connections:
+    def register(self, connection: Any) -> None:
+        """A connection that is about to be opened. Raises DirectoryUnavailable where nobody waits any more."""
+        if self._over:
+            raise unavailable(self._address, "nobody waits for this answer any more")
+        self._connections.append(connection)
+
+    def end(self) -> None:
+        """Cut its connections from outside, and let it open no other ones."""
+        self._over = True
+        for connection in list(self._connections):
             cut(connection)
 
 
@@ -101,13 +117,16 @@ class Directory:
         return await self._ask(self._login, typed, password)
 
     async def lookup(self, name: str) -> tuple[Identity, Verdict] | None:
-        """Who has this login name, and whether the account is locked; by the service bind. None: nobody."""
-        typed = login_name(name)
-        return None if typed is None else await self._ask(self._known, {"name": typed}, typed)
+        """Who has this login name, and whether the account is locked; by the service bind. None: nobody.
 
-    async def lookup_subject(self, subject: str, name: str) -> tuple[Identity, Verdict] | None:
-        """The same by the lasting id, for somebody who signed in before under ``name``. None: she is gone."""
-        return await self._ask(self._known_subject, subject, name)
+        Raises DirectoryUnavailable.
+        """
+        typed = login_name(name)
+        return None if typed is None else await self._ask(self._known, typed)
+
+    async def lookup_subject(self, subject: str) -> tuple[Identity, Verdict] | None:
+        """The same by the lasting id, whatever she is called now. None: she is gone. Raises DirectoryUnavailable."""
+        return await self._ask(self._known_subject, subject)
 
     async def ping(self) -> None:
         """Bind as the service and find the bases. Raises DirectoryUnavailable with what is wrong."""
@@ -117,23 +136,39 @@ class Directory:
 
     async def _ask(self, fn: Callable[Concatenate[Call, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         settings = self.settings
-        if time.monotonic() < self._held_until:
-            raise unavailable(settings.address, "held down after a failure")
-        if self._waiting >= 4 * settings.threads:
+        self._refuse_while_held()
+        if self._waiting >= QUEUE * settings.threads:
             raise unavailable(settings.address, f"{self._waiting} questions are waiting already")
-        call = Call()
+        call = Call(settings.address)
+        loop = asyncio.get_running_loop()
         self._waiting += 1
-        work = asyncio.get_running_loop().run_in_executor(self._threads, lambda: fn(call, *args, **kwargs))
+        work = loop.run_in_executor(self._threads, lambda: self._run(fn, call, *args, **kwargs))
         work.add_done_callback(self._answered)
+        # Not bound to the caller: who goes away must not leave a thread behind with a server that drips.
+        loop.call_later(settings.login_within_s, self._end, call, work)
         try:
             return await asyncio.wait_for(asyncio.shield(work), settings.login_within_s)
         except TimeoutError as error:
-            call.cut()
             self._hold()
             raise unavailable(settings.address, f"no answer within {settings.login_within_s:g} s") from error
-        except DirectoryUnavailable:
-            self._hold()
+
+    def _run(self, fn: Callable[Concatenate[Call, P], T], call: Call, *args: P.args, **kwargs: P.kwargs) -> T:
+        """In a thread: whatever waited in the queue while others hung is refused now, not made to hang as well."""
+        self._refuse_while_held()
+        began = time.monotonic()
+        try:
+            return fn(call, *args, **kwargs)
+        except DirectoryUnavailable as error:
+            # A fast refusal costs nobody anything. A refused service account does: more attempts would lock it.
+            if time.monotonic() - began > SLOW_S or error.reason == SERVICE_REFUSED:
+                self._hold()
             raise
+
+    def _end(self, call: Call, work: asyncio.Future[Any]) -> None:
+        """Cut, and again until the thread has ended: it may just be between two connections."""
+        if not work.done():
+            call.end()
+            asyncio.get_running_loop().call_later(0.5, self._end, call, work)
 
     def _answered(self, work: asyncio.Future[Any]) -> None:
         self._waiting -= 1
@@ -143,69 +178,85 @@ class Directory:
     def _hold(self) -> None:
         self._held_until = time.monotonic() + self.settings.hold_down_s
 
+    def _refuse_while_held(self) -> None:
+        if time.monotonic() < self._held_until:
+            raise unavailable(self.settings.address, "not asked: it failed a moment ago (hold_down_s)")
+
     # ------------------------------------------------------------ in a thread
 
     def _login(self, call: Call, typed: str, password: str) -> LoginOutcome:
         settings = self.settings
-        with session(settings.address, call.connections.append) as service:
-            person = self._person(service, typed)
+        with session(settings.address, call.register) as service:
+            self._bind_service(service)
+            person = self._one(service, typed)
             dn = first(person, "dn") if person else None
-            with session(settings.address, call.connections.append) as hers:
+            with session(settings.address, call.register) as hers:
                 accepted = hers.bind(dn or self._nobody(), password)
             if person is None:
                 return LoginOutcome(Verdict.WRONG)
             verdict = lock_state(person, datetime.now(UTC))
+            if not accepted:
+                # OpenLDAP does not look at the password of a locked account, so it cannot be told after a proof only.
+                told = verdict is Verdict.LOCKED and settings.tell_locked
+                return LoginOutcome(Verdict.LOCKED if told else Verdict.WRONG)
             if verdict is not Verdict.OK:
                 return LoginOutcome(verdict)
-            if not accepted:
-                return LoginOutcome(Verdict.WRONG)
             return LoginOutcome(Verdict.OK, self._identity(service, typed, person))
 
     def _nobody(self) -> str:
         """The DN of somebody who does not exist, so that an unknown person costs a bind as well."""
         return f"{self.settings.name_attribute}={uuid.uuid4().hex},{self.settings.user_search_base}"
 
-    def _known(self, call: Call, values: Mapping[str, str], name: str) -> tuple[Identity, Verdict] | None:
-        query = fill(self.settings.user_filter, values)
-        with session(self.settings.address, call.connections.append) as service:
+    def _known(self, call: Call, name: str) -> tuple[Identity, Verdict] | None:
+        with session(self.settings.address, call.register) as service:
             self._bind_service(service)
-            person = self._one(service, query, name)
-            if person is None:
-                return None
-            return self._identity(service, name, person), lock_state(person, datetime.now(UTC))
+            return self._judged(service, self._one(service, name))
 
-    def _known_subject(self, call: Call, subject: str, name: str) -> tuple[Identity, Verdict] | None:
-        if subject.startswith("dn:"):
-            found = self._known(call, {"name": name}, name)
-            return found if found is not None and found[0].subject == subject else None
-        with session(self.settings.address, call.connections.append) as service:
+    def _known_subject(self, call: Call, subject: str) -> tuple[Identity, Verdict] | None:
+        with session(self.settings.address, call.register) as service:
             self._bind_service(service)
-            people = self._search_people(service, f"(entryUUID={escape(subject)})")
-            if len(people) != 1:
-                return None
-            return self._identity(service, name, people[0]), lock_state(people[0], datetime.now(UTC))
+            return self._judged(service, self._by_subject(service, subject))
+
+    def _by_subject(self, service: Session, subject: str) -> Attributes | None:
+        if subject.startswith(DN_SUBJECT):
+            wanted = (self.settings.name_attribute, *PERSON_ATTRIBUTES)
+            found = service.search(subject.removeprefix(DN_SUBJECT), "(objectClass=*)", wanted, subtree=False)
+        else:
+            found = self._search_people(service, subject_filter(subject))
+        if len(found) > 1:
+            raise self._ambiguous(f"{len(found)} entries have the lasting id {subject}")
+        return found[0] if found else None
+
+    def _judged(self, service: Session, person: Attributes | None) -> tuple[Identity, Verdict] | None:
+        if person is None:
+            return None
+        name = canonical_name(person, self.settings.name_attribute)
+        if name is None:
+            raise self._ambiguous(f"{first(person, 'dn')} has no usable {self.settings.name_attribute}")
+        return self._identity(service, name, person), lock_state(person, datetime.now(UTC))
 
     def _ping(self, call: Call) -> None:
-        with session(self.settings.address, call.connections.append) as service:
+        with session(self.settings.address, call.register) as service:
             self._bind_service(service)
             self._search_people(service, fill(self.settings.user_filter, {"name": "no-such-person"}))
-
-    def _person(self, service: Session, typed: str) -> Attributes | None:
-        self._bind_service(service)
-        return self._one(service, fill(self.settings.user_filter, {"name": typed}), typed)
 
     def _bind_service(self, service: Session) -> None:
         settings = self.settings
         if settings.bind_dn and not service.bind(settings.bind_dn, settings.bind_password):
-            raise unavailable(settings.address, f"the service account {settings.bind_dn} is refused")
+            detail = f"the service account {settings.bind_dn} is refused"
+            raise unavailable(settings.address, detail, reason=SERVICE_REFUSED)
 
-    def _one(self, service: Session, query: str, typed: str) -> Attributes | None:
+    def _one(self, service: Session, typed: str) -> Attributes | None:
         """The one entry that has this name. Several are a fault of the directory, and nobody is let in."""
+        query = fill(self.settings.user_filter, {"name": typed})
         found = self._search_people(service, query)
-        people = [p for p in found if entry_name(p, self.settings.name_attribute, typed)]
+        people = [p for p in found if canonical_name(p, self.settings.name_attribute) == typed]
         if len(people) > 1:
-            raise unavailable(self.settings.address, f"{len(people)} entries match {query}")
+            raise self._ambiguous(f"{len(people)} entries match {query}")
         return people[0] if people else None
+
+    def _ambiguous(self, detail: str) -> DirectoryUnavailable:
+        return unavailable(self.settings.address, detail, reason="directory_ambiguous")
 
     def _search_people(self, service: Session, query: str) -> list[dict[str, list[str]]]:
         wanted = (self.settings.name_attribute, *PERSON_ATTRIBUTES)
@@ -220,9 +271,19 @@ class Directory:
         return identity_of(self.issuer, name, person, groups)
 
 
+def subject_filter(subject: str) -> str:
+    """Finds an entry by its lasting id: entryUUID (RFC 4530), or Active Directory's objectGUID."""
+    by_uuid = f"(entryUUID={escape(subject)})"
+    try:
+        raw = uuid.UUID(subject).bytes_le
+    except ValueError:
+        return by_uuid
+    return f"(|{by_uuid}(objectGUID={''.join(f'{chr(92)}{byte:02x}' for byte in raw)}))"
+
+
 def fill(template: str, values: Mapping[str, str]) -> str:
     """A filter with its ``{name}``, ``{dn}``, ``{gid}`` replaced, each escaped, in one pass."""
     return re.sub(r"\{(\w+)\}", lambda match: escape(values[match[1]]), template)
 
 
-__all__ = ["Address", "Directory", "DirectorySettings", "LoginOutcome", "Verdict", "escape_dn"]
+__all__ = ["Address", "Directory", "DirectorySettings", "LoginOutcome", "Verdict"]

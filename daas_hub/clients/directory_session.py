@@ -7,7 +7,9 @@ connections have time-outs, the schema is not downloaded (it costs 160 KiB a log
 from __future__ import annotations
 
 import math
+import socket
 import ssl
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,12 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ldap3
-from ldap3.core.exceptions import LDAPException
 from ldap3.core.results import RESULT_INVALID_CREDENTIALS, RESULT_SUCCESS
 
-from daas_hub.core.errors import DirectoryUnavailable
+from daas_hub.core.errors import DaasError, DirectoryUnavailable
 
-SIZE_LIMIT = 1000
+PAGE = 1000
 """Entries asked for in one page of a search."""
 NO_SUCH_OBJECT = 32
 BIND_REFUSED = frozenset({RESULT_INVALID_CREDENTIALS, NO_SUCH_OBJECT, 19, 48, 50, 53})
@@ -34,7 +35,6 @@ class Address:
 
     uri: str
     """``ldaps://host:port`` or ``ldap://host:port``."""
-    start_tls: bool = True
     allow_plaintext: bool = False
     ca_file: str | None = None
     connect_within_s: float = 3.0
@@ -62,7 +62,8 @@ class Session:
         if not password or not dn:
             return False
         c = self._connection
-        c.user, c.password, c.authentication = dn, password, ldap3.SIMPLE
+        # As bytes it is sent as typed; as text ldap3 would refuse some characters and replace others (SASLprep).
+        c.user, c.password, c.authentication = dn, password.encode("utf-8", "surrogatepass"), ldap3.SIMPLE
         c.bind(read_server_info=False)
         code: int = c.result["result"]
         if code == RESULT_SUCCESS:
@@ -71,13 +72,22 @@ class Session:
             return False
         raise unavailable(self._address, f"bind answered {c.result['description']}")
 
-    def search(self, base: str, query: str, attributes: Sequence[str]) -> list[Entry]:
-        """All entries below ``base``, page by page; referrals in the answer are left out."""
+    def search(self, base: str, query: str, attributes: Sequence[str], *, subtree: bool = True) -> list[Entry]:
+        """All entries below ``base`` (or the one that it names), page by page; referrals are left out.
+
+        An answer that the server cut short (size or time limit) is no answer: groups would be missing silently.
+        """
         entries: list[Entry] = []
         cookie: bytes | None = None
         while True:
             self._connection.search(
-                base, query, ldap3.SUBTREE, attributes=list(attributes), paged_size=SIZE_LIMIT, paged_cookie=cookie
+                base,
+                query,
+                ldap3.SUBTREE if subtree else ldap3.BASE,
+                dereference_aliases=ldap3.DEREF_NEVER,
+                attributes=list(attributes),
+                paged_size=PAGE,
+                paged_cookie=cookie,
             )
             result = self._connection.result
             if result["result"] == NO_SUCH_OBJECT:
@@ -104,8 +114,10 @@ def session(address: Address, register: Callable[[Any], None] = lambda _c: None)
         if not connection.server.ssl and not address.allow_plaintext:
             connection.start_tls(read_server_info=False)
         yield Session(connection, address)
-    except (LDAPException, OSError, ssl.SSLError, ValueError, UnicodeError, AttributeError) as error:
-        # ValueError, AttributeError: ldap3 meets an answer that is not LDAP, or a socket that was cut meanwhile.
+    except DaasError:
+        raise
+    except Exception as error:
+        # What ldap3 raises over an answer that is not LDAP, or a socket that was cut, is no closed list.
         raise unavailable(address, f"{type(error).__name__}: {error}") from error
     finally:
         with suppress(Exception):
@@ -113,18 +125,28 @@ def session(address: Address, register: Callable[[Any], None] = lambda _c: None)
 
 
 def cut(connection: Any) -> None:
-    """Close a connection from outside: a thread that reads from it ends at once."""
+    """End a connection from outside: a thread that reads from it wakes up at once.
+
+    Only shut down, never closed here: the number of a closed file could be another one's a moment later.
+    """
     with suppress(Exception):
-        connection.socket.shutdown(2)
-    with suppress(Exception):
-        connection.socket.close()
+        socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
+
+
+class _Tls(ldap3.Tls):
+    """Python's own check of the certificate's name; ldap3 has a copy of an old one, and sends no server name."""
+
+    def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
+        context = ssl.create_default_context(cafile=self.ca_certs_file)
+        connection.socket = context.wrap_socket(
+            connection.socket, server_hostname=connection.server.host, do_handshake_on_connect=do_handshake
+        )
 
 
 def _connection(address: Address) -> ldap3.Connection:
     parts = urlsplit(address.uri)
     secure = parts.scheme == "ldaps"
-    # version None lets Python choose the protocol and refuse the old ones.
-    tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=address.ca_file, version=None)
+    tls = _Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=address.ca_file)
     server = ldap3.Server(
         address.host,
         port=parts.port or (636 if secure else 389),
@@ -149,14 +171,19 @@ def _connection(address: Address) -> ldap3.Connection:
 def _entry(found: dict[str, Any]) -> Entry:
     values: Entry = {"dn": [found["dn"]]}
     for name, raw in found["raw_attributes"].items():
-        values[name.lower()] = [value.decode("utf-8", "replace") for value in raw]
+        if name.lower() == "objectguid":
+            # The one binary attribute that is asked for; the form is Active Directory's own.
+            values["objectguid"] = [str(uuid.UUID(bytes_le=value)) for value in raw if len(value) == 16]
+        else:
+            values[name.lower()] = [value.decode("utf-8", "replace") for value in raw]
     return values
 
 
-def unavailable(address: Address, detail: str) -> DirectoryUnavailable:
+def unavailable(address: Address, detail: str, *, reason: str | None = None) -> DirectoryUnavailable:
     """The error for people and the one for the log."""
     return DirectoryUnavailable(
         "The site's directory cannot be reached just now. Your password was not judged; try again in a minute.",
+        reason=reason,
         log_message=f"directory {address.uri}: {detail[:300]}",
         retry_after_s=30,
     )

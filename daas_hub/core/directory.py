@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,6 +30,8 @@ PERSON_ATTRIBUTES = (
     "shadowExpire",
     "uidNumber",
 )
+DN_SUBJECT = "dn:"
+"""Begins the subject of an entry without a lasting id."""
 GROUP_ATTRIBUTES = ("cn", "gidNumber")
 
 
@@ -47,13 +50,6 @@ def escape(text: str) -> str:
     return "".join(special.get(c, c) for c in text)
 
 
-def escape_dn(text: str) -> str:
-    """A value inside a distinguished name (RFC 4514 §2.4): everything but letters, digits and - as hex."""
-    return "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_") else "".join(f"\\{b:02x}" for b in c.encode()) for c in text
-    )
-
-
 def first(entry: Attributes, name: str) -> str | None:
     """The first value of an attribute, or None."""
     values = entry.get(name.lower()) or ()
@@ -68,13 +64,19 @@ def number(entry: Attributes, name: str) -> int | str | None:
     return int(value) if value.isascii() and value.isdigit() and len(value) <= 10 else value
 
 
+FOR_GOOD = "000001010000Z"
+"""The time that says "locked by an administrator" (draft-behera-ldap-password-policy §5.3.3)."""
+
+
 def lock_state(entry: Attributes, now: datetime) -> Verdict:
     """Whether the directory itself says that this account must not be used.
 
     pwdAccountLockedTime: OpenLDAP's ppolicy; nsAccountLock: 389 Directory Server; loginDisabled: eDirectory;
-    shadowExpire: days since 1970 (shadow(5)), 0 and less mean never.
+    shadowExpire: days since 1970 (shadow(5)), 0 and less mean never. Any other pwdAccountLockedTime is a lock-out
+    after failed attempts, which anybody can cause: it is the server's to judge at the bind, and takes no access
+    from whoever is signed in.
     """
-    if first(entry, "pwdAccountLockedTime"):
+    if first(entry, "pwdAccountLockedTime") == FOR_GOOD:
         return Verdict.LOCKED
     for name in ("nsAccountLock", "loginDisabled"):
         if (first(entry, name) or "").lower() == "true":
@@ -85,12 +87,22 @@ def lock_state(entry: Attributes, now: datetime) -> Verdict:
     return Verdict.OK
 
 
-def entry_name(entry: Attributes, attribute: str, typed: str) -> str | None:
-    """The entry's own spelling of the name that was typed; None where this entry is not hers."""
-    for value in entry.get(attribute.lower()) or ():
-        if login_name(value) == typed:
-            return typed
-    return None
+_RDN = re.compile(r"([a-z][a-z0-9-]*)=((?:[^,+\\]|\\.)*)", re.IGNORECASE | re.ASCII | re.DOTALL)
+
+
+def canonical_name(entry: Attributes, attribute: str) -> str | None:
+    """The one login name of an entry, normalised; None where it has none, or several and none is its RDN.
+
+    An attribute's values have no order: without this, one person with two names would be two hub users.
+    """
+    names = {login_name(value) for value in entry.get(attribute.lower()) or ()}
+    if len(names) == 1:
+        return names.pop()
+    rdn = _RDN.match(first(entry, "dn") or "")
+    if rdn is None or rdn[1].lower() != attribute.lower():
+        return None
+    name = login_name(re.sub(r"\\(.)", r"\1", rdn[2]))
+    return name if name in names else None
 
 
 def identity_of(issuer: str, name: str, person: Attributes, groups: Iterable[Attributes]) -> Identity:
@@ -115,7 +127,7 @@ def identity_of(issuer: str, name: str, person: Attributes, groups: Iterable[Att
         # Without a lasting id the DN must do: a rename is then another person, which is the safe side.
         subject=first(person, "entryUUID")
         or first(person, "objectGUID")
-        or f"dn:{(first(person, 'dn') or '').lower()}",
+        or DN_SUBJECT + (first(person, "dn") or "").lower(),
         name=name,
         display_name=first(person, "displayName") or first(person, "cn") or name,
         mail=first(person, "mail") or "",
