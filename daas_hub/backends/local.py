@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -164,11 +165,14 @@ class LocalBackend(LocalSettings, Backend):
         return found
 
     async def cleanup(self, handle: Handle) -> None:
-        folder = LaunchFolder.of(handle)
-        await self._ends.kill_rest(handle)
-        await self._homes.carry_back(folder, self._hub())
-        await in_thread(cgroups.remove, local_launch.groups_of(handle))
-        await in_thread(folder.remove)
+        try:
+            folder = LaunchFolder.of(handle)
+            await self._ends.kill_rest(handle)
+            await self._homes.carry_back(folder, self._hub())
+            await in_thread(cgroups.remove, local_launch.groups_of(handle))
+            await in_thread(folder.remove)
+        except (OSError, ValueError, KeyError, SubprocessError) as error:
+            raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error
         self._ends.forget(handle["launch_id"])
         self._steps.pop(handle["launch_id"], None)
 
@@ -183,7 +187,7 @@ class LocalBackend(LocalSettings, Backend):
             self.log.warning("Removing what launch %s left: nobody has settled it", folder.launch_id)
             try:
                 await (in_thread(folder.remove) if handle is None else self.cleanup(handle))
-            except (OSError, ValueError) as error:
+            except (OSError, BackendUnavailable) as error:
                 self.log.error("What launch %s left cannot be removed: %s", folder.launch_id, error)
 
     def _leftovers(self, before: float) -> list[LaunchFolder]:

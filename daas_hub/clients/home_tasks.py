@@ -196,8 +196,8 @@ def copy_all(pairs: list[tuple[Path, Path]], *, newer_only: bool = False) -> lis
     for source, target in pairs:
         try:
             files = list(itertools.islice(plain_files(source), MAX_FILES))
-        except OSError as error:
-            notes.append(f"{source}: {error.strerror}")
+        except (OSError, RecursionError) as error:
+            notes.append(f"{source}: {error}")
             continue
         for file in files:
             goal = target / file.relative_to(source) if file != source else target

@@ -157,6 +157,21 @@ async def test_nothing_of_a_crashed_server_is_left(place: LocalPlace, saved: Sav
     assert not Path(handle["dir"]).exists()
 
 
+async def test_what_a_user_left_can_always_be_removed(place: LocalPlace, saved: Saved) -> None:
+    """A tree too deep for recursion, read-only folders, links to what root alone may change."""
+    url = await begin(place, saved)
+    deep = "python3 -c 'import os\nfor n in range(3000): os.mkdir(chr(100)); os.chdir(chr(100))'"
+    inside = (
+        "cd $JUPYTER_RUNTIME_DIR && ln -s /etc etc && ln -s /etc/passwd p && mkdir -p ro/x && chmod 0 ro && "
+        f"{deep} && cd $JUPYTERLAB_SETTINGS_DIR && {deep}"
+    )
+    assert await quoted(place, url, inside) == ""
+    await place.backend.stop(saved.last, within_s=10)
+    await place.backend.cleanup(saved.last)
+    assert not Path(saved.last["dir"]).exists()
+    assert Path("/etc/passwd").exists()
+
+
 async def test_no_zombie_stays(place: LocalPlace, saved: Saved) -> None:
     await begin(place, saved)
     os.kill(saved.last["pid"], signal.SIGKILL)
