@@ -41,6 +41,7 @@ QUEUE = 4
 """Questions on their way or waiting, for each thread; more are refused at once."""
 SLOW_S = 1.0
 """A failure that took longer holds the directory down: it cost somebody time and a thread."""
+MAX_PASSWORD_BYTES = 4096
 SERVICE_REFUSED = "directory_service_refused"
 
 
@@ -112,7 +113,7 @@ class Directory:
         Raises DirectoryUnavailable; says nothing about the password then.
         """
         typed = login_name(name)
-        if typed is None or not password:
+        if typed is None or not sendable(password):
             return LoginOutcome(Verdict.WRONG)
         return await self._ask(self._login, typed, password)
 
@@ -269,6 +270,14 @@ class Directory:
             query = fill(settings.group_filter, values)
             groups = service.search(settings.group_search_base, query, GROUP_ATTRIBUTES)
         return identity_of(self.issuer, name, person, groups)
+
+
+def sendable(password: str) -> bool:
+    """Whether this can be anybody's password: not empty (that would ask for an anonymous bind), Unicode, not endless."""
+    try:
+        return 0 < len(password.encode()) <= MAX_PASSWORD_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def subject_filter(subject: str) -> str:

@@ -63,7 +63,7 @@ class Session:
             return False
         c = self._connection
         # As bytes it is sent as typed; as text ldap3 would refuse some characters and replace others (SASLprep).
-        c.user, c.password, c.authentication = dn, password.encode("utf-8", "surrogatepass"), ldap3.SIMPLE
+        c.user, c.password, c.authentication = dn, password.encode(), ldap3.SIMPLE
         c.bind(read_server_info=False)
         code: int = c.result["result"]
         if code == RESULT_SUCCESS:

@@ -1,0 +1,126 @@
+"""A TCP proxy in front of a real server that can be silent, refuse, drip or reset, and that remembers what it saw."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from enum import StrEnum
+
+from tests.servers.ports import free_port
+
+
+class Fault(StrEnum):
+    """What happens to connections; a change reaches also those that are open."""
+
+    NONE = "none"
+    SILENT = "silent"
+    """Accept, read, never answer."""
+    DRIP = "drip"
+    """Accept, then one byte of a message that never ends, every tenth of a second."""
+    RESET = "reset"
+    """Accept, and reset as soon as something is asked."""
+    GARBAGE = "garbage"
+    """Answer with what is not LDAP."""
+
+
+class FaultProxy:
+    """Listens on ``host``; forwards to ``target`` on 127.0.0.1 while there is no fault. Without target: a trap."""
+
+    def __init__(self, target: int | None, *, host: str = "127.0.0.1") -> None:
+        self.target = target
+        self.host = host
+        self.port = free_port()
+        self.fault = Fault.NONE
+        self.connections = 0
+        self.received = bytearray()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> FaultProxy:
+        """Listen (again)."""
+        self._server = await asyncio.start_server(self._accept, self.host, self.port)
+        return self
+
+    async def stop(self) -> None:
+        """Refuse from now on, and end what is open."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._server = None
+
+    @property
+    def open(self) -> int:
+        """How many connections are open now."""
+        return len(self._tasks)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            # ConnectionError: the client was cut, which is what these tests are about.
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await self._serve(reader, writer)
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        match self.fault:
+            case Fault.SILENT:
+                await self._read(reader)
+            case Fault.DRIP:
+                await self._drip(reader, writer)
+            case Fault.RESET | Fault.GARBAGE:
+                self.received += await reader.read(65536)
+                if self.fault is Fault.GARBAGE:
+                    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 40)
+                    await writer.drain()
+                else:
+                    sock = writer.get_extra_info("socket")
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            case Fault.NONE if self.target is not None:
+                await self._forward(reader, writer)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(65536):
+            self.received += data
+
+    async def _drip(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reading = asyncio.ensure_future(self._read(reader))
+        try:
+            writer.write(b"\x30\x84\x00\x10\x00\x00")
+            while not reading.done():
+                writer.write(b"\x02")
+                await writer.drain()
+                await asyncio.wait([reading], timeout=0.1)
+        finally:
+            reading.cancel()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.target)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, seen: bool) -> None:
+            while data := await source.read(65536):
+                if seen:
+                    self.received += data
+                if self.fault is Fault.NONE:
+                    sink.write(data)
+                    await sink.drain()
+
+        pumps = [
+            asyncio.ensure_future(pump(reader, back, seen=True)),
+            asyncio.ensure_future(pump(there, writer, seen=False)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for p in pumps:
+                p.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            back.close()
