@@ -18,7 +18,9 @@ from traitlets.config.loader import LazyConfigValue
 
 from daas_hub import pages
 from daas_hub.core.errors import ConfigError, DaasError
-from daas_hub.db.ledger import Ledger
+from daas_hub.core.models import LaunchState
+from daas_hub.db.ledger import LaunchRow, Ledger
+from daas_hub.db.notices import Notice
 from daas_hub.services.console import registration
 from daas_hub.spawners.runtime import DaasHub
 
@@ -49,18 +51,21 @@ def there(section: Any, trait: str, empty: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Notices:
-    """What the home page shows: each with `at`, `server_name`, `text`; and why they are missing, if they are."""
+class Happened:
+    """What the home page shows."""
 
-    notices: tuple[Any, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    stopping: tuple[LaunchRow, ...] = ()
+    """Launches whose end is not certain yet: they count, and their servers cannot be started again."""
     problem: str = ""
+    """Why all this is missing, if it is."""
 
 
-UNREADABLE = Notices(problem="What happened to your servers cannot be read just now.")
+UNREADABLE = Happened(problem="What happened to your servers cannot be read just now.")
 
 
 class HubPages:
-    """What our templates on the hub's side see as ``daas``. Everything but ``notices`` is at hand: no I/O."""
+    """What our templates on the hub's side see as ``daas``. Everything but ``happened`` is at hand: no I/O."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -77,23 +82,26 @@ class HubPages:
         section = self._app.config.get("LocalBackend", {})
         return bool(section.get("allow_shared_uid", False))
 
-    async def notices(self, user: Any) -> Notices:
+    async def happened(self, user: Any) -> Happened:
         """Why her servers were stopped, until she dismisses it. The ledger is asked in a thread, for 2 s at most."""
         site = DaasHub.instance(config=self._app.config)
-        call = asyncio.ensure_future(site.run(_notices, site, user.name))
+        call = asyncio.ensure_future(site.run(_happened, site, user.name))
         # Not wait_for: it would cancel, and `run` then waits for the ledger however long it takes.
         done, _ = await asyncio.wait({call}, timeout=NOTICES_WITHIN_S)
         call.add_done_callback(lambda over: over.cancelled() or over.exception())
         try:
-            return Notices(notices=call.result()) if done else UNREADABLE
+            return call.result() if done else UNREADABLE
         except DaasError:
             return UNREADABLE
 
 
-def _notices(site: DaasHub, user_name: str) -> tuple[Any, ...]:
+def _happened(site: DaasHub, user_name: str) -> Happened:
     ledger: Ledger = site.ledger
     account = ledger.accounts.by_user_name(user_name)
-    return tuple(ledger.notices.list(account.id)) if account is not None else ()
+    if account is None:
+        return Happened()
+    stopping = ledger.launches(states=[LaunchState.STOPPING], account_id=account.id)
+    return Happened(tuple(ledger.notices.list(account.id)), tuple(stopping))
 
 
 class ConsoleOnTheHub(Extension):

@@ -126,7 +126,7 @@ async def test_the_home_page_comes_without_a_ledger(tmp_path: Path) -> None:
 
     DaasHub.clear_instance()
     try:
-        assert await HubPages(App()).notices(User()) == UNREADABLE
+        assert await HubPages(App()).happened(User()) == UNREADABLE
     finally:
         DaasHub.clear_instance()
     assert os.listdir(tmp_path) == []

@@ -114,6 +114,15 @@ async def test_the_home_page_says_why_until_it_is_dismissed(hub: ConsoleHub, lif
     assert await page.query_selector(section) is None
 
 
+async def test_the_home_page_says_what_is_still_being_stopped(
+    hub: ConsoleHub, life: Life, page: Page, ledger: Ledger
+) -> None:
+    await sign_in(page, hub.url, "bob", PASSWORD)
+    text = " ".join((await page.inner_text("section:has(#daas-notices)")).split())
+    assert "Your server big is being stopped since 2026-11-21 12:00 UTC (the host is gone)." in text
+    assert await axe(page) == []
+
+
 async def test_the_home_page_needs_no_script_for_it(hub: ConsoleHub, life: Life, browser: ChromiumServer) -> None:
     ledger = Ledger.open(hub.ledger_url)
     ledger.notices.add(life.alice.id, "", "Stopped without a script", now=seeds.NOW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any
 
 from jupyterhub.services.auth import HubOAuth
@@ -68,11 +69,12 @@ def application(store: Store, *, prefix: str, shared_uid: bool, log: logging.Log
         "cookie_secret": os.urandom(32),
         "log_function": metrics.log_request,
     }
+    here = re.escape(prefix)
     routes: list[Any] = [
-        (f"{prefix}oauth_callback", CallbackHandler),
-        (f"{prefix}health", Health),
-        (f"{prefix}metrics", MetricsHandler),
-        (f"{prefix}static/(.*)", Static, {"path": str(page_files.STATIC)}),
+        (f"{here}oauth_callback", CallbackHandler),
+        (f"{here}health", Health),
+        (f"{here}metrics", MetricsHandler),
+        (f"{here}static/(.*)", Static, {"path": str(page_files.STATIC)}),
         *api.routes(prefix),
         *pages.routes(prefix),
     ]

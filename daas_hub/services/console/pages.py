@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -297,6 +298,7 @@ class NotFoundPage(Page):
 
 def routes(prefix: str) -> list[tuple[str, type[RequestHandler]]]:
     """tornado's routes of all pages."""
+    prefix = re.escape(prefix)
     return [
         (f"{prefix}", MyUsage),
         (f"{prefix}notices/([^/]+)/dismiss", DismissNotice),
