@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, insert, text
 
@@ -21,7 +22,21 @@ def fill(ledger: Ledger, rows: int, *, begin: int = 0) -> None:
         ledger._db.write(_add, at, min(at + CHUNK, rows))
     ledger.recount(fix=True)
     ledger._db.write(_people)
-    ledger._db.write(lambda c: c.execute(text("ANALYZE")) and None)
+    _settle(ledger)
+
+
+def _settle(ledger: Ledger) -> None:
+    """What the engine would do later by itself, and so in the middle of a measurement: statistics and checkpoint."""
+    words = ("ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)") if ledger._db.is_sqlite else ("VACUUM ANALYZE", "CHECKPOINT")
+    raw = ledger._db.engine.raw_connection()
+    driver: Any = raw.driver_connection
+    if not ledger._db.is_sqlite:
+        driver.autocommit = True
+    for word in words:
+        driver.execute(word)
+    if not ledger._db.is_sqlite:
+        driver.autocommit = False
+    raw.close()
 
 
 def _add(c: Connection, begin: int, end: int) -> None:

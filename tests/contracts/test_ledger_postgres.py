@@ -16,6 +16,7 @@ from .ledger import LaunchContract
 from .ledger_books import BooksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
+from .ledger_schema import SchemaContract
 
 pytestmark = pytest.mark.needs("postgres")
 
@@ -42,6 +43,10 @@ class TestBooksOnPostgres(BooksContract):
 
 
 class TestRacesOnPostgres(RaceContract):
+    pass
+
+
+class TestSchemaOnPostgres(SchemaContract):
     pass
 
 

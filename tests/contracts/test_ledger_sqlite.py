@@ -21,6 +21,7 @@ from .ledger import LaunchContract
 from .ledger_books import BooksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
+from .ledger_schema import SchemaContract
 
 
 @pytest.fixture
@@ -37,6 +38,10 @@ class TestBooksOnSqlite(BooksContract):
 
 
 class TestRacesOnSqlite(RaceContract):
+    pass
+
+
+class TestSchemaOnSqlite(SchemaContract):
     pass
 
 
