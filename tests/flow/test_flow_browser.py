@@ -33,7 +33,7 @@ async def page(tmp_path: Path) -> AsyncIterator[Page]:
 async def test_from_login_to_an_idle_stop_and_back(zone: str, page: Page) -> None:
     """login → profile → Lab → a cell runs `id`, writes a file → idle stop with its tab open → login finds the file."""
     rules = [{"name": "Basic", "profiles": ["basic"], "idle_after_s": IDLE_AFTER_S}]
-    site = Site(more=f"c.Culler.rules = {rules!r}\nc.Culler.min_wait_s = 1", env={"TZ": zone})
+    site = Site(more=f"c.Culler.rules = {rules!r}", env={"TZ": zone})
     try:
         await site.start()
         await visit(site, page)

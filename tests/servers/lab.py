@@ -10,9 +10,9 @@ SLOW_MS = 60_000
 
 
 async def open_lab(page: Page, url: str) -> None:
-    """Wait until JupyterLab stands in the page: its launcher is shown."""
+    """Wait until JupyterLab stands in the page: its list of files is shown."""
     await page.wait_for_url(re.compile(re.escape(url)), timeout=SLOW_MS)
-    await page.locator(".jp-LauncherCard").first.wait_for(timeout=SLOW_MS)
+    await page.locator(".jp-DirListing-content").first.wait_for(timeout=SLOW_MS)
 
 
 async def new_notebook(page: Page) -> None:
