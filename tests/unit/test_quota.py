@@ -26,10 +26,10 @@ EVERYBODY = limit(Who.DEFAULT_EACH, "", CORES, 2)
 STUDENTS = limit(Who.GROUP_EACH, "students", CORES, 4)
 STAFF = limit(Who.GROUP_EACH, "staff", CORES, 16)
 HERS = limit(Who.USER, "a1", CORES, 1)
-ANOTHERS = limit(Who.USER, "a2", CORES, 99)
+OTHER_USERS = limit(Who.USER, "a2", CORES, 99)
 LAB_TOTAL = limit(Who.GROUP_TOTAL, "lab", CORES, 40)
 BEAM_TOTAL = limit(Who.PROJECT_TOTAL, "beam", CORES, 80)
-ALL = (EVERYBODY, STUDENTS, STAFF, HERS, ANOTHERS, LAB_TOTAL, BEAM_TOTAL)
+ALL = (EVERYBODY, STUDENTS, STAFF, HERS, OTHER_USERS, LAB_TOTAL, BEAM_TOTAL)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ ALL = (EVERYBODY, STUDENTS, STAFF, HERS, ANOTHERS, LAB_TOTAL, BEAM_TOTAL)
         ((STUDENTS, STAFF), ("students", "staff"), None, (STAFF,)),
         # Her own row comes before all, also where it is the smallest.
         ((EVERYBODY, STUDENTS, STAFF, HERS), ("students", "staff"), None, (HERS,)),
-        ((EVERYBODY, ANOTHERS), (), None, (EVERYBODY,)),
+        ((EVERYBODY, OTHER_USERS), (), None, (EVERYBODY,)),
         # Totals apply besides.
         (ALL, ("students", "lab"), "beam", (HERS, LAB_TOTAL, BEAM_TOTAL)),
         (ALL, ("students",), None, (HERS,)),
