@@ -32,6 +32,7 @@ T = TypeVar("T")
 MAX_TRIES = 5
 """How often a PostgreSQL transaction is repeated that met a deadlock or a row it could not see yet."""
 POOL_SIZE = 8
+OLDEST_SQLITE = (3, 34)
 _DEADLOCK = frozenset({"40001", "40P01"})
 # A unique index knows more than the snapshot of a statement that waited for a lock: look again.
 _REPEAT = _DEADLOCK | {"23505"}
@@ -132,6 +133,8 @@ def _make_engine(url: str, busy_timeout_s: float) -> Engine:
 def _sqlite(url: str, file: str | None, busy_timeout_s: float) -> Engine:
     if not file or file == ":memory:" or file.startswith("file:"):
         raise ConfigError("The ledger needs a file: sqlite:///relative.sqlite or sqlite:////absolute.sqlite.")
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigError(f"This Python has SQLite {sqlite3.sqlite_version}; the ledger needs 3.34 or newer.")
     path = Path(file).absolute()
     if not path.parent.is_dir():
         raise ConfigError(f"The ledger cannot be kept in {path}: its folder does not exist.")
@@ -221,6 +224,8 @@ def translate(error: Exception) -> Exception:
         return _failed("The ledger's disk is full: nothing was written. Tell the administrator.", error, "ledger_full")
     if code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
         return _failed("The ledger's file cannot be used now. Tell the administrator.", error, "ledger_io")
+    if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        return _failed("The ledger's file is damaged or is no ledger. Tell the administrator.", error, "ledger_damaged")
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     # 08: connection, 53: resources, 57P: shut down or starting; no state at all: the server was not reached.
     unreachable = state[:2] in {"08", "53"} or state.startswith("57P")

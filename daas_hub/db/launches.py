@@ -205,7 +205,9 @@ def declare_lost(c: Connection, launch_id: str, by: str, now: datetime) -> None:
 def suspend(c: Connection, launch_id: str, now: datetime) -> None:
     """Stop counting the use of a launch; it keeps its reservation."""
     row = require(c, launch_id)
-    usage.close_interval(c, launch_id, quota.scopes(row.account_id, row.groups, row.project), now, reason="suspended")
+    scopes = quota.scopes(row.account_id, row.groups, row.project)
+    balances.lock(c, scopes)
+    usage.close_interval(c, launch_id, scopes, now, reason="suspended")
 
 
 def resume(c: Connection, launch_id: str, now: datetime) -> None:

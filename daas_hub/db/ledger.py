@@ -197,7 +197,7 @@ class Ledger:
     def count_open(self, *, now: datetime) -> int:
         """Bring the hourly sums of running launches up to the last full hour; call it now and then.
 
-        Returns how many launches it counted, at most 500: more may be left then.
+        Returns how many launches it counted, at most 50: where it is 50, call again.
         """
         return self._db.write(usage.count_open, now)
 

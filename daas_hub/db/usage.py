@@ -43,7 +43,11 @@ def close_interval(c: Connection, launch_id: str, scopes: Sequence[str], now: da
     c.execute(update(usage).where(usage.c.id == row.id).values(to_at=to_at, counted_to_at=to_at, reason=reason))
 
 
-def count_open(c: Connection, now: datetime, *, limit: int = 500) -> int:
+MAX_COUNTED = 50
+"""Launches that are counted in one transaction: starts of the same groups wait for it."""
+
+
+def count_open(c: Connection, now: datetime, *, limit: int = MAX_COUNTED) -> int:
     """Bring the sums of open intervals up to the last full hour; returns how many were behind (at most ``limit``)."""
     hour = whole_seconds(now).replace(minute=0, second=0)
     # The launch first, as everywhere: who settles it waits here, or we wait there, never both.
@@ -56,10 +60,13 @@ def count_open(c: Connection, now: datetime, *, limit: int = 500) -> int:
         .with_for_update(of=launch)
     )
     ids = list(c.execute(behind).scalars())
+    scopes = {launch_id: balances.scopes_of(c, launch_id) for launch_id in ids}
+    # Whoever changes sums of a scope holds its balance: so nobody holds one hour and waits for another.
+    balances.lock(c, sorted({scope for each in scopes.values() for scope in each}))
     for launch_id in ids:
         row = _open_row(c, launch_id)
         if row is not None and row.counted_to_at < hour:
-            _count(c, balances.scopes_of(c, launch_id), _amounts(row), row.counted_to_at, hour)
+            _count(c, scopes[launch_id], _amounts(row), row.counted_to_at, hour)
             c.execute(update(usage).where(usage.c.id == row.id).values(counted_to_at=hour))
     return len(ids)
 

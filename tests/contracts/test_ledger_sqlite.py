@@ -102,6 +102,14 @@ def test_a_full_disk_writes_nothing_and_says_so(url: str) -> None:
     ledger.close()
 
 
+def test_a_file_that_is_no_ledger_is_left_alone(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "ledger.sqlite"
+    file.write_bytes(b"something else entirely" * 200)
+    with pytest.raises(LedgerBusy, match="damaged or is no ledger"):
+        Ledger.open(url)
+    assert file.read_bytes().startswith(b"something else")
+
+
 def test_no_sql_younger_than_3_34(url: str) -> None:
     ledger = Ledger.open(url)
     spoken: list[str] = []
