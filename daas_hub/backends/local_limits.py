@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from daas_hub.clients import cgroups, processes
 from daas_hub.clients.cgroups import Limits, Place
 from daas_hub.clients.processes import ProcessId
+from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Json, Resources
 
 from .local_watch import in_thread
@@ -67,7 +68,10 @@ class Limiter:
         return f"{self.family}-{launch_id}.scope"
 
     async def hold(self, launch_id: str, process: ProcessId, limits: Limits) -> Held:
-        """Put a waiting helper, and so all that it becomes, under its limits. Never raises: the reason is a value."""
+        """Put a waiting helper, and so all that it becomes, under its limits; why they do not hold is a value.
+
+        Raises BackendUnavailable where the helper itself was never started (systemd-run failed).
+        """
         place = await self.place()
         try:
             if place.kind == "systemd":
@@ -100,7 +104,10 @@ class Limiter:
                     if groups := tuple(group for group in seen if group.endswith(f"/{unit}")):
                         return Held(groups)
                     if not await asyncio.to_thread(processes.alive, process):
-                        return Held(reason="systemd-run failed")
+                        raise BackendUnavailable(
+                            "This machine cannot start servers just now. Please tell the administrator.",
+                            log_message=f"systemd-run ended before it had made {unit}; see the log of the launch",
+                        )
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return Held(reason=f"systemd did not make a scope within {SCOPE_WITHIN_S:g} s")

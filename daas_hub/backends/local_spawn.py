@@ -24,6 +24,7 @@ from .local_watch import Watch
 RUN_AS = Path(run_as.__file__)
 HOME_TASKS = Path(home_tasks.__file__)
 MAX_REPORT_BYTES = 2**20
+_DEFAULTS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class Waiting:
@@ -91,7 +92,8 @@ def spawn(helper: Path, log: Path, *, prefix: Sequence[str] = ()) -> Waiting:
     ]
     try:
         env = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
-        pid = os.posix_spawnp(argv[0], argv, env, file_actions=actions)
+        # What the hub ignores or blocks, its servers must not.
+        pid = os.posix_spawnp(argv[0], argv, env, file_actions=actions, setsigmask=[], setsigdef=_DEFAULTS)
     except BaseException:
         os.close(go_write)
         os.close(report_read)

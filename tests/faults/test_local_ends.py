@@ -17,7 +17,7 @@ import pytest
 
 from daas_hub.backends import local_probe
 from daas_hub.clients import cgroups, processes
-from daas_hub.core.errors import StartFailed
+from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.models import Handle, Life, Resources
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import Saved
@@ -97,6 +97,62 @@ async def test_limits_are_written_where_the_server_is(place: LocalPlace, saved: 
     assert "50000" in text
     assert "4096" in text
     assert set(saved.last["groups"]) <= set(await asyncio.to_thread(cgroups.groups_of, saved.last["pid"]))
+
+
+async def test_more_cpu_than_the_limit_waits(place: LocalPlace, saved: Saved) -> None:
+    url = await begin(place, saved, resources=Resources(cpu_limit=0.2))
+    if not saved.last["enforces_limits"]:
+        pytest.skip("needs writable cgroups")
+    busy = "python3 -c 'import time\nwhile time.process_time() < 0.2: pass'"
+    assert await quoted(place, url, busy) == ""
+    stats = [Path(group) / "cpu.stat" for group in saved.last["groups"]]
+    text = "".join(path.read_text() for path in stats if path.exists())
+    throttled = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("nr_throttled "))
+    assert throttled > 0
+
+
+STAND_IN = """#!/usr/bin/env python3
+# As systemd-run --scope: a group of the unit's name is made, this process moves into it and becomes the command.
+import os, sys
+unit = next(word for word in sys.argv if word.startswith("--unit=")).removeprefix("--unit=")
+group = os.path.join(BASE, unit)
+os.mkdir(group)
+open(os.path.join(group, "cgroup.procs"), "w").write(str(os.getpid()))
+command = sys.argv[sys.argv.index("--") + 1:]
+os.execv(command[0], command)
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_with_systemd_a_scope_is_waited_for(
+    place: LocalPlace, saved: Saved, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """A stand-in for systemd-run: the real one needs a machine that systemd has started."""
+    here = cgroups.mounted(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    base = next((one.own for one in here if one.version == 2 or "pids" in one.controllers), None)
+    if base is None or not os.access(base, os.W_OK):
+        pytest.skip("needs a writable cgroup hierarchy")
+    program = place.root / "bin" / "systemd-run"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 1\n" if fails else STAND_IN.replace("BASE", repr(str(base))))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(cgroups, "detect", lambda family: cgroups.Place("systemd"))
+    if fails:
+        with pytest.raises(BackendUnavailable) as failure:
+            await begin(place, saved)
+        assert "systemd-run" in failure.value.log_message
+        assert saved.handles == []
+        return
+    await begin(place, saved, children=2)
+    unit = f"daas-{place.backend.hub_id}-{saved.last['launch_id']}.scope"
+    assert saved.last["groups"] == [str(base / unit)]
+    assert saved.last["enforces_limits"] is True
+    pids = await pids_of(saved.last)
+    assert (await place.backend.stop(saved.last, within_s=10)).life is Life.ENDED
+    assert await gone(pids)
+    await place.backend.cleanup(saved.last)
+    assert not (base / unit).exists()
 
 
 async def test_where_limits_cannot_be_held_it_is_said_or_refused(
@@ -333,3 +389,17 @@ async def test_a_hub_killed_before_the_handle_was_saved_leaves_nothing_that_runs
     assert (await place.backend.inspect(handle)).life is Life.ENDED
     await place.backend.cleanup(handle)
     assert not Path(handle["dir"]).exists()
+
+
+async def test_signals_that_the_hub_ignores_or_blocks_reach_its_servers(place: LocalPlace, saved: Saved) -> None:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        url = await begin(place, saved)
+        status = await quoted(place, url, "grep -E 'Sig(Blk|Ign)' /proc/$PPID/status")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
+        signal.signal(signal.SIGUSR1, before)
+    masks = {line.split(":")[0]: int(line.split(":")[1], 16) for line in status.splitlines()}
+    assert masks["SigBlk"] == 0
+    assert masks["SigIgn"] & (1 << (signal.SIGUSR1 - 1)) == 0
