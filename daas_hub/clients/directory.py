@@ -100,7 +100,8 @@ class Directory:
         self.settings = settings
         self.issuer = f"ldap:{settings.name}"
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="ldap")
-        self._waiting = 0
+        self.waiting = 0
+        """Questions on their way or in the queue."""
         self._held_until = 0.0
 
     def close(self) -> None:
@@ -138,11 +139,11 @@ class Directory:
     async def _ask(self, fn: Callable[Concatenate[Call, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         settings = self.settings
         self._refuse_while_held()
-        if self._waiting >= QUEUE * settings.threads:
-            raise unavailable(settings.address, f"{self._waiting} questions are waiting already")
+        if self.waiting >= QUEUE * settings.threads:
+            raise unavailable(settings.address, f"{self.waiting} questions are waiting already")
         call = Call(settings.address)
         loop = asyncio.get_running_loop()
-        self._waiting += 1
+        self.waiting += 1
         work = loop.run_in_executor(self._threads, lambda: self._run(fn, call, *args, **kwargs))
         work.add_done_callback(self._answered)
         # Not bound to the caller: who goes away must not leave a thread behind with a server that drips.
@@ -172,7 +173,7 @@ class Directory:
             asyncio.get_running_loop().call_later(0.5, self._end, call, work)
 
     def _answered(self, work: asyncio.Future[Any]) -> None:
-        self._waiting -= 1
+        self.waiting -= 1
         if not work.cancelled():
             work.exception()
 

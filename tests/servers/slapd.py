@@ -134,6 +134,10 @@ class Slapd:
         """Change entries, as the directory's administrator."""
         await asyncio.to_thread(self._ldap, "ldapmodify", ldif)
 
+    async def add(self, ldif: str) -> None:
+        """Add entries, as the directory's administrator."""
+        await asyncio.to_thread(self._ldap, "ldapadd", ldif)
+
     def _ldap(self, program: str, ldif: str) -> None:
         argv = [program, "-x", "-H", self.uri, "-D", ADMIN_DN, "-w", ADMIN_PASSWORD]
         done = subprocess.run(argv, input=ldif.encode(), capture_output=True, check=False)
