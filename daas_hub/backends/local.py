@@ -18,7 +18,7 @@ from subprocess import SubprocessError
 from typing import Any
 from weakref import WeakValueDictionary
 
-from daas_hub.clients import cgroups, passwd_files, processes
+from daas_hub.clients import passwd_files, processes
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
 from daas_hub.core.models import Capacity, Event, Found, Handle, LaunchSpec, Life, Observation
 
@@ -169,7 +169,7 @@ class LocalBackend(LocalSettings, Backend):
             folder = LaunchFolder.of(handle)
             await self._ends.kill_rest(handle)
             await self._homes.carry_back(folder, self._hub())
-            await in_thread(cgroups.remove, local_launch.groups_of(handle))
+            await in_thread(self._limiter.remove, local_launch.groups_of(handle))
             await in_thread(folder.remove)
         except (OSError, ValueError, KeyError, SubprocessError) as error:
             raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error

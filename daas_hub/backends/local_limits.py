@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from daas_hub.clients import cgroups, processes
 from daas_hub.clients.cgroups import Limits, Place
@@ -99,18 +101,27 @@ class Limiter:
         unit = self._unit(launch_id)
         try:
             async with asyncio.timeout(SCOPE_WITHIN_S):
-                while True:
-                    seen = await asyncio.to_thread(cgroups.groups_of, process.pid)
-                    if groups := tuple(group for group in seen if group.endswith(f"/{unit}")):
-                        return Held(groups)
-                    if not await asyncio.to_thread(processes.alive, process):
-                        raise BackendUnavailable(
-                            "This machine cannot start servers just now. Please tell the administrator.",
-                            log_message=f"systemd-run ended before it had made {unit}; see the log of the launch",
-                        )
+                while await in_thread(processes.alive, process):
+                    with contextlib.suppress(FileNotFoundError):
+                        seen = await in_thread(cgroups.groups_of, process.pid)
+                        if groups := tuple(group for group in seen if group.endswith(f"/{unit}")):
+                            return Held(groups)
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return Held(reason=f"systemd did not make a scope within {SCOPE_WITHIN_S:g} s")
+        raise BackendUnavailable(
+            "This machine cannot start servers just now. Please tell the administrator.",
+            log_message=f"systemd-run ended before it had made {unit}",
+        )
+
+    def remove(self, groups: Sequence[str]) -> bool:
+        """Remove the groups of an ended launch, and our folder above them after the last one. Blocks."""
+        gone = cgroups.remove(groups)
+        for family in {Path(group).parent for group in groups}:
+            if family.name == self.family:
+                with contextlib.suppress(OSError):
+                    family.rmdir()
+        return gone
 
 
 def _existing(groups: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from daas_hub.clients import cgroups, passwd_files
+from daas_hub.clients import passwd_files
 from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.models import Handle, Json, LaunchSpec
 
@@ -178,7 +178,8 @@ class Start:
             waiting.abandon()
             ended = await self.tools.ends.gone(self.spec.launch_id)
         if ended:
-            await in_thread(cgroups.remove, await self.tools.limiter.groups(self.spec.launch_id))
+            limiter = self.tools.limiter
+            await in_thread(limiter.remove, await limiter.groups(self.spec.launch_id))
             await in_thread(self.folder.remove)
             self.tools.ends.forget(self.spec.launch_id)
 

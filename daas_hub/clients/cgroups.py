@@ -22,6 +22,7 @@ SELF_LEAF = "daas-hub-self"
 """Where the processes that were in our own v2 group go: a group with controllers may hold none itself."""
 CPU_PERIOD_US = 100_000
 LOOK_EVERY_S = 0.02
+MAKE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -178,13 +179,28 @@ def move_all(source: Path, target: Path, *, rounds: int = 10) -> None:
 
 def make(place: Place, name: str, limits: Limits) -> tuple[str, ...]:
     """A group with these limits; raises OSError. Made anew it has the limits that were asked for last."""
-    groups = [base / name for base in place.bases]
+    groups = [_make_below(place.kind, base, name) for base in place.bases]
     for group in groups:
-        group.mkdir(exist_ok=True, mode=0o755)
         for file, value in (v1_settings if place.kind == "v1" else v2_settings)(limits):
             if (group / file).exists():
                 (group / file).write_text(value)
     return tuple(str(group) for group in groups)
+
+
+def _make_below(kind: str, base: Path, name: str) -> Path:
+    """A group in our folder; the folder goes with its last group, so it may have to be made again."""
+    for attempt in range(1, MAKE_ATTEMPTS + 1):
+        try:
+            (base / name).mkdir(exist_ok=True, mode=0o755)
+            break
+        except FileNotFoundError:
+            if attempt == MAKE_ATTEMPTS:
+                raise
+            base.mkdir(exist_ok=True, mode=0o755)
+            if kind == "v2":
+                handed_down = (base.parent / "cgroup.subtree_control").read_text().split()
+                (base / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in handed_down))
+    return base / name
 
 
 def v1_settings(limits: Limits) -> list[tuple[str, str]]:

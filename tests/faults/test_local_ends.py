@@ -175,12 +175,13 @@ async def test_where_limits_cannot_be_held_it_is_said_or_refused(
     assert strict.handles == []
 
 
-async def test_a_hierarchy_that_went_away_is_said_and_the_rest_is_used(place: LocalPlace, saved: Saved) -> None:
+async def test_a_hierarchy_that_cannot_be_used_is_said_and_the_rest_is(place: LocalPlace, saved: Saved) -> None:
     await place.backend.capacity()
     found = place.backend._limiter._place
     if found is None or found.kind != "v1":
         pytest.skip("needs writable cgroup v1 hierarchies")
-    found.bases[1].rmdir()
+    broken = replace(found, bases=(found.bases[0], Path("/proc/1/no-such-hierarchy")))
+    place.backend._limiter._place = broken
     await begin(place, saved)
     handle = saved.last
     assert handle["enforces_limits"] is False
@@ -190,6 +191,18 @@ async def test_a_hierarchy_that_went_away_is_said_and_the_rest_is_used(place: Lo
     assert seen.life is Life.ENDED
     await place.backend.cleanup(handle)
     assert not Path(handle["groups"][0]).exists()
+    place.backend._limiter._place = found
+
+
+async def test_our_folder_of_groups_goes_with_the_last_one_and_comes_back(place: LocalPlace) -> None:
+    for _ in range(2):
+        saved = Saved()
+        await begin(place, saved)
+        families = {Path(group).parent for group in saved.last["groups"]}
+        assert all(family.exists() for family in families)
+        await place.backend.stop(saved.last, within_s=10)
+        await place.backend.cleanup(saved.last)
+        assert not any(family.exists() for family in families)
 
 
 # ---------------------------------------------------------------- ends

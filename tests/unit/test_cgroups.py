@@ -138,7 +138,10 @@ def test_v2_our_own_processes_move_to_a_leaf_first(unified: Path) -> None:
         assert group in cgroups.groups_of(child.pid)
         assert cgroups.kill(groups, within_s=5)
         assert child.wait(5) == -9
-        assert cgroups.remove(groups)
+        assert cgroups.remove((*groups, str(base)))
+        # Our folder went with its last group: it is made again with all that it had.
+        assert cgroups.make(Place("v2", (base,)), "abc", Limits()) == groups
+        assert set((base / "cgroup.subtree_control").read_text().split()) == available
     finally:
         child.kill()
         child.wait()
