@@ -122,6 +122,9 @@ def session(address: Address, register: Callable[[Any], None] = lambda _c: None)
     finally:
         with suppress(Exception):
             connection.unbind()
+        # ldap3 closes only what it thinks is open: not a socket whose connect or StartTLS failed.
+        with suppress(Exception):
+            connection.socket.close()
 
 
 def cut(connection: Any) -> None:
