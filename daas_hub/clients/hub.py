@@ -80,7 +80,7 @@ class HubClient:
         if answer.code in known:
             return known[answer.code], ""
         text = self._text(answer)
-        ours = answer.code == HTTPStatus.FORBIDDEN and "scopes" in text
+        ours = answer.code == HTTPStatus.FORBIDDEN and ("scopes" in text or "credentials" in text)
         if ours or answer.code == HTTPStatus.UNAUTHORIZED:
             # 403 is also how a start is refused to a person; this one concerns our token, and so every server.
             raise HubUnavailable(f"The hub refuses {method} {path}: {answer.code} {text}", reason="hub_refuses")

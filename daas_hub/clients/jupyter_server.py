@@ -22,6 +22,9 @@ from daas_hub.core.lifecycle import App, Kernel, Report
 MAX_BODY_BYTES = 4 << 20
 """A thousand kernels are half a megabyte; a user decides what her server answers, so it has a bound."""
 
+ABSENT = object()
+"""404, as against a ``null`` that somebody answers."""
+
 
 class ServerClient:
     """Asks servers, at most ``max_clients`` requests at once, each within ``timeout_s`` seconds."""
@@ -47,17 +50,17 @@ class ServerClient:
             return Report(
                 # Terminals can be switched off; a server without kernels' interface is none that can tell.
                 kernels=tuple(_kernel(one) for one in _list(kernels)),
-                terminals=tuple(_time(one["last_activity"]) for one in _list(terminals or [])),
+                terminals=tuple(_time(one["last_activity"]) for one in _list([] if terminals is ABSENT else terminals)),
                 api_activity=_time(status["last_activity"]),
-                apps=tuple(_time(one[app.field]) for one, app in zip(used, apps, strict=True) if one is not None),
+                apps=tuple(_time(one[app.field]) for one, app in zip(used, apps, strict=True) if one is not ABSENT),
             )
         except TimeoutError as error:
             raise BackendUnavailable("The server did not answer in time.") from error
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError, RecursionError) as error:
             raise BackendUnavailable(f"The server's report makes no sense: {type(error).__name__}: {error}") from error
 
     async def _get(self, url: str, token: str) -> Any:
-        """The JSON there; None where there is no such thing (no terminals, no such app)."""
+        """The JSON there; ABSENT where there is no such thing (no terminals, no such app)."""
         request = HTTPRequest(
             url + ("&" if "?" in url else "?") + "no_track_activity=1",
             headers={"Authorization": f"token {token}"},
@@ -72,7 +75,7 @@ class ServerClient:
         except Exception as error:
             raise BackendUnavailable(f"The server cannot be asked: {type(error).__name__}: {error}") from error
         if answer.code == HTTPStatus.NOT_FOUND:
-            return None
+            return ABSENT
         if answer.code != HTTPStatus.OK:
             raise BackendUnavailable(f"The server answers {answer.code} {answer.reason}.")
         return json.loads(answer.body)
