@@ -48,6 +48,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
         self._record: LaunchRecord | None = None
         self._admission: Admission | None = None
         self._started = Started.NOT_HERE
+        self._failure = ""
         self._polling_began = False
         self._watcher: asyncio.Task[None] | None = None
         self.auth_state: dict[str, Any] | None = None
@@ -67,7 +68,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
 
     async def apply_user_options(self, _spawner: Spawner, user_options: Any) -> None:
         """Adopt what is already there, or validate what was chosen. REST passes here as the form does."""
-        self._steps, self._record, self._started = Steps(), None, Started.NOT_HERE
+        self._steps, self._record, self._started, self._failure = Steps(), None, Started.NOT_HERE, ""
         self._admission = admission = Admission(self)
         try:
             adopted = await admission.find_launch()
@@ -130,6 +131,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
             record.reserved = True
             return await self._start_on_first(record, account, row)
         except DaasError as error:
+            self._failure = error.message
             await self._say(error.message)
             raise refusal(error) from error
         finally:
@@ -305,8 +307,8 @@ class DaasSpawner(SpawnerSettings, Spawner):
         )
         self.will_resume = decision is Stop.DETACH
         if decision is Stop.STOP and self._record is not None and row is not None:
-            failed = "the start failed" if pending else "stopped on request"
-            await self._record.stop(row, reason=failed, within_s=STOP_WITHIN_S)
+            reason = self._failure or ("the start took too long" if pending else "stopped on request")
+            await self._record.stop(row, reason=reason, within_s=STOP_WITHIN_S)
 
     async def run_post_stop_hook(self) -> None:
         """After every end, also one that the hub only noticed: whatever has ended is settled (user.py:1195)."""

@@ -63,7 +63,7 @@ class Site:
         self.slapd = Slapd(directory, self.homes)
         self.hub_id = f"test-{self.root.name.removeprefix('daas-site-').lower().replace('_', '-').strip('-')}"
         self.run = self.root / "run"
-        self._more, self._cmd, self._env = more, cmd, env
+        self.more, self._cmd, self._env = more, cmd, env
         self._proxy = proxy_command() if proxy else None
         self.hub: HubServer
 
@@ -80,7 +80,7 @@ class Site:
             cmd=self._cmd or [await asyncio.to_thread(singleuser)],
             run=str(self.run),
             homes=str(self.homes),
-            more=self._more,
+            more=self.more,
         )
         self.hub = HubServer(self.state, config, proxy=self._proxy, env=self._env)
         await self.hub.start()

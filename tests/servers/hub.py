@@ -83,6 +83,8 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
         """Start the hub and wait until its health page answers through the proxy (or directly, without one)."""
         config = self.write_config()
         env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTERHUB_")}
+        # Configurations of tests import from the tests themselves.
+        env["PYTHONPATH"] = str(Path(__file__).parents[2])
         env |= {"JUPYTERHUB_CRYPT_KEY": self.crypt_key, "CONFIGPROXY_AUTH_TOKEN": self.token, **self.env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

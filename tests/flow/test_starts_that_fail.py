@@ -1,0 +1,120 @@
+"""Starts that fail, are given up or cancelled, and stops that cannot be confirmed: nothing left, nothing forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from daas_hub.core.models import LaunchState
+from tests.flow.site import Site
+from tests.servers.reachable_python import reachable_python
+from tests.servers.tiny_server import program
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(240)]
+
+QUICK = "c.Reconciler.every_s = 2\n"
+
+
+@asynccontextmanager
+async def small_site(more: str = "", **tiny: object) -> AsyncIterator[Site]:
+    """A site with a tiny server, bob signed in."""
+    site = Site(proxy=False, cmd=list(program(reachable_python(), **tiny)), more=QUICK + more)
+    try:
+        await site.start()
+        await site.sign_in("bob")
+        yield site
+    finally:
+        await site.stop()
+
+
+async def nothing_left(site: Site, *, within_s: float = 20) -> None:
+    """No process, no reservation, the books in order."""
+    await until(
+        lambda: not site.servers() and all(r.state is LaunchState.ENDED for r in site.launches()),
+        within_s=within_s,
+        every_s=0.1,
+        what="nothing is left",
+    )
+    ledger = site.ledger()
+    try:
+        assert ledger.recount() == []
+    finally:
+        ledger.close()
+
+
+async def test_a_server_that_ends_at_once_is_told_with_its_exit_status() -> None:
+    async with small_site(exit=3, print="token {JUPYTERHUB_API_TOKEN}") as site:
+        status, answer = await site.hub.start_server("bob")
+        assert status == 500
+        assert "exit status 3" in answer["message"]
+        (row,) = site.launches()
+        assert "exit status 3" in row.reason
+        await nothing_left(site)
+
+
+async def test_a_server_that_never_answers_is_given_up_by_our_own_deadline() -> None:
+    async with small_site("c.LocalBackend.wait_policy_s = 2\n", silent=True) as site:
+        status, answer = await site.hub.api("POST", "users/bob/server")
+        assert status == 500
+        assert "2 s" in answer["message"]
+        await nothing_left(site)
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing() -> None:
+    async with small_site(silent=True) as site:
+        start = asyncio.create_task(site.hub.api("POST", "users/bob/server"))
+        await until(lambda: site.servers("bob"), what="the server began")
+        status, answer = await site.hub.api("DELETE", "users/bob/server")
+        assert status in (202, 204), answer
+        await start
+        await nothing_left(site)
+        model = await site.hub.server("bob")
+        assert model is not None
+        assert model["stopped"]
+
+
+async def test_the_next_candidate_is_taken_and_nothing_of_the_first_stays() -> None:
+    more = (
+        "from tests.flow.failing import BrokenBackend\n"
+        'c.DaasHub.backends = {"broken": BrokenBackend, "local": "daas_hub.backends.local.LocalBackend"}\n'
+    )
+    async with small_site(more) as site:
+        status, answer = await site.hub.start_server("bob")
+        assert status in (201, 202), answer
+        assert len(site.servers("bob")) == 1
+        (row,) = site.launches()
+        assert (row.backend, row.state) == ("local", LaunchState.RUNNING)
+        assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
+        await nothing_left(site)
+
+
+async def test_a_stop_that_cannot_be_confirmed_stays_counted_and_is_tried_again() -> None:
+    site = Site(proxy=False, cmd=list(program(reachable_python())))
+    flag = site.state / "stubborn"
+    site.more = (
+        f"{QUICK}from tests.flow.failing import StubbornBackend\n"
+        f'c.DaasHub.backends = {{"local": StubbornBackend}}\nc.StubbornBackend.flag = "{flag}"\n'
+    )
+    try:
+        await site.start()
+        await site.sign_in("bob")
+        assert (await site.hub.start_server("bob"))[0] in (201, 202)
+        flag.touch()
+        assert (await site.hub.api("DELETE", "users/bob/server"))[0] in (202, 204)
+        (row,) = site.launches()
+        assert row.state is LaunchState.STOPPING
+        assert site.servers("bob")
+        status, answer = await site.hub.api("POST", "users/bob/server")
+        assert status == 409
+        assert "still being stopped" in answer["message"]
+        flag.unlink()
+        # The hub has 60 s for a stop of its own; only then does the reconciler take it over.
+        await nothing_left(site, within_s=100)
+        assert (await site.hub.start_server("bob"))[0] in (201, 202)
+        assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
+    finally:
+        await site.stop()
