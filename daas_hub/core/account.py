@@ -20,6 +20,8 @@ RESERVED: tuple[tuple[int, int], ...] = (
     # negative in the signed arithmetic of older programs and file systems; 2^32-1 is "no uid" itself
     (2**31, 2**32 - 1),
 )
+NO_ID = 2**32 - 1
+"""(uid_t) -1, "no uid"; what is larger would wrap round in the kernel's 32 bits, 2^32 to root."""
 DENIED = ("root", "daemon", "bin", "sys", "nobody", "sshd", "slurm", "munge", "postgres", "www-data")
 
 
@@ -63,9 +65,9 @@ def merge(name: str, claims: Sequence[Claim], policy: AccountPolicy, now: dateti
     uid = _agreed(name, "uid", [(c.source, c.uid) for c in known])
     gid = _agreed(name, "gid", [(c.source, c.gid) for c in known])
     home = next((c.home for c in known if c.home), None)
-    if home is None or not home.startswith("/") or home == "/" or ".." in home.split("/"):
+    if home is None or not _usable(home):
         raise AccountRefused(
-            f"The account {name} has no usable home folder ({home or 'none given'} by {_sources(known)}); an absolute "
+            f"The account {name} has no usable home folder ({repr(home[:80]) if home else 'none given'} by {_sources(known)}); an absolute "
             "path is needed. Whoever administers the directory can set homeDirectory.",
             reason="no_home",
         )
@@ -93,13 +95,33 @@ def check(account: Account, policy: AccountPolicy) -> None:
         raise _refused(name, f"the name {name} is a system account's", "DaasSpawner.denied_accounts")
     if uid < policy.min_uid:
         raise _refused(name, f"uid {uid} is below the lowest one allowed, {policy.min_uid}", "DaasSpawner.min_uid")
+    if uid >= NO_ID:
+        raise _refused(name, f"uid {uid} is not a user", "the directory")
     for first, last in policy.reserved:
         if first <= uid <= last:
             raise _refused(name, f"uid {uid} lies in the reserved range {first}-{last}", "DaasSpawner.reserved_uids")
     if any(group.gid == 0 for group in account.groups) or account.gid == 0:
         raise _refused(name, "it is in the group with gid 0 (root)", "the directory")
-    if not 0 < account.gid < 2**32 - 1:
-        raise _refused(name, f"gid {account.gid} is not a group", "the directory")
+    for group in (AccountGroup("", account.gid), *account.groups):
+        _check_group(name, group, policy)
+
+
+def _check_group(name: str, group: AccountGroup, policy: AccountPolicy) -> None:
+    """Refuse rather than drop: whoever gave her that group meant something by it, and access would go silently."""
+    shown = f" ({group.name})" if group.name else ""
+    if not 0 < group.gid < NO_ID:
+        raise _refused(name, f"gid {group.gid}{shown} is not a group", "the directory")
+    for first, last in policy.reserved:
+        if first <= group.gid <= last:
+            why = f"gid {group.gid}{shown} lies in the reserved range {first}-{last}"
+            raise _refused(name, why, "the directory, or in DaasSpawner.reserved_uids")
+
+
+def _usable(path: str) -> bool:
+    """An absolute path below the root, without turns, that fits into a passwd line."""
+    parts = path.split("/")
+    plain = all(c.isprintable() and c != ":" for c in path)
+    return path.startswith("/") and any(parts) and plain and not {".", ".."} & set(parts)
 
 
 def _refused(name: str, why: str, where: str) -> AccountRefused:

@@ -57,15 +57,28 @@ def test_nobody_knows_her() -> None:
         ([replace(LDAP, uid=-1)], "below"),
         ([replace(LDAP, uid=65534)], "reserved range 65520-65535"),
         ([replace(LDAP, uid=61184)], "reserved range 61184-65519"),
-        ([replace(LDAP, uid=2**32 - 1)], "reserved range"),
+        ([replace(LDAP, uid=2**31)], "reserved range 2147483648-4294967295"),
         ([replace(LDAP, gid=0)], "gid 0"),
         ([replace(LDAP, groups=(AccountGroup("root", 0),))], "gid 0"),
         ([replace(LDAP, gid=2**32 - 1)], "is not a group"),
+        ([replace(LDAP, uid=2**32)], "is not a user"),
+        ([replace(LDAP, groups=(AccountGroup("wraps", 2**32),))], r"gid 4294967296 \(wraps\) is not a group"),
+        ([replace(LDAP, groups=(AccountGroup("nogroup", 65534),))], r"gid 65534 \(nogroup\) lies in the reserved"),
+        ([replace(LDAP, home="//")], "no usable home"),
+        ([replace(LDAP, home="/./")], "no usable home"),
+        ([replace(LDAP, home="/home/ada:0:0")], "no usable home"),
+        ([replace(LDAP, home="/home/ada\nroot")], "no usable home"),
     ],
 )
 def test_refused(claims: list[Claim], said: str) -> None:
     with pytest.raises(AccountRefused, match=said):
         merge("ada", claims, POLICY, NOW)
+
+
+def test_what_is_no_number_of_the_kernels_is_refused_whatever_is_reserved() -> None:
+    for uid in (2**32 - 1, 2**32, 2**32 + 20001):
+        with pytest.raises(AccountRefused, match="is not a user"):
+            merge("ada", [replace(LDAP, uid=uid)], AccountPolicy(reserved=()), NOW)
 
 
 def test_a_denied_name() -> None:
