@@ -17,7 +17,7 @@ c = get_config()  # noqa: F821  JupyterHub provides it
 c.JupyterHub.authenticator_class = "daas-ldap"
 c.DaasLDAPAuthenticator.server_uris = ["ldaps://ldap.example.org"]
 c.DaasLDAPAuthenticator.bind_dn = "cn=daas-hub,ou=services,dc=example,dc=org"
-c.DaasLDAPAuthenticator.bind_password_file = "/etc/daas-hub/bind-password"
+c.DaasLDAPAuthenticator.bind_password_file = "/etc/daas-hub/bind-password"  # noqa: S105  a path
 c.DaasLDAPAuthenticator.user_search_base = "ou=people,dc=example,dc=org"
 c.DaasLDAPAuthenticator.group_search_base = "ou=groups,dc=example,dc=org"
 c.DaasLDAPAuthenticator.allowed_groups = {"researchers", "students"}
