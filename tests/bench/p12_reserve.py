@@ -1,12 +1,14 @@
 """Quota decision and durable reservation, against usage-quotas and a plain SUM, on SQLite and PostgreSQL; the race.
 
 Ours is the time from BEGIN to the return of ``reserve`` (COMMIT and the connection's return included) for a scope
-set of five, ``synchronous=FULL``. The ratio is the peer's median against our 99th percentile: the hard way round.
+set of five, ``synchronous=FULL``: the median over the rounds of each round's 99th percentile. The ratio is the peer's
+median against that: the hard way round. The disk's own share is measured in the same rounds (4 KiB and fdatasync).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -31,11 +33,12 @@ from tests.servers.postgres import PostgresServer
 
 GOAL = "P12"
 CLONE = Path(__file__).resolve().parents[2]
-ROUNDS = 5
-STARTS = 600
+ROUNDS = 9
+STARTS = 500
 """Reservations in each round."""
-EVALUATIONS = 12
+EVALUATIONS = 8
 SUMS = 3
+FSYNCS = 100
 TARGET_MS = 1.0
 PEER_RATIO, SUM_RATIO = 8.0, 25.0
 RACERS = 1_000
@@ -86,8 +89,8 @@ def _limits(ledger: Ledger) -> None:
             ledger.limits.set(who, name, resource, amount, by="bench", now=datetime.now(UTC))
 
 
-def _reserver(ledger: Ledger) -> Callable[[int], list[tuple[float, float]]]:
-    """A function that makes n reservations and gives (inside of the transaction, whole call) of each, in seconds."""
+def _reserver(ledger: Ledger) -> Callable[[int], list[tuple[float, float, float]]]:
+    """A function that makes n reservations; of each (inside of the transaction, whole call, its CPU), in seconds."""
     began = 0.0
     number = 0
 
@@ -97,7 +100,7 @@ def _reserver(ledger: Ledger) -> Callable[[int], list[tuple[float, float]]]:
 
     event.listen(ledger._db.engine, "begin", mark)
 
-    def reserve(n: int) -> list[tuple[float, float]]:
+    def reserve(n: int) -> list[tuple[float, float, float]]:
         nonlocal number
         samples = []
         for _ in range(n):
@@ -105,10 +108,10 @@ def _reserver(ledger: Ledger) -> Callable[[int], list[tuple[float, float]]]:
             wanted = start("p", number % PEOPLE, f"group-{number % 97}")
             # People who have rows already, a server that they do not have yet.
             object.__setattr__(wanted, "server_name", f"bench-{number}")
-            called = time.perf_counter()
+            called, cpu = time.perf_counter(), time.thread_time()
             ledger.reserve(wanted, now=datetime.now(UTC))
             ended = time.perf_counter()
-            samples.append((ended - began, ended - called))
+            samples.append((ended - began, ended - called, time.thread_time() - cpu))
         return samples
 
     return reserve
@@ -141,27 +144,47 @@ def _summer(ledger: Ledger) -> Callable[[int], list[float]]:
     return measure
 
 
+def _disk(n: int) -> list[float]:
+    """Seconds of a durable 4 KiB write, n times: what nobody can be faster than."""
+    samples = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(n):
+            began = time.perf_counter()
+            os.write(file.fileno(), b"x" * 4096)
+            os.fdatasync(file.fileno())
+            samples.append(time.perf_counter() - began)
+    return samples
+
+
 def _one_engine(engine: str, url: str, peer: Callable[[int], list[list[float]]] | str) -> list[dict[str, Any]]:
     ledger = Ledger.open(url)
     fill(ledger, ROWS)
     _limits(ledger)
     reserve, plain = _reserver(ledger), _summer(ledger)
+    os.sync()  # what filling left to write would be in the way of every commit
     reserve(300)
-    inside, whole, sums, theirs = [], [], [], []
+    rounds, inside, whole, mine_cpu, sums, theirs, disk = [], [], [], [], [], [], []
     for _ in range(ROUNDS):
         samples = reserve(STARTS)
+        rounds.append(_p99([sample[0] for sample in samples]))
         inside += [sample[0] for sample in samples]
         whole += [sample[1] for sample in samples]
+        mine_cpu += [sample[2] for sample in samples]
+        disk += _disk(FSYNCS)
         sums += plain(SUMS)
         if not isinstance(peer, str):
             theirs += peer(EVALUATIONS)
     differences = recount(ledger._db)
     ledger.close()
-    p99 = _p99(inside) * 1e3
+    p99 = statistics.median(rounds) * 1e3
     oracle = f"recount: {len(differences)} differences"
+    if _p99(disk) * 1e3 > TARGET_MS:
+        oracle += f"; the times are inconclusive: the disk alone needs more than {TARGET_MS:g} ms at its p99"
     ours = (
         f"{ROWS:,} rows, {PEOPLE:,} people, 5 scopes, 6 limits; {len(inside)} starts, median "
-        f"{statistics.median(inside) * 1e3:.3f} ms, p99 of the whole call {_p99(whole) * 1e3:.3f} ms; {oracle}"
+        f"{statistics.median(inside) * 1e3:.3f} ms, p99 of the rounds {min(rounds) * 1e3:.3f} to "
+        f"{max(rounds) * 1e3:.3f} ms, of all whole calls {_p99(whole) * 1e3:.3f} ms; the disk alone: median "
+        f"{statistics.median(disk) * 1e3:.3f} ms, p99 {_p99(disk) * 1e3:.3f} ms; {oracle}"
     )
     rows = []
     if isinstance(peer, str):
@@ -170,6 +193,8 @@ def _one_engine(engine: str, url: str, peer: Callable[[int], list[list[float]]] 
         wall, cpu = (statistics.median(sample[i] for sample in theirs) * 1e3 for i in (0, 1))
         note = f"{ours}; peer: one policy, 14,400 points, median wall {wall:.2f} ms, CPU in the hub's loop {cpu:.2f} ms"
         rows.append(_row(f"{engine}: p99 against usage-quotas", p99, cpu, PEER_RATIO, note))
+        busy = statistics.median(mine_cpu) * 1e3
+        rows.append(_row(f"{engine}: CPU in the hub's process against usage-quotas", busy, cpu, PEER_RATIO, note))
     slow = statistics.median(sums) * 1e3
     rows.append(_row(f"{engine}: p99 against a plain SUM", p99, slow, SUM_RATIO, ours))
     if differences:
