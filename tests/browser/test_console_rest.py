@@ -75,8 +75,10 @@ async def test_a_users_own_limit_is_by_name_and_beats_the_others(hub: ConsoleHub
     )
     assert (status, made["name"]) == (200, "bob"), made
     stored = next(limit for limit in ledger.limits.list() if limit.id == made["id"])
-    # A rename of the user does not lose it.
+    # A rename of the user does not lose it; people read her name all the same.
     assert stored.name == bob.id
+    _, audit = await hub.rest("GET", "audit?limit=1", token=await hub.user_token("admin", AUDIT_READ))
+    assert (audit["rows"][0]["about"], audit["rows"][0]["new"]["name"]) == ("user bob: Servers", bob.id)
     _, usage = await hub.rest("GET", "me/usage", token=await hub.user_token("bob"))
     mine = [(li["who"], li["name"], li["amount"]) for li in usage["limits"] if li["resource"] == "servers"]
     assert mine == [("user", "bob", 1)]

@@ -15,7 +15,7 @@ from daas_hub.services.console.handler import security_headers
 from daas_hub.services.console.openapi import document
 from daas_hub.services.console.operations import OPERATIONS
 from daas_hub.services.console.parsing import parse
-from daas_hub.services.console.presentation import environment, share, whose
+from daas_hub.services.console.presentation import environment, share, value, whose
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,9 @@ def test_policy_allows_nothing_inline() -> None:
 def test_words() -> None:
     assert whose("group-each", "lab") == "group lab, each member"
     assert whose("default-each", "") == "everybody, each person"
+    assert value(None) == "–"
+    assert value({"who": "user", "name": "x", "resource": "memory_bytes", "amount": 2**31}) == "2 GiB"
+    assert value({"uid": 5, "gid": 6}) == "gid: 6, uid: 5"
 
 
 @pytest.mark.parametrize(("used", "amount", "percent"), [(0, 2, "0.0"), (1, 2, "50.0"), (3, 2, "100.0"), (0, 0, "100")])

@@ -164,7 +164,8 @@ class AuditModel(Out):
     at: AwareDatetime
     who: str
     action: str
-    subject: str
+    subject: str = Field(description="What was changed, as `<kind>:<key>`.")
+    about: str = Field(description="The same in words, with names in place of keys.")
     old: Any = None
     new: Any = None
     why: str

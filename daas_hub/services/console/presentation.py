@@ -61,9 +61,17 @@ def share(line: Any) -> str:
 
 
 def value(of: Any) -> str:
-    """An old or new value of the audit: plain text, objects as JSON."""
+    """An old or new value of the audit: an amount with its unit, else ``key: value`` for each fact."""
     if of is None or of == "":
         return "–"
+    if not isinstance(of, Mapping):
+        return str(of)
+    if {"amount", "resource"} <= of.keys():
+        return amount(of["amount"], of["resource"])
+    return ", ".join(f"{key}: {_fact(of[key])}" for key in sorted(of))
+
+
+def _fact(of: Any) -> str:
     return of if isinstance(of, str) else json.dumps(of, ensure_ascii=False, sort_keys=True)
 
 

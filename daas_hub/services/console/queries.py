@@ -11,10 +11,12 @@ from typing import Any
 
 from daas_hub.core.errors import InvalidOptions, NotFound
 from daas_hub.core.models import ACTIVE, LaunchState, Limit, Resource, Who
+from daas_hub.db.audit import AuditRow
 from daas_hub.db.ledger import LaunchRow, Ledger
 
 from . import models as m
 from .access import Person
+from .presentation import resource, whose
 
 ENDED_SHOWN = 10
 """How many ended launches "My usage" lists."""
@@ -221,10 +223,10 @@ def delete_limit(ledger: Ledger, limit_id: str, note: str, person: Person, now: 
 def _set(
     ledger: Ledger, rule: tuple[Who, str, Resource], amount: float, note: str, person: Person, now: datetime
 ) -> m.LimitModel:
-    who, name, resource = rule
-    if resource is not Resource.CORES and amount != int(amount):
+    who, name, what = rule
+    if what is not Resource.CORES and amount != int(amount):
         raise InvalidOptions(f"amount: {amount:g} is not allowed; give a whole number.", field="amount")
-    return limit_model(ledger, ledger.limits.set(who, name, resource, amount, by=person.by, now=now, note=note))
+    return limit_model(ledger, ledger.limits.set(who, name, what, amount, by=person.by, now=now, note=note))
 
 
 def _account_id(ledger: Ledger, user: str) -> str:
@@ -242,14 +244,39 @@ def audit(ledger: Ledger, before: str, limit: int) -> m.AuditList:
     """A page of the audit, newest first."""
     rows = ledger.audit.list(limit=limit + 1, before=_number(before) if before else None)
     return m.AuditList(
-        rows=[
-            m.AuditModel(
-                id=r.id, at=r.at, who=r.who, action=r.action, subject=r.subject, old=r.old, new=r.new, why=r.why
-            )
-            for r in rows[:limit]
-        ],
+        rows=[_audit_model(ledger, row) for row in rows[:limit]],
         next=rows[limit - 1].id if len(rows) > limit else None,
     )
+
+
+def _audit_model(ledger: Ledger, row: AuditRow) -> m.AuditModel:
+    return m.AuditModel(
+        id=row.id,
+        at=row.at,
+        who=row.who,
+        action=row.action,
+        subject=row.subject,
+        about=_about(ledger, row),
+        old=row.old,
+        new=row.new,
+        why=row.why,
+    )
+
+
+def _about(ledger: Ledger, row: AuditRow) -> str:
+    kind, _, key = row.subject.partition(":")
+    facts = row.new or row.old or {}
+    if kind == "limit" and {"who", "name", "resource"} <= facts.keys():
+        account = ledger.accounts.by_id(facts["name"]) if facts["who"] == Who.USER else None
+        name = (account.user_name if account is not None else "") or facts["name"]
+        return f"{whose(facts['who'], name)}: {resource(facts['resource'])}"
+    if kind == "account":
+        account = ledger.accounts.by_id(key)
+        return f"account of {account.user_name or account.name}" if account is not None else row.subject
+    if kind == "launch":
+        launched = ledger.get(key)
+        return f"launch of {launched.user_name}" if launched is not None else row.subject
+    return row.subject
 
 
 def _number(text: str) -> int:
