@@ -134,6 +134,14 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
             await self.wait_gone()
             raise
 
+    def forget_gaps(self) -> None:
+        """Measure the loop anew from here on; needs LOOP_MONITOR in the configuration."""
+        (self.root / "loop_gap").unlink(missing_ok=True)
+
+    def worst_gap_s(self) -> float:
+        """The longest time that the hub's event loop did not run since ``forget_gaps``, in seconds."""
+        return float((self.root / "loop_gap").read_text())
+
     # ------------------------------------------------------------ REST
 
     async def http(
@@ -194,3 +202,20 @@ class _NoProxy(Proxy):
 c.JupyterHub.proxy_class = _NoProxy
 """
 """A proxy that remembers routes and forwards nothing: for tests that speak only REST."""
+
+LOOP_MONITOR = """
+import asyncio as _asyncio, pathlib as _pathlib, time as _time
+async def _measure(gap=_pathlib.Path("loop_gap")):
+    worst = 0.0
+    while True:
+        asked = _time.monotonic()
+        await _asyncio.sleep(0.02)
+        late = _time.monotonic() - asked - 0.02
+        if not gap.exists():
+            worst = 0.0
+        if late > worst or not gap.exists():
+            worst = max(late, worst)
+            gap.write_text(f"{worst:.3f}")
+_loop_monitor = _asyncio.get_running_loop().create_task(_measure())
+"""
+"""For a hub's configuration: keeps the longest gap of its event loop in seconds in the file ``loop_gap``."""
