@@ -274,7 +274,7 @@ class Directory:
 
 
 def sendable(password: str) -> bool:
-    """Whether this can be anybody's password: not empty (that would ask for an anonymous bind), Unicode, not endless."""
+    """Whether this can be a password: not empty (that would mean an anonymous bind), Unicode, not endless."""
     try:
         return 0 < len(password.encode()) <= MAX_PASSWORD_BYTES
     except UnicodeEncodeError:

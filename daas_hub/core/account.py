@@ -66,9 +66,10 @@ def merge(name: str, claims: Sequence[Claim], policy: AccountPolicy, now: dateti
     gid = _agreed(name, "gid", [(c.source, c.gid) for c in known])
     home = next((c.home for c in known if c.home), None)
     if home is None or not _usable(home):
+        given = repr(home[:80]) if home else "none given"
         raise AccountRefused(
-            f"The account {name} has no usable home folder ({repr(home[:80]) if home else 'none given'} by {_sources(known)}); an absolute "
-            "path is needed. Whoever administers the directory can set homeDirectory.",
+            f"The account {name} has no usable home folder ({given} by {_sources(known)}); an absolute path is "
+            "needed. Whoever administers the directory can set homeDirectory.",
             reason="no_home",
         )
     groups = _groups(name, gid, known)
