@@ -5,25 +5,32 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from daas_hub.core.models import LaunchState, Target
 from daas_hub.db.ledger import LaunchRow
 from tests.flow.site import Site
+from tests.servers.browser import ChromiumServer, sign_in
 from tests.servers.kernels import ServerApi
+from tests.servers.lab import new_notebook, open_lab, run_cell
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(180)]
 
 IDLE_S = 6
+LAB_IDLE_S = 18
+"""A browser on a busy machine takes a while to open JupyterLab."""
 RULES = f"""
 c.Culler.read_ledger_every_s = 1
 c.Culler.rules = [
     {{"name": "never", "users": ["bob"], "profiles": ["small"]}},
     {{"name": "tabs", "profiles": ["small"], "idle_after_s": {IDLE_S}, "count_open_tabs": True}},
     {{"name": "short", "profiles": ["large"], "max_age_s": {IDLE_S}}},
+    {{"name": "lab", "users": ["bob"], "profiles": ["basic"], "idle_after_s": {LAB_IDLE_S}}},
     {{"name": "Basic", "profiles": ["basic"], "idle_after_s": {IDLE_S}}},
 ]
 """
@@ -128,6 +135,30 @@ async def test_what_an_open_tab_asks_is_no_use_unless_the_rule_counts_it(site: S
     assert (still.state, still.target) == (LaunchState.RUNNING, Target.RUNNING)
     row = await ended(site, "ada", "counted", within_s=IDLE_S + 20)
     assert row.target_reason.endswith("(rule tabs)")
+
+
+@pytest.mark.needs("chromium")
+async def test_a_real_tab_left_open_with_a_notebook_is_no_use(site: Site, tmp_path: Path) -> None:
+    await start(site, "bob", "lab", "basic")
+    chromium = await ChromiumServer(tmp_path / "chromium.log").start()
+    try:
+        page = await (await chromium.person()).new_page()
+        await sign_in(page, site.hub.url, "bob", site.person("bob").password)
+        await page.goto(f"{site.hub.url}/user/bob/lab/lab")
+        await open_lab(page, f"{site.hub.url}/user/bob/lab/lab")
+        await new_notebook(page)
+        assert await run_cell(page, "print(6 * 7)") == "42\n"
+        ran_at = datetime.now(UTC)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(urlsplit(request.url).path.partition("/lab/")[2]))
+        row = await ended(site, "bob", "lab", within_s=LAB_IDLE_S + 40)
+        assert row.target_by == "culler"
+        assert row.ended_at is not None
+        assert (row.ended_at - ran_at).total_seconds() >= LAB_IDLE_S - 1
+        # It did ask meanwhile, so its questions were there to be taken for use.
+        assert any(path.startswith("api/") for path in asked), asked
+    finally:
+        await chromium.stop()
 
 
 async def test_max_age_ends_a_busy_server_and_an_exemption_keeps_an_idle_one(site: Site) -> None:
