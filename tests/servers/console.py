@@ -48,13 +48,17 @@ class ConsoleHub(HubServer):
 
     async def stop(self) -> None:
         """End the hub, and the proxy that a killed hub left behind."""
-        await super().stop()
+        try:
+            await super().stop()
+        finally:
+            self._end_proxy()
+
+    def _end_proxy(self) -> None:
         pid_file = self.root / "jupyterhub-proxy.pid"
-        if pid_file.exists():
+        with contextlib.suppress(OSError, ValueError):
             pid = int(pid_file.read_text())
-            with contextlib.suppress(OSError):
-                if str(self.api_port).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGTERM)
+            if str(self.api_port).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
 
     @property
     def ledger_url(self) -> str:
