@@ -41,6 +41,8 @@ c.Authenticator.allow_all = True
 c.JupyterHub.log_level = "WARN"
 c.JupyterHub.authenticate_prometheus = False
 c.JupyterHub.init_spawners_timeout = 600
+# Else its end would stop every server, one request after another.
+c.JupyterHub.cleanup_servers = False
 # What the hub does by itself, now and then, belongs to neither side.
 c.Spawner.poll_interval = 100000
 c.JupyterHub.last_activity_interval = 0
