@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from traitlets import Float, Int
 
 from daas_hub.clients.hub import Answer
-from daas_hub.core.errors import DaasError, HubUnavailable
+from daas_hub.core.errors import ConfigError, DaasError, HubUnavailable
 from daas_hub.core.models import ACTIVE, Found, LaunchState, Life, Observation, Target
 from daas_hub.core.reconcile import Action, Do, Graces, Launch, Memory, Seen, decide
 from daas_hub.db.ledger import LaunchRow
@@ -68,6 +68,9 @@ class Reconciler(Service):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not self.environment.boot_id:
+            # Every start in progress would look like one whose hub is gone.
+            raise ConfigError("The environment variable DAAS_HUB_BOOT_ID is not set: the hub sets it for its services.")
         self._graces = Graces(lost_start_s=self.lost_start_grace_s, reap_s=self.reap_grace_s)
         self._memory = Memory()
         self._at_once = asyncio.Semaphore(self.concurrency)

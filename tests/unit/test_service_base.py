@@ -22,6 +22,7 @@ from daas_hub.core.errors import ConfigError
 from daas_hub.db.ledger import Ledger
 from daas_hub.services.base import Service, utcnow
 from daas_hub.services.culler import Culler
+from daas_hub.services.reconciler import Reconciler
 from daas_hub.services.settings import SCOPES, Environment, definitions, dump_config, load_config_from_env, roles
 from tests.waiting import until
 
@@ -113,6 +114,11 @@ async def test_a_turn_that_fails_is_not_the_last(url: str) -> None:
 def test_rules_that_cannot_work_end_the_start(url: str) -> None:
     with pytest.raises(ConfigError, match="idle_after_s is '1h'"):
         Culler(environment(url, Culler={"rules": [{"idle_after_s": "1h"}]}))
+
+
+def test_a_reconciler_that_does_not_know_its_hubs_boot_refuses(url: str) -> None:
+    with pytest.raises(ConfigError, match="DAAS_HUB_BOOT_ID"):
+        Reconciler(environment(url))
 
 
 # ---------------------------------------------------------------- the end with the hub
