@@ -15,7 +15,7 @@ from jupyterhub.spawner import Spawner
 
 from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, LedgerBusy, NotAllowed, StartFailed
 from daas_hub.core.launch import Poll, Started, Stop, decide_poll, decide_stop
-from daas_hub.core.models import Account, Event, Handle, LaunchState, Life
+from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchState, Life
 from daas_hub.core.naming import new_id
 from daas_hub.core.placement import candidates
 from daas_hub.db.ledger import LaunchRow
@@ -33,6 +33,8 @@ STOP_WITHIN_S = 25.0
 returns within 60 s (design.md §4.4)."""
 GIVE_UP_AFTER_S = 50.0
 """After this the hub gets its answer, whatever was reached; one ledger call may still run to its end."""
+SERVER_TRAITS = frozenset({"args", "default_url", "notebook_dir"})
+"""Keys of `kubespawner_override` that mean the same on every backend."""
 GRACE_S = 30
 """JupyterHub's start_timeout lies this far above the backend's own deadline, so that ours ends first."""
 
@@ -84,6 +86,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
                 self._keep_options(await admission.last_options())
                 raise
             self._keep_options(options.dump(request))
+            self._apply(request)
             longest = max(self.site.backend(name).wait_policy_s for name in self._candidates())
             self.start_timeout = longest + GRACE_S
         except DaasError as error:
@@ -94,6 +97,14 @@ class DaasSpawner(SpawnerSettings, Spawner):
         self.user_options = options
         self.orm_spawner.user_options = options
         self.user.db.commit()
+
+    def _apply(self, request: LaunchRequest) -> None:
+        """What a profile says about the server itself, as JupyterHub's own traits: `get_env` tells the server."""
+        resources = request.resources
+        self.cpu_limit, self.cpu_guarantee = resources.cpu_limit, resources.cpu_guarantee
+        self.mem_limit, self.mem_guarantee = resources.mem_limit_bytes, resources.mem_guarantee_bytes
+        for name in SERVER_TRAITS & request.override.keys():
+            setattr(self, name, request.override[name])
 
     async def options_form(self, _spawner: Spawner) -> str:
         """The profiles that are open to her, filled with what was posted, linked or accepted last."""

@@ -154,6 +154,8 @@ async def test_after_a_kill_there_is_one_of_each_service_within_30_s(site: Site)
 
 async def test_no_secret_is_where_others_can_read_it(site: Site) -> None:
     """After all of this: no token in a log, an argv, or a file that another uid can read."""
+    await site.stop_servers()
+    await agree(site)
     assert (await site.hub.start_server("ada"))[0] in (201, 202)
     (pid,) = site.servers("ada")
     token = next(

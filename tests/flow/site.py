@@ -38,7 +38,8 @@ c.LocalBackend.runtime_dir = {run!r}
 c.LocalBackend.home_roots = [{homes!r}]
 c.DaasSpawner.profile_list = [
     {{"display_name": "Basic", "slug": "basic", "default": True, "resources": {{"cpu_limit": 1, "mem_limit": "1G"}}}},
-    {{"display_name": "Small", "slug": "small", "resources": {{"cpu_limit": 0.5, "mem_limit": "512M"}}}},
+    {{"display_name": "Small", "slug": "small", "resources": {{"cpu_limit": 0.5, "mem_limit": "512M"}},
+      "environment": {{"FROM_PROFILE": "yes"}}, "kubespawner_override": {{"default_url": "/tree"}}}},
     {{"display_name": "Large", "slug": "large", "resources": {{"cpu_limit": 4, "mem_limit": "2G"}}}},
 ]
 {more}

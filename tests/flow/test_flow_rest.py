@@ -57,6 +57,22 @@ async def test_a_server_runs_as_the_directorys_account(site: Site) -> None:
     assert next(r for r in site.launches() if r.id == row.id).state is LaunchState.ENDED
 
 
+async def test_a_profile_shapes_the_server(site: Site) -> None:
+    await site.sign_in("ada")
+    assert (await site.hub.start_server("ada", options={"profile": "small"}))[0] in (201, 202)
+    (pid,) = site.servers("ada")
+    pairs = (entry.partition("=") for entry in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    environment = {name: value for name, _, value in pairs}
+    assert environment["MEM_LIMIT"] == str(512 * 2**20)
+    assert environment["CPU_LIMIT"] == "0.5"
+    assert environment["FROM_PROFILE"] == "yes"
+    assert environment["JUPYTERHUB_DEFAULT_URL"] == "/tree"
+    assert environment["HOME"] == str(site.home("ada"))
+    assert "JUPYTERHUB_CRYPT_KEY" not in environment
+    assert "CONFIGPROXY_AUTH_TOKEN" not in environment
+    assert (await site.hub.api("DELETE", "users/ada/server"))[0] == 204
+
+
 async def test_uid_0_of_the_directory_is_refused(site: Site) -> None:
     await site.sign_in("rooted")
     status, answer = await site.hub.start_server("rooted")
