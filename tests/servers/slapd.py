@@ -146,7 +146,7 @@ class Slapd:
     def _prepare(self) -> None:
         data = self.root / "data"
         data.mkdir(mode=0o700)
-        certificates(self.root)
+        _same_certificates(self.root)
         (self.root / "slapd.conf").write_text(CONFIG.format(root=self.root, base=BASE, admin=ADMIN_DN))
 
     def _ldif(self) -> str:
@@ -172,6 +172,18 @@ class Slapd:
                 f"dn: cn={name},ou=groups,{BASE}\nobjectClass: posixGroup\ncn: {name}\ngidNumber: {gid}{members}"
             )
         return "\n\n".join(entries) + "\n"
+
+
+_made: dict[str, bytes] = {}
+
+
+def _same_certificates(root: Path) -> None:
+    """Made once in a run: keys take longer than everything else that a test does with the server."""
+    if not _made:
+        certificates(root)
+        _made.update({name: (root / name).read_bytes() for name in ("ca.pem", "server.pem", "server.key")})
+    for name, content in _made.items():
+        (root / name).write_bytes(content)
 
 
 def certificates(root: Path) -> None:
