@@ -51,8 +51,6 @@ def notice(settings: Settings) -> str:
         "This is a demo on one machine. Rule: a server of profile <strong>Basic</strong> that is idle for "
         f"{format_duration(settings.idle_after_s)} is stopped."
     ]
-    if settings.shared_uid:
-        parts.append("<strong>shared uid: no isolation</strong> (the demo was not started as root).")
     if settings.proxy.lacks:
         parts.append(settings.proxy.lacks)
     return " ".join(parts)

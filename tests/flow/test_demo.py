@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from daas_hub.clients import processes
-from tests.servers.demo import DemoServer, Visitor
+from tests.servers.demo import DemoServer, Visitor, demo_python
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -81,6 +82,7 @@ async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) 
     assert {a for a, p in listening() if p == port} == {"0100007F"}, "127.0.0.1 and nothing else"
     for person in people:
         assert person["password"] in demo.log_text()
+    await _doctor_finds_the_directory(demo)
     await _locked_is_told(demo)
     await _over_quota_is_refused_with_numbers(demo)
     await _server_runs_as_the_person_and_is_stopped_when_idle(demo)
@@ -93,6 +95,24 @@ async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) 
     assert list(Path("/sys/fs/cgroup").rglob(f"*{hub_id}*")) == []
     assert not {p for _, p in listening()} & {port}
     assert not demo.ready_file.exists()
+
+
+async def _doctor_finds_the_directory(demo: DemoServer) -> None:
+    """The demo's configuration as an operator would examine it: what a demo sets otherwise is said."""
+    state = demo.dir / "state"
+    env = {**demo.env(), "JUPYTERHUB_CRYPT_KEY": (state / "crypt_key").read_text(), "DAAS_DEMO_TOKEN": "x"}
+    process = await asyncio.create_subprocess_exec(
+        str(demo_python()),
+        *("-P", "-m", "daas_hub.cli", "doctor", "--config", str(state / "jupyterhub_config.py")),
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    lines = out.decode().splitlines()
+    assert "ok    directory: the service bind works" in lines
+    assert any(line.startswith("ok    ledger") for line in lines)
+    assert any("JupyterHub.cleanup_servers: True" in line for line in lines if line.startswith("note"))
+    assert process.returncode == 0, lines
 
 
 async def _locked_is_told(demo: DemoServer) -> None:
