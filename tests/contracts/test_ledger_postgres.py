@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from daas_hub.core.errors import LedgerBusy
-from daas_hub.core.naming import new_id
 from daas_hub.db.ledger import Ledger
 from tests.servers.postgres import PostgresServer
 
@@ -31,7 +30,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def url(server: PostgresServer) -> str:
-    return server.create_database(f"t{new_id()}")
+    return server.empty_database()
 
 
 class TestLaunchesOnPostgres(LaunchContract):

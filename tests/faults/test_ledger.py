@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from daas_hub.core.models import ACTIVE, LaunchState
@@ -40,7 +37,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.sqlite"
     server: PostgresServer = request.getfixturevalue("server")
-    return server.create_database(f"t{new_id()}")
+    return server.empty_database()
 
 
 class Life:
@@ -129,19 +126,11 @@ def test_a_killed_writer_leaves_whole_transactions(url: str) -> None:
     ledger.close()
 
 
-def hold(url: str, seconds: float) -> None:
-    """Hold a write transaction that stands in everybody's way."""
-    if url.startswith("sqlite"):
-        lite = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None, timeout=30)
-        lite.execute("BEGIN IMMEDIATE")
-        threading.Event().wait(seconds)
-        lite.execute("COMMIT")
-        lite.close()
-        return
-    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as c:
-        c.execute("LOCK TABLE launch, balance IN EXCLUSIVE MODE")
-        threading.Event().wait(seconds)
-        c.commit()
+async def hold(url: str, seconds: float) -> None:
+    """Let a fourth process hold a write transaction that stands in everybody's way."""
+    argv = [sys.executable, "-m", "tests.faults.ledger_hold", url, str(seconds)]
+    process = await asyncio.create_subprocess_exec(*argv, cwd=CLONE)
+    assert await process.wait() == 0
 
 
 async def longest_gap(until: asyncio.Event) -> float:
@@ -165,10 +154,10 @@ async def test_four_writers_and_one_holds_the_lock(url: str) -> None:
     for life in others:
         await asyncio.to_thread(life.wait_ready)
     began, mine, slowest_s = time.monotonic(), [], 0.0
-    holder: asyncio.Task[Any] | None = None
+    holder: asyncio.Task[None] | None = None
     while (elapsed_s := time.monotonic() - began) < lasts_s:
         if holder is None and elapsed_s > 1:
-            holder = asyncio.create_task(asyncio.to_thread(hold, url, 3.0))
+            holder = asyncio.create_task(hold(url, 3.0))
         call_s = time.monotonic()
         row = await pool.run(ledger.reserve, reservation("hub", new_id()), now=NOW)
         await pool.run(ledger.settle, row.id, code=0, reason="", evidence="seen", now=NOW)

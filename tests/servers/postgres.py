@@ -54,6 +54,13 @@ class PostgresServer:
             c.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
+    def empty_database(self) -> str:
+        """The URL of the first database, with nothing in it: cheaper than a new one, which is a thousand files."""
+        with psycopg.connect(self._dsn(), autocommit=True) as c:
+            c.execute("DROP SCHEMA public CASCADE")
+            c.execute("CREATE SCHEMA public")
+        return self.url()
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End the server (SIGINT: fast, SIGQUIT: as a crash) and wait; the data stays until ``remove``."""
         if self._process is not None and self._process.poll() is None:
@@ -62,8 +69,8 @@ class PostgresServer:
         self._process = None
 
     def remove(self) -> None:
-        """Stop and delete everything."""
-        self.stop()
+        """Stop at once, without the last checkpoint, and delete everything."""
+        self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _dsn(self) -> str:
