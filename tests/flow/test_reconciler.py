@@ -43,11 +43,6 @@ def row(site: Site) -> LaunchRow | None:
     return next((one for one in site.launches() if one.user_name == "ada"), None)
 
 
-async def running(site: Site) -> bool:
-    model = await site.hub.server("ada")
-    return bool(model and model["ready"])
-
-
 async def ended(site: Site, *, within_s: float = 30) -> LaunchRow:
     def now() -> LaunchRow | None:
         one = row(site)
@@ -66,14 +61,15 @@ async def agree(site: Site) -> bool:
     """As many servers as active rows, and as the hub has."""
     active = [one for one in site.launches() if one.state is not LaunchState.ENDED]
     states = {one.state for one in active}
-    ready = int(await running(site))
-    return len(active) == len(site.servers("ada")) == ready and states <= {LaunchState.RUNNING}
+    model = await site.hub.server("ada") or {"ready": False, "pending": None}
+    known = int(model["ready"]) if not model["pending"] else -1
+    return len(active) == len(site.servers("ada")) == known and states <= {LaunchState.RUNNING}
 
 
 async def stop(site: Site) -> None:
     await site.hub.api("DELETE", "users/ada/server")
     await until(lambda: not site.servers("ada"), within_s=30, what="server gone")
-    await ended(site)
+    await until(lambda: agree(site), within_s=30, every_s=0.2, what="all agree")
 
 
 def services(site: Site, word: str) -> list[int]:
