@@ -6,14 +6,17 @@ planned here too when backends need it.
 
 from __future__ import annotations
 
-from .models import Account, Mount
+from .models import Account, Json, Mount
+
+HOME = "home"
+"""The volume every account has: one home for all her servers, whatever they are called."""
 
 
-def home_volume_id(account_id: str) -> str:
-    """The volume id of an account's home: one home for all her servers, whatever they are called."""
-    return f"home-{account_id}"
+def home_place(account: Account) -> Json:
+    """Where an account's home is on a machine, as the volume's row says it."""
+    return {"version": 1, "path": account.home}
 
 
-def plan_mounts(account: Account) -> tuple[Mount, ...]:
+def plan_mounts(account: Account, home_volume_id: str) -> tuple[Mount, ...]:
     """The mounts of a server of ``account``."""
-    return (Mount(volume_id=home_volume_id(account.id), source=account.home, path=account.home),)
+    return (Mount(volume_id=home_volume_id, source=account.home, path=account.home),)

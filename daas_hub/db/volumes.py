@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from daas_hub.core.errors import NotFound
 from daas_hub.core.models import Json
 from daas_hub.core.naming import new_id
 
 from .engine import Database
-from .schema import volumes
+from .schema import accounts, volumes
 
 
 class VolumeState(StrEnum):
@@ -62,6 +62,28 @@ class Volumes:
         row = dict(id=new_id(), state=VolumeState.IN_USE.value, created_at=now, **values)
         self._db.write(lambda c: c.execute(insert(volumes).values(**row)) and None)
         return self.get(str(row["id"]))
+
+    def ensure(self, name: str, backend: str, place: Json, *, now: datetime, account_id: str) -> str:
+        """The id of an account's volume of that name and place on that backend; written down where it is new.
+
+        One transaction, so that two servers which start at once find one home.
+        """
+
+        def find_or_add(c: Connection) -> str:
+            # PostgreSQL: two starts of one account wait for each other here. SQLite has one writer anyway.
+            c.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
+            query = select(volumes.c.id, volumes.c.place).where(
+                volumes.c.account_id == account_id, volumes.c.name == name, volumes.c.backend == backend
+            )
+            for volume_id, there in c.execute(query):
+                if there == place:
+                    return str(volume_id)
+            values = {"name": name, "backend": backend, "place": place, "account_id": account_id}
+            row = dict(id=new_id(), state=VolumeState.IN_USE.value, created_at=now, project_id=None, **values)
+            c.execute(insert(volumes).values(**row))
+            return str(row["id"])
+
+        return self._db.write(find_or_add)
 
     def get(self, volume_id: str) -> Volume:
         """One volume; raises NotFound."""

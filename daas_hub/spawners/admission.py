@@ -23,7 +23,7 @@ from daas_hub.core.models import (
     Observation,
 )
 from daas_hub.core.profiles import Profiles, visible
-from daas_hub.core.volumes import plan_mounts
+from daas_hub.core.volumes import HOME, home_place, plan_mounts
 from daas_hub.db.ledger import LaunchRow, Reservation
 
 from . import options
@@ -239,9 +239,12 @@ class Admission:
 
     # ------------------------------------------------------------ 6 what is to be started
 
-    def spec(self, account: Account, row: LaunchRow, environment: Mapping[str, str]) -> LaunchSpec:
-        """All that a backend needs; secrets apart."""
+    async def spec(self, account: Account, row: LaunchRow, environment: Mapping[str, str]) -> LaunchSpec:
+        """All that a backend needs; secrets apart. The volumes are in the ledger before they are made."""
         request, spawner = self._request, self.spawner
+        home = await self.site.run(
+            self.ledger.volumes.ensure, HOME, row.backend, home_place(account), now=utcnow(), account_id=account.id
+        )
         plain = {**environment, **request.environment}
         secrets = {name: plain.pop(name) for name in SECRET_VARIABLES if name in plain}
         return LaunchSpec(
@@ -254,7 +257,7 @@ class Admission:
             cmd=(*spawner.cmd, *spawner.get_args()),
             environment=plain,
             secrets=secrets,
-            mounts=plan_mounts(account),
+            mounts=plan_mounts(account, home),
             service_prefix=spawner.server.base_url,
             override=request.override,
             certificates=spawner.cert_paths or None,

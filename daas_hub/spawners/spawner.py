@@ -13,6 +13,7 @@ from typing import Any
 
 from jupyterhub.spawner import Spawner
 
+from daas_hub.backends.base import Backend
 from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, LedgerBusy, NotAllowed, StartFailed
 from daas_hub.core.launch import Poll, Started, Stop, decide_poll, decide_stop
 from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchState, Life
@@ -79,6 +80,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
                 self._take(adopted.id).reserved = True
                 self.api_token = await admission.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
+                self.start_timeout = self.site.backend(adopted.backend).wait_policy_s + GRACE_S
                 return
             try:
                 request = await admission.choose(user_options)
@@ -171,15 +173,18 @@ class DaasSpawner(SpawnerSettings, Spawner):
     async def _start_on(self, account: Account, row: LaunchRow) -> str:
         """Volumes, then the server; its handle is in the ledger before anything is waited for."""
         backend, ledger = self.site.backend(row.backend), self.site.ledger
-        spec = self._asked().spec(account, row, self._environment())
+        spec = await self._asked().spec(account, row, self._environment())
         await self._say("Preparing the home and the folders", 20)
         await backend.prepare(spec)
         await self.site.run(ledger.move, row.id, LaunchState.SUBMITTED, now=utcnow())
         await self._say(f"Starting the server as {account.name} (uid {account.uid})", 40)
 
+        following: list[asyncio.Task[None]] = []
+
         async def checkpoint(handle: Handle) -> None:
             await self.site.run(ledger.save_handle, row.id, handle, now=utcnow())
-            await self._say("Waiting for the server to answer", 60)
+            if not following:
+                following.append(asyncio.create_task(self._follow(backend, handle)))
 
         try:
             async with asyncio.timeout(backend.wait_policy_s):
@@ -187,9 +192,17 @@ class DaasSpawner(SpawnerSettings, Spawner):
         except TimeoutError as error:
             message = f"The server did not answer within {backend.wait_policy_s} s on {row.backend}."
             raise StartFailed(message, permanent=False, reason="timeout") from error
+        finally:
+            for task in following:
+                task.cancel()
         await self.site.run(ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
         await self._say("The server answers", 90)
         return url
+
+    async def _follow(self, backend: Backend, handle: Handle) -> None:
+        """The backend's own steps, onto the progress page."""
+        async for event in backend.events(handle):
+            await self._note(event)
 
     async def _resume(self, record: LaunchRecord) -> str:
         """Adoption: wait for the server that is already there. Nothing that fails here stops it."""
@@ -222,7 +235,9 @@ class DaasSpawner(SpawnerSettings, Spawner):
     # ------------------------------------------------------------ 8 progress
 
     async def _say(self, message: str, progress: int | None = None) -> None:
-        event = Event(at=utcnow(), message=message, progress=progress)
+        await self._note(Event(at=utcnow(), message=message, progress=progress))
+
+    async def _note(self, event: Event) -> None:
         await self._steps.add(event)
         if self._record is not None and self._record.reserved:
             try:

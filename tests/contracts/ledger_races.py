@@ -14,7 +14,7 @@ from daas_hub.core.models import Charge, Resource, Who
 from daas_hub.db.ledger import Ledger
 
 from .ledger import Opened
-from .ledger_samples import GIB, NOW, reservation
+from .ledger_samples import GIB, NOW, account, reservation
 
 CLONE = Path(__file__).resolve().parents[2]
 
@@ -105,6 +105,21 @@ class RaceContract(Opened):
 
         with ThreadPoolExecutor(8) as threads:
             assert all(threads.map(life, range(80)))
+
+    def test_one_home_however_many_servers_start_at_once(self, ledger: Ledger) -> None:
+        stored = ledger.accounts.upsert(account(), ("ldap:site", "uuid-1"), "ada", NOW)
+        place = {"version": 1, "path": stored.home}
+
+        def ensure(_n: int) -> str:
+            return ledger.volumes.ensure("home", "local", place, now=NOW, account_id=stored.id)
+
+        with ThreadPoolExecutor(16) as threads:
+            found = set(threads.map(ensure, range(32)))
+        assert len(found) == 1
+        (volume,) = ledger.volumes.list(account_id=stored.id)
+        assert (volume.id, volume.place) == (found.pop(), place)
+        moved = ledger.volumes.ensure("home", "local", {**place, "path": "/elsewhere"}, now=NOW, account_id=stored.id)
+        assert moved != volume.id, "another place is another volume; the known one is kept"
 
     def test_several_may_open_a_new_ledger_at_once(self, url: str) -> None:
         with ThreadPoolExecutor(4) as threads:
