@@ -20,7 +20,9 @@ async def probe_accounts(people: Iterable[Person], gids: dict[str, int], path: s
     program = shutil.which("jupyterhub-singleuser", path=path)
     if program is None:
         raise ConfigError("jupyterhub-singleuser is not in this environment: install daas-hub[demo].")
-    failed = await asyncio.gather(*(_probe(program, p, sorted(gids[g] for g in p.groups), path) for p in people))
+    # Without root all are one account.
+    accounts = list({person.uid: person for person in people}.values())
+    failed = await asyncio.gather(*(_probe(program, p, sorted(gids[g] for g in p.groups), path) for p in accounts))
     problems = [text for text in failed if text]
     if problems:
         raise ConfigError(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daas_hub.core.errors import ConfigError
+from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.db.ledger import Ledger
 
 from . import people, show
@@ -110,7 +110,7 @@ class Demo:
         try:
             await self._until_stop(self._up)
             await self._until_stop(self._watch_hub)
-        except ConfigError as error:
+        except DaasError as error:
             self.console.print(error.message, style="bold", highlight=False)
             status = 1
         finally:
@@ -140,10 +140,12 @@ class Demo:
         site = the_site(folders)
         self.directory = DirectoryListener(Tree(people.BASE, people.entries(site)))
         await self.directory.start()
-        self.say("Filling the ledger with 30 days of usage …")
-        await asyncio.to_thread(fill_ledger, folders, site)
-        self.say("Trying every account …")
-        await probe_accounts(site.people, site.gids, f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
+        self.say("Filling the ledger with 30 days of usage, and trying every account …")
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"
+        both = asyncio.to_thread(fill_ledger, folders, site), probe_accounts(site.people, site.gids, path)
+        for outcome in await asyncio.gather(*both, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
         port, hub_port, proxy_api_port = free_ports(self.options.port)
         settings = Settings(
             folders=folders,
@@ -217,7 +219,7 @@ def main(options: Options) -> int:
         return 1
     try:
         return asyncio.run(_run(options, console))
-    except ConfigError as error:
+    except DaasError as error:
         console.print(error.message, style="bold", highlight=False)
         return 1
 
