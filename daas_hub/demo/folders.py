@@ -15,6 +15,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Folders:
         """Forget what ``save`` wrote."""
         (self.state / f"{name}.json").unlink(missing_ok=True)
 
-    @property
+    @cached_property
     def hub_id(self) -> str:
         """Names this demo's hub in the ledger, in handles and in its processes' environment."""
         known = self.load("hub_id") or f"demo-{new_id()[:8]}"
