@@ -108,7 +108,8 @@ async def sweep(hub_id: str) -> None:
 
 def remove_cgroups(hub_id: str) -> None:
     """Remove the empty groups that the local backend made for this hub; one that is in use stays."""
-    groups = Path("/sys/fs/cgroup").rglob(f"daas-{hub_id}*")
+    tops = list(Path("/sys/fs/cgroup").rglob(f"daas-{hub_id}*"))
+    groups = {group for top in tops for group in (top, *top.rglob("*")) if group.is_dir()}
     for group in sorted(groups, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):
             group.rmdir()
