@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from jupyterhub.crypto import decrypt, encrypt
 
 from daas_hub.accounts.resolve import resolve
-from daas_hub.core.errors import AccountRefused, AccountUnresolved, BackendUnavailable, LaunchConflict, QuotaExceeded
+from daas_hub.core.errors import (
+    AccountRefused,
+    AccountUnresolved,
+    BackendUnavailable,
+    InvalidOptions,
+    LaunchConflict,
+    LedgerBusy,
+    NotAllowed,
+    QuotaExceeded,
+)
 from daas_hub.core.launch import Begin, decide_begin
 from daas_hub.core.models import (
     Account,
@@ -33,6 +42,7 @@ from .runtime import utcnow
 if TYPE_CHECKING:
     from .spawner import DaasSpawner
 
+OVER_LIMIT = "Over your limit just now: stop another server, or choose a smaller profile."
 SECRET_VARIABLES = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
 """Variables of the hub that are handed over apart, never in a place that others can read (rule 8.7)."""
 
@@ -218,18 +228,29 @@ class Admission:
     async def _fits(self, account: Account) -> tuple[str, ...]:
         """Display names of her other profiles that would start now."""
         request = self._request
-        choices = {}
+        profiles = {p.slug: p.display_name for p in visible(await self.profiles(), self.groups)}
+        fits = await self._which_fit(account.id, request.project)
+        return tuple(profiles[slug] for slug, fit in fits.items() if fit and slug != request.profile)
+
+    async def _which_fit(self, account_id: str, project: str | None) -> dict[str, bool]:
+        """Slug of each profile open to her → whether its default choices would start now."""
+        charges = {}
         for profile in visible(await self.profiles(), self.groups):
-            if profile.slug != request.profile:
-                try:
-                    each = options.parse({"profile": profile.slug}, (profile,), self.groups)
-                except Exception:  # noqa: S112  a profile that needs a text cannot be offered blindly
-                    continue
-                choices[profile.display_name] = each.resources.charge()
-        fits = await self.site.run(
-            self.ledger.would_fit, account.id, self.groups, request.project, choices, now=utcnow()
-        )
-        return tuple(name for name, fit in fits.items() if fit)
+            try:
+                each = options.parse({"profile": profile.slug}, (profile,), self.groups)
+            except (InvalidOptions, NotAllowed):
+                # It needs a text from her: nothing can be said before she has written it.
+                continue
+            charges[profile.slug] = each.resources.charge()
+        return await self.site.run(self.ledger.would_fit, account_id, self.groups, project, charges, now=utcnow())
+
+    async def notes(self) -> dict[str, str]:
+        """Slug → what a card of the form should say before she tries in vain; nothing where the ledger is busy."""
+        try:
+            fits = await self._which_fit(await self.account_id() or "", None)
+        except LedgerBusy:
+            return {}
+        return {slug: OVER_LIMIT for slug, fit in fits.items() if not fit}
 
     async def move_to(self, row: LaunchRow, backend: str) -> LaunchRow:
         """Take the reservation along to the next candidate."""

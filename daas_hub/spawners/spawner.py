@@ -112,7 +112,11 @@ class DaasSpawner(SpawnerSettings, Spawner):
         """The profiles that are open to her, filled with what was posted, linked or accepted last."""
         admission = Admission(self)
         return form.render(
-            await admission.profiles(), admission.groups, last=self.user_options, backends=tuple(self.site.backends)
+            await admission.profiles(),
+            admission.groups,
+            last=self.user_options,
+            backends=tuple(self.site.backends),
+            notes=await admission.notes(),
         )
 
     def options_from_form(self, form_data: dict[str, list[Any]]) -> dict[str, Any]:

@@ -141,7 +141,13 @@ class Site:
         status, url = await asyncio.to_thread(self._sign_in, name, self.person(name).password)
         assert status == 200, (status, url)
 
-    def _sign_in(self, name: str, password: str) -> tuple[int, str]:
+    async def page(self, name: str, path: str) -> str:
+        """A page of the hub as this person sees it."""
+        _, text = await asyncio.to_thread(self._sign_in, name, self.person(name).password, path)
+        return text
+
+    def _sign_in(self, name: str, password: str, then: str = "") -> tuple[int, str]:
+        """Status and final URL; with ``then`` the text of that page."""
         jar = http.cookiejar.CookieJar()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar))
         login = f"{self.hub.hub_url}/hub/login"
@@ -149,8 +155,9 @@ class Site:
         xsrf = next(c.value for c in jar if c.name == "_xsrf")
         fields = {"username": name, "password": password, "_xsrf": xsrf}
         try:
-            with opener.open(f"{login}?next=/hub/home", urllib.parse.urlencode(fields).encode(), timeout=60) as answer:
-                return answer.status, answer.url
+            target = f"{login}?next={then or '/hub/home'}"
+            with opener.open(target, urllib.parse.urlencode(fields).encode(), timeout=60) as answer:
+                return answer.status, answer.read().decode() if then else answer.url
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()

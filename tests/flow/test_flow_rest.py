@@ -91,6 +91,10 @@ async def test_a_limit_refuses_with_numbers_and_names_what_fits(site: Site) -> N
         for said in ("4 cores", "1 core", "lab", "Basic", "Small"):
             assert said in answer["message"], answer["message"]
         assert not site.servers("bob")
+        page = await site.page("bob", "/hub/spawn")
+        # Only the large profile is over the limit of one core.
+        assert page.count("Over your limit") == 1
+        assert page.index("Large") < page.index("Over your limit")
         status, _ = await site.hub.start_server("bob", options={"profile": "basic"})
         assert status in (201, 202)
         assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
