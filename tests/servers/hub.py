@@ -88,7 +88,9 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
         env |= {"JUPYTERHUB_CRYPT_KEY": self.crypt_key, "CONFIGPROXY_AUTH_TOKEN": self.token, **self.env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "-f", str(config)],
+                # A run in the background of a shell ignores SIGINT, and so would all that it starts; a hub ends its
+                # services by that signal and waits 10 s for each that has not begun to listen for it.
+                ["env", "--default-signal=INT", sys.executable, "-m", "jupyterhub", "-f", str(config)],
                 cwd=self.root,
                 env=env,
                 stdin=subprocess.DEVNULL,
