@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,16 @@ def apply(c: Any, append: Callable[..., None], there: Callable[..., Any]) -> Non
 def check(config: Mapping[str, Any]) -> None:
     """Raise ConfigError where the culler's rules cannot work."""
     read_rules(config.get("Culler", {}).get("rules", []))
+
+
+def hear_sigint() -> None:
+    """Let our services hear SIGINT, also where the hub was started in the background of a shell, which ignores it.
+
+    What is ignored is inherited, and the hub ends its services by SIGINT first: one that is just starting would miss
+    it, and the hub waits 10 s for each (LocalProcessSpawner.interrupt_timeout).
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def hand_on(app: Any, site: DaasHub) -> None:

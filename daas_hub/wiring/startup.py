@@ -74,6 +74,7 @@ def check(app: Any) -> None:
         )
     site = DaasHub.instance(config=app.config)
     services.hand_on(app, site)
+    services.hear_sigint()
     for name in site.backends:
         site.backend(name)
     profile_list = DaasSpawner(config=app.config).profile_list

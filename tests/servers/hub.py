@@ -46,6 +46,8 @@ class HubServer:
         self.token = secrets.token_hex(16)
         self.crypt_key = secrets.token_hex(32)
         self.log = root / "hub.log"
+        self.wrapper: list[str] = []
+        """Words before the hub's own command, of a program that becomes it (env, setsid)."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,9 +90,7 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
         env |= {"JUPYTERHUB_CRYPT_KEY": self.crypt_key, "CONFIGPROXY_AUTH_TOKEN": self.token, **self.env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                # A run in the background of a shell ignores SIGINT, and so would all that it starts; a hub ends its
-                # services by that signal and waits 10 s for each that has not begun to listen for it.
-                ["env", "--default-signal=INT", sys.executable, "-m", "jupyterhub", "-f", str(config)],
+                [*self.wrapper, sys.executable, "-m", "jupyterhub", "-f", str(config)],
                 cwd=self.root,
                 env=env,
                 stdin=subprocess.DEVNULL,

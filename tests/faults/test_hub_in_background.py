@@ -1,0 +1,30 @@
+"""A hub that a shell started in the background, where SIGINT is ignored, and that is stopped as soon as it is up."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.flow.site import Site
+from tests.servers.reachable_python import reachable_python
+from tests.servers.tiny_server import program
+
+pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(120)]
+
+ONE_SERVICE_THAT_MISSED_IT_S = 10.0
+"""What the hub waits for each service that does not react to SIGINT."""
+
+
+async def test_its_services_end_at_once_although_they_are_just_starting() -> None:
+    site = Site(cmd=list(program(reachable_python())))
+    try:
+        await site.start()
+        site.hub.wrapper = ["env", "--ignore-signal=INT"]
+        await site.hub.stop()
+        await site.hub.start()
+        began = time.monotonic()
+        await site.hub.stop()
+        assert time.monotonic() - began < ONE_SERVICE_THAT_MISSED_IT_S
+    finally:
+        await site.stop()
