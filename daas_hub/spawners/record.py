@@ -81,18 +81,32 @@ class LaunchRecord:
         return seen
 
     async def settle(self, row: LaunchRow, seen: Observation, *, evidence: str) -> None:
-        """End the launch on evidence: reservation freed, usage closed, leftovers removed."""
-        reason = row.target_reason if row.target is Target.STOPPED and row.target_reason else seen.reason
-        ended = await self._surely(
-            self.hub.ledger.settle, self.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
-        )
-        if ended:
-            self.log.info("Launch %s of %s ended: %s (%s)", self.id, row.user_name, reason or "no reason", evidence)
-        if row.handle is not None:
-            try:
-                await self.hub.backend(row.backend).cleanup(row.handle)
-            except DaasError as error:
-                self.log.warning("Leftovers of launch %s stay for the reconciler: %s", self.id, error.log_message)
+        """End the launch on evidence: leftovers removed, then reservation freed and usage closed.
+
+        In this order, so that whoever reads ENDED finds nothing left, and the next start finds the settings that
+        this one brought home. Once begun it goes on, also when the caller is cancelled: the hub cancels its watcher
+        as soon as it hears of the end itself.
+        """
+        await asyncio.shield(self.hub.keep(self._settle(row, seen, evidence)))
+
+    async def _settle(self, row: LaunchRow, seen: Observation, evidence: str) -> None:
+        async with self.hub.settling(self.id):
+            now_row = await self.row()
+            if now_row is None or now_row.state is LaunchState.ENDED:
+                return
+            if row.handle is not None:
+                try:
+                    await self.hub.backend(row.backend).cleanup(row.handle)
+                except DaasError as error:
+                    self.log.warning("Leftovers of launch %s stay for later: %s", self.id, error.log_message)
+            target_reason = now_row.target_reason if now_row.target is Target.STOPPED else ""
+            reason = target_reason or seen.reason
+            ended = await self._surely(
+                self.hub.ledger.settle, self.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
+            )
+            if ended:
+                said = reason or "no reason"
+                self.log.info("Launch %s of %s ended: %s (%s)", self.id, row.user_name, said, evidence)
 
     async def stop(self, row: LaunchRow, *, reason: str, within_s: float) -> bool:
         """Stop the server; True once that is certain and settled, False: it stays STOPPING, counted, retried."""

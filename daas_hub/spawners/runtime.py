@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from traitlets import Dict, Int, Type, Unicode, validate
 from traitlets.config import SingletonConfigurable
@@ -76,6 +77,9 @@ class DaasHub(SingletonConfigurable):
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
         self._built: dict[str, Backend] = {}
+        self._kept: set[asyncio.Task[Any]] = set()
+        # A lock lives as long as somebody uses it.
+        self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.catalogue = Catalogue(tuple(self.backends))
 
     @property
@@ -111,6 +115,17 @@ class DaasHub(SingletonConfigurable):
                     raise
             await asyncio.sleep(delay_s)
         raise AssertionError("delays() never ends")
+
+    def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin work that nobody's cancellation ends; the loop alone would hold it only weakly."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+        return task
+
+    def settling(self, launch_id: str) -> asyncio.Lock:
+        """One at a time per launch: its watcher, a poll and a stop may all see the same end."""
+        return self._settling.setdefault(launch_id, asyncio.Lock())
 
     def backend(self, name: str) -> Backend:
         """The backend of that name; raises ConfigError where none is configured."""

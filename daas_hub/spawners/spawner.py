@@ -54,6 +54,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
         self._failure = ""
         self._polling_began = False
         self._watcher: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[int | None] | None = None
         self.auth_state: dict[str, Any] | None = None
         self._oauth_scopes: list[str] | None = None
 
@@ -78,6 +79,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
             if adopted is not None:
                 self._started = Started.ADOPTED
                 self._take(adopted.id).reserved = True
+                # Without the old token the server is at least seen, and can be stopped.
                 self.api_token = await admission.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
                 self.start_timeout = self.site.backend(adopted.backend).wait_policy_s + GRACE_S
@@ -305,6 +307,12 @@ class DaasSpawner(SpawnerSettings, Spawner):
         watcher, self._watcher = self._watcher, None
         if watcher is not None and watcher is not asyncio.current_task():
             watcher.cancel()
+
+    async def poll_and_notify(self) -> int | None:
+        """One at a time: a start that comes while the hub hears of an end waits until the hub is done with it."""
+        if self._notifying is None or self._notifying.done():
+            self._notifying = self.site.keep(super().poll_and_notify())
+        return await asyncio.shield(self._notifying)
 
     async def _watch(self, record: LaunchRecord) -> None:
         """Settle the launch the moment its server ends, then let the hub know."""

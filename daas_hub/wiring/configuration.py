@@ -26,6 +26,10 @@ OWNED: Mapping[str, Mapping[str, Any]] = {
         # The identity, and with it the account, travels in auth_state.
         "enable_auth_state": True,
         "auth_refresh_age": 300,
+        # Her groups count as they are now, whoever presses Start: a person, an administrator or a service.
+        "refresh_pre_spawn": True,
+        # Else who is no longer allowed could still be started by others, or by her own tokens (handlers/base.py:448).
+        "auth_refresh_strict": True,
     },
     # The hub would exit after some failed starts in a row and take the clean-up with it.
     "Spawner": {"consecutive_failure_limit": 0},

@@ -49,6 +49,7 @@ PEOPLE = {
         Entry("eve", 20004, (), 30003),
         Entry("locked", 20005, ("lab",)),
         Entry("rooted", 0, ("lab",)),
+        Entry("carl", 20006, ("lab", "beam"), 30003),
     )
 }
 GROUPS = {"lab": 30001, "operators": 30002, "beam": 30003}
