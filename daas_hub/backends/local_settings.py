@@ -23,7 +23,8 @@ class LocalSettings(HasTraits):
         Unicode(),
         help="Folders below which missing parents of a home are made too (owned by root, mode 0755), for example "
         "`/home` where homes are /home/<group>/<name>. The folder itself must exist: an unmounted one is never made. "
-        "Empty (the default): only the home itself is made, and only where its parent exists.",
+        "Once any is named, a missing home elsewhere is not made at all. Empty (the default): a missing home is made "
+        "wherever its parent exists.",
     ).tag(config=True)
 
     home_timeout_s = Float(

@@ -62,11 +62,16 @@ def make_home(task: Task) -> Task:
         raise Failed(f"The home {path} does not exist, nor does the folder it would be made in: {error}") from error
     try:
         found = look(parent, parts[-1])
+        if found is None and task["home_roots"] and not below(path, task["home_roots"]):
+            where = ", ".join(task["home_roots"])
+            raise Failed(f"The home {path} does not exist, and homes are made only below {where}.")
         if found is None:
             make_folder(parent, parts[-1], uid, gid)
             found = look(parent, parts[-1])
     finally:
         os.close(parent)
+    if found is not None and stat.S_ISLNK(found.st_mode):
+        raise Failed(f"The home {path} is not a folder but a symbolic link, which is refused.")
     if found is None or not stat.S_ISDIR(found.st_mode):
         raise Failed(f"The home {path} is not a folder.")
     if found.st_uid != uid:
@@ -74,12 +79,15 @@ def make_home(task: Task) -> Task:
     return {}
 
 
+def below(path: str, roots: list[str]) -> str | None:
+    """The home root that a path lies in, if any."""
+    return next((root for root in roots if path.startswith(root.rstrip("/") + "/")), None)
+
+
 def makeable(path: str, roots: list[str]) -> int:
     """How many leading parts of a path must exist: those of the home root above it, or all but the last."""
-    for root in roots:
-        if path.startswith(root.rstrip("/") + "/"):
-            return len([part for part in root.split("/") if part])
-    return len(path.split("/"))
+    root = below(path, roots)
+    return len([part for part in (path if root is None else root).split("/") if part])
 
 
 def walk(parts: list[str], must_exist: int) -> int:

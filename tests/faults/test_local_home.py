@@ -111,6 +111,13 @@ async def test_parents_are_made_only_below_a_home_root(place: LocalPlace) -> Non
     await place.backend.prepare(with_home(place, home))
     assert facts(home.parent) == (0, 0, 0o755)
     assert facts(home) == (UID, GID, 0o700)
+    # Once roots are named, a missing home elsewhere is not made, though its parent exists; one that exists is used.
+    elsewhere = place.root / "elsewhere"
+    with pytest.raises(StartFailed, match=f"made only below {place.root}/homes"):
+        await place.backend.prepare(with_home(place, elsewhere))
+    elsewhere.mkdir(mode=0o700)
+    os.chown(elsewhere, UID, GID)
+    await place.backend.prepare(with_home(place, elsewhere))
     # A name that only begins like a home root is not below it.
     with pytest.raises(StartFailed, match="does not exist"):
         await place.backend.prepare(with_home(place, place.root / "homes2" / "x" / "y"))
