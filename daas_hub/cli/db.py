@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from daas_hub.core.errors import ConfigError
+
 app = typer.Typer(help="The ledger: bring its schema up to date, check its books.", no_args_is_help=True)
 
 WAIT_S = 60.0
@@ -39,8 +41,12 @@ def recount(
     from daas_hub.db.engine import Database
     from daas_hub.db.recount import recount as count
 
+    from .urls import absent, masked
+
     db = Database(url, busy_timeout_s=WAIT_S)
     try:
+        if absent(db):
+            raise ConfigError(f"There is no ledger at {masked(url)}: check --url or DAAS_LEDGER_URL.")
         migrate.check(db)
         differences = count(db, fix=fix)
     finally:

@@ -16,9 +16,20 @@ from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
 
+from daas_hub.backends.base import Backend
+from daas_hub.backends.local import LocalBackend
+from daas_hub.clients import cgroups
 from daas_hub.core.errors import DaasError
+from daas_hub.core.profiles import missing_limits
+from daas_hub.db import migrate
+from daas_hub.db.engine import Database
+from daas_hub.db.ledger import Ledger
 from daas_hub.spawners.runtime import DaasHub
+from daas_hub.spawners.spawner import DaasSpawner
+from daas_hub.wiring import judging
 from daas_hub.wiring.configuration import OWNED
+
+from .urls import absent, masked
 
 ASK_WITHIN_S = 15.0
 STA_UNSYNC = 0x0040
@@ -35,31 +46,55 @@ class Finding:
 
 
 def examine(path: Path) -> Iterator[Finding]:
-    """Everything, in the order in which a hub would meet it."""
+    """Everything, in the order in which a hub would meet it. Nothing is made, moved or written."""
+    JupyterHub.clear_instance()
     try:
-        config = PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config()
-        app = JupyterHub(config=config)
+        # The hub of this process, as in a real start: `configure(c)` looks for it.
+        app = JupyterHub.instance()
+        app.update_config(PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config())
         resolved = app.authenticator_class
+        yield Finding("ok", "configuration", f"{path} loads")
+        yield from looks(app, resolved)
     except ConfigFileNotFound:
         yield Finding("error", "configuration", f"{path} is not there", "name it with --config")
-        return
     except (Exception, SystemExit) as error:  # the operator's own code: it may raise anything
         yield Finding("error", "configuration", f"{path}: {error}", "mend the line that is named")
-        return
-    yield Finding("ok", "configuration", f"{path} loads")
-    looks: list[Callable[[], Iterator[Finding]]] = [
+    finally:
+        JupyterHub.clear_instance()
+
+
+def looks(app: Any, authenticator_class: Any) -> Iterator[Finding]:
+    """Each look at a hub that has its settings; one that cannot be taken does not hinder the others."""
+    config = app.config
+    each: list[Callable[[], Iterator[Finding]]] = [
         lambda: owned_settings(config),
+        lambda: judged(app),
         lambda: crypt_key(config),
-        lambda: directory(resolved, config),
+        lambda: directory(authenticator_class, config),
         lambda: ledger(config),
         lambda: backends(config),
         clock,
     ]
-    for look in looks:
+    told: set[str] = set()
+    for look in each:
         try:
-            yield from look()
+            for finding in look():
+                told.add(finding.found)
+                yield finding
         except (DaasError, TraitError) as error:
-            yield Finding("error", "settings", str(error), "correct the setting that is named")
+            # What spoils one look spoils others: it is told once.
+            if str(error) not in told:
+                told.add(str(error))
+                yield Finding("error", "settings", str(error), "correct the setting that is named")
+
+
+def judged(app: Any) -> Iterator[Finding]:
+    """What the hub itself would refuse to start with."""
+    found = list(judging.problems(app))
+    for problem in dict.fromkeys(found):
+        yield Finding("error", "settings", problem, "the hub refuses to start until this is corrected")
+    if not found:
+        yield Finding("ok", "settings", "names, values, rules, profiles, services and roles can work")
 
 
 def owned_settings(config: Config) -> Iterator[Finding]:
@@ -107,19 +142,36 @@ async def _bind(asked: Any) -> None:
 
 
 def ledger(config: Config) -> Iterator[Finding]:
-    """The ledger can be opened; its path or address is named, never its password."""
+    """The ledger can be read; its path or address is named, never a password."""
     site = DaasHub(config=config)
-    shown = site.ledger_url.rpartition("@")[2] if "@" in site.ledger_url else site.ledger_url
+    shown = masked(site.ledger_url)
+    db = None
     try:
-        opened = site.ledger
-        opened.launches(limit=1)
-        opened.close()
+        db = Database(site.ledger_url, busy_timeout_s=float(site.ledger_busy_timeout_s))
+        there = "" if absent(db) else db.read(migrate.current)
+        if not there:
+            yield Finding("note", "ledger", f"{shown} does not exist yet: it is made at the hub's first start")
+        elif there < migrate.head():
+            found = f"{shown} is of revision {there}; the hub's next start brings it to {migrate.head()}"
+            yield Finding("note", "ledger", found, "make a backup first")
+        else:
+            migrate.check(db)
+            yield Finding("ok", "ledger", shown)
+            yield from countable(config, Ledger(db))
     except DaasError as error:
-        yield Finding(
-            "error", "ledger", f"{shown}: {error.message}", "mend DaasHub.ledger_url, or `daas-hub db upgrade`"
-        )
-    else:
-        yield Finding("ok", "ledger", shown)
+        yield Finding("error", "ledger", f"{shown}: {error.message}", "mend DaasHub.ledger_url")
+    finally:
+        if db is not None:
+            db.close()
+
+
+def countable(config: Config, opened: Ledger) -> Iterator[Finding]:
+    """Profiles say how much they take of everything that the ledger has a limit on."""
+    profile_list = DaasSpawner(config=config).profile_list
+    if not callable(profile_list):
+        profiles = DaasHub(config=config).catalogue.read(profile_list)
+        for problem in missing_limits(profiles, opened.limited_resources()):
+            yield Finding("error", "profiles", problem, "add the amount to the profile, or delete the limit")
 
 
 def backends(config: Config) -> Iterator[Finding]:
@@ -133,13 +185,20 @@ def backends(config: Config) -> Iterator[Finding]:
                 "error", f"backend {word}", found, "remove LocalBackend.allow_shared_uid, run the hub as root"
             )
             continue
-        capacity = asyncio.run(asyncio.wait_for(backend.capacity(), ASK_WITHIN_S))
-        for each in capacity:
-            if not each.enforces_limits:
+        for enforces_limits, note in asyncio.run(asyncio.wait_for(_limits(backend), ASK_WITHIN_S)):
+            if not enforces_limits:
                 fix = "let the hub write cgroups (root, delegated v2 or v1), or set LocalBackend.require_limits"
-                yield Finding("note", f"backend {word}", f"CPU and memory limits are not enforced. {each.note}", fix)
+                yield Finding("note", f"backend {word}", f"CPU and memory limits are not enforced. {note}", fix)
             else:
-                yield Finding("ok", f"backend {word}", each.note or "ready")
+                yield Finding("ok", f"backend {word}", note or "ready")
+
+
+async def _limits(backend: Backend) -> list[tuple[bool, str]]:
+    """Whether limits hold there, and what is to be said. The local backend's own look would make cgroups."""
+    if isinstance(backend, LocalBackend):
+        place = cgroups.look()
+        return [(place.enforces, place.reason)]
+    return [(each.enforces_limits, each.note) for each in await backend.capacity()]
 
 
 def clock() -> Iterator[Finding]:

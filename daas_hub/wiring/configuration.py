@@ -1,6 +1,7 @@
 """What ``configure(c)`` sets in JupyterHub's configuration (design.md §4.7), and how it stays out of the way.
 
-Every value is set only where the operator has not set one; lists grow; calling twice changes nothing.
+Every value is set only where the operator has not set one; one that is set after the call replaces ours. Lists and
+dicts that hold parts of both grow, whoever sets them when (``keeping``). Calling twice changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from daas_hub.core.errors import ConfigError
 
-from . import console, services
+from . import keeping
 
 OWNED: Mapping[str, Mapping[str, Any]] = {
     "JupyterHub": {
@@ -36,18 +37,14 @@ OWNED: Mapping[str, Mapping[str, Any]] = {
 }
 """Class → trait → value: `daas-hub doctor` prints them with what is in force."""
 
-STARTUP = "daas_hub.wiring.startup.StartupChecks"
-
 
 def apply(c: Any, overrides: Mapping[str, Any]) -> None:
     """The body of ``daas_hub.configure``."""
     for section, values in OWNED.items():
         for trait, value in values.items():
             default(c, section, trait, value)
-    extensions = c.JupyterHub.setdefault("jinja_environment_options", {}).setdefault("extensions", [])
-    append(extensions, [STARTUP])
-    console.apply(c, append)
-    services.apply(c, append, console.there)
+    keeping.add(c)
+    keeping.keep()
     for name, value in overrides.items():
         section, separator, trait = name.partition("__")
         if not (section and separator and trait):
@@ -59,9 +56,3 @@ def default(c: Any, section: str, trait: str, value: Any) -> None:
     """Set a trait unless the operator did."""
     if trait not in c[section]:
         c[section][trait] = value
-
-
-def append(to: list[Any], items: list[Any], *, key: str | None = None) -> None:
-    """Append what is not there yet; dicts are the same when their ``key`` is."""
-    there = [item.get(key) if key else item for item in to]
-    to.extend(item for item in items if (item.get(key) if key else item) not in there)

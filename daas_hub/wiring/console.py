@@ -116,10 +116,6 @@ class ConsoleOnTheHub(Extension):
         add_folders(environment.loader)
         environment.globals["daas"] = HubPages(app)
         registration.grant_to_administrators(app)
-        if registration.NAME not in app._service_map:
-            app.log.warning(
-                "The console is not among JupyterHub.services: call configure(c) after setting c.JupyterHub.services."
-            )
 
 
 def add_folders(loader: BaseLoader | None) -> None:

@@ -9,7 +9,7 @@ from daas_hub import configure
 from daas_hub.core.errors import ConfigError
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.wiring.configuration import OWNED
-from daas_hub.wiring.startup import check_names
+from daas_hub.wiring.judging import check_names
 
 
 def test_owned_settings_are_set_and_an_operators_values_stay() -> None:
