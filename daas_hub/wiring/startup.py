@@ -7,16 +7,12 @@ environment, and what this raises stops the start (docs/decisions/0002).
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment
 from jinja2.ext import Extension
 from jupyterhub.app import JupyterHub
 from jupyterhub.crypto import CryptKeeper
-from traitlets import HasTraits
-from traitlets.config import Config
 
 from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.core.profiles import missing_limits
@@ -25,7 +21,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import services
+from . import judging, services
 
 
 class StartupChecks(Extension):
@@ -45,28 +41,12 @@ class StartupChecks(Extension):
             raise SystemExit(1) from error
 
 
-def check_names(config: Config, classes: Sequence[type[HasTraits]]) -> None:
-    """Raise ConfigError for a setting of one of our classes that does not exist: renamed or mistyped.
-
-    A setting that is silently ignored is how everybody was let in once (oauthenticator CVE-2020-26250).
-    """
-    for cls in classes:
-        known = set(cls.class_trait_names(config=True))
-        for name in config.get(cls.__name__, {}):
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {close[0]}?" if close else ""
-                raise ConfigError(f"c.{cls.__name__}.{name} is not a setting of {cls.__name__}.{hint}")
-
-
 def check(app: Any) -> None:
     """Raise ConfigError naming the setting, what it is and what is allowed."""
     app.log.addFilter(ShortLog())
     guard.install()
-    site_classes = [DaasHub, DaasSpawner, *services.CLASSES, *DaasHub(config=app.config).backends.values()]
-    ours = [c for c in (*site_classes, app.authenticator_class) if c.__module__.startswith("daas_hub.")]
-    check_names(app.config, ours)
-    services.check(app.config)
+    for problem in judging.problems(app):
+        raise ConfigError(problem)
     if app.authenticator.enable_auth_state and not CryptKeeper.instance().keys:
         raise ConfigError(
             "Authenticator.enable_auth_state is on, but there is no key: set the environment variable "
