@@ -90,5 +90,11 @@ class Backend(LoggingConfigurable):
     async def cleanup(self, handle: Handle) -> None:
         """Remove what a settled launch leaves (token file, scratch folders, cgroup). Idempotent, never the home."""
 
+    def claim(self, ledger_id: str) -> None:
+        """Remember, where this backend keeps its servers, whose ledger knows them; once, when the hub starts.
+
+        Raises ConfigError where that is another ledger, whose servers would be stopped as unknown ones. May block.
+        """
+
     async def close(self) -> None:
         """Release what the instance holds (threads, connections). Servers go on."""

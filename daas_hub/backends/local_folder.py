@@ -1,6 +1,7 @@
 """The folder of one launch, outside the home: record, log, secrets, files in the place of /etc/passwd.
 
     <runtime_dir>/<hub_id>/             the hub's, 0711: nobody can list it or write there
+        ledger                          the hub's, 0600: the id of the ledger that knows the launches
         <launch_id>/                    the hub's, 0711
             record.json                 the hub's, 0600: the handle, by which the server is found again
             account.json                the hub's, 0600: whose settings are carried back at the end
@@ -28,6 +29,7 @@ from daas_hub.core.models import Handle, Json
 
 REMOVE_WITHIN_S = 120
 REMOVE_ATTEMPTS = 3
+LEDGER = "ledger"
 
 
 def write_private(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
@@ -156,6 +158,15 @@ def make_root(path: Path) -> None:
     if path.stat().st_uid != own:
         raise PermissionError(f"{path} belongs to root, not to the hub's uid {own}")
     path.chmod(0o711)
+
+
+def claim(root: Path, ledger_id: str) -> str:
+    """The id of the ledger that knows the launches in here: this one, where there was none."""
+    make_root(root)
+    path = root / LEDGER
+    if not path.exists():
+        write_private(path, ledger_id)
+    return path.read_text(errors="replace").strip()
 
 
 def all_of(root: Path) -> Iterator[LaunchFolder]:

@@ -24,8 +24,7 @@ class Do(StrEnum):
     ADOPT = "adopt"
     """Ask the hub to start this server: the spawner then takes over the one that runs."""
     BLOCK = "block"
-    """Its owner may not use the hub any more: set the target STOPPED."""
-    ASK_HUB_TO_STOP = "ask_hub_to_stop"
+    """Its owner may not use the hub any more: STOP, with that as the reason."""
     STOP = "stop"
     """Stop it at the backend and settle it once that is certain."""
     REAP = "reap"
@@ -133,17 +132,15 @@ def _about(launch: Launch, seen: Seen, memory: Memory, graces: Graces, keys: set
     look = seen.life.get(launch.id, Observation(Life.UNKNOWN))
     if look.life is Life.ENDED:
         return _ended(launch, look, seen, memory, graces, keys)
-    actions = []
     unwanted = launch.target is Target.STOPPED
     if launch.user_name in seen.blocked and not unwanted:
-        actions.append(Action(Do.BLOCK, launch.id, "the account may not use this hub any more"))
-        unwanted = True
+        return [Action(Do.BLOCK, launch.id, "the account may not use this hub any more", launch.handle)]
     if launch.state is LaunchState.STOPPING:
-        return [*actions, *_stopping(launch, seen, graces)]
+        return _stopping(launch, seen, graces)
     if unwanted:
-        return [*actions, *_unwanted(launch, seen, memory, graces, keys)]
+        return [Action(Do.STOP, launch.id, "it should not run any more", launch.handle)]
     if launch.of_this_boot or look.life is Life.UNKNOWN:
-        return actions
+        return []
     if launch.id in seen.answering:
         return [Action(Do.ADOPT, launch.id, "it outlived an earlier boot of the hub and answers")]
     late = seen.now - launch.created_at >= timedelta(seconds=graces.unanswered_s)
@@ -183,12 +180,3 @@ def _stopping(launch: Launch, seen: Seen, graces: Graces) -> list[Action]:
     if launch.of_this_boot and seen.now - since < timedelta(seconds=graces.stop_s):
         return []
     return [Action(Do.STOP, launch.id, "its stop was not confirmed", launch.handle)]
-
-
-def _unwanted(launch: Launch, seen: Seen, memory: Memory, graces: Graces, keys: set[str]) -> list[Action]:
-    """It should not run: the hub is asked first, for only it can clear its own row."""
-    key = f"unwanted:{launch.id}"
-    keys.add(key)
-    if memory.passed(key, seen.now, graces.stop_s):
-        return [Action(Do.STOP, launch.id, "the hub did not stop it", launch.handle)]
-    return [Action(Do.ASK_HUB_TO_STOP, launch.id, "it should not run any more")]

@@ -66,6 +66,10 @@ class Accounts:
         """The account that the JupyterHub user of this name has now."""
         return self._db.read(_one, accounts.c.user_name == user_name)
 
+    def rename_user(self, old: str, new: str | None) -> None:
+        """The JupyterHub user ``old`` is called ``new`` from now on; None: there is no such user any more."""
+        self._db.write(_rename_user, old, new)
+
     def by_identity(self, issuer: str, subject: str) -> AccountRow | None:
         """The account that an identity is linked to."""
         return self._db.read(_by_identity, issuer, subject)
@@ -146,6 +150,13 @@ def _upsert(
     c.execute(others.where(accounts.c.id != old.id).values(user_name=None))
     c.execute(update(accounts).where(accounts.c.id == old.id).values(user_name=user_name, **_columns(account)))
     return _stored(c, old.id), None
+
+
+def _rename_user(c: Connection, old: str, new: str | None) -> None:
+    if new is not None:
+        # No other user has this name: whoever is called so here is gone, or has another name by now.
+        c.execute(update(accounts).where(accounts.c.user_name == new).values(user_name=None))
+    c.execute(update(accounts).where(accounts.c.user_name == old).values(user_name=new))
 
 
 def _stored(c: Connection, account_id: str) -> AccountRow:

@@ -176,28 +176,45 @@ def settle(
     now: datetime,
     ended_at: datetime | None,
 ) -> bool:
-    """End a launch on evidence: usage closed, balance freed. False where it had ended already."""
+    """End a launch on evidence: usage closed, balance freed. False where it had ended already.
+
+    The reason for which it was to stop stays the reason of its end, whoever sees the end first.
+    """
+    row = require(c, launch_id)
+    if row.target is Target.STOPPED and row.target_reason:
+        reason = row.target_reason
+    return _end(c, row, code, reason, evidence, now, ended_at)
+
+
+def _end(
+    c: Connection,
+    row: LaunchRow,
+    code: int | None,
+    reason: str,
+    evidence: str,
+    now: datetime,
+    ended_at: datetime | None,
+) -> bool:
     if not evidence.strip():
         raise InvalidOptions("A launch is ended on evidence only; say what was seen.", field="evidence")
-    row = require(c, launch_id)
     if row.state is LaunchState.ENDED:
         return False
     # An end in the future or before the start is a clock's fault.
     at = min(max(ended_at or now, row.started_at or row.created_at), max(now, row.created_at))
     scopes = quota.scopes(row.account_id, row.groups, row.project)
     balances.lock(c, scopes)
-    usage.close_interval(c, launch_id, scopes, at)
+    usage.close_interval(c, row.id, scopes, at)
     balances.add(c, scopes, quota.amounts(row.charge), -1)
     # Nobody adopts it any more, so nobody needs its token.
     values = {"state": LaunchState.ENDED.value, "ended_at": at, "api_token_encrypted": None}
     values |= {"exit_code": code, "reason": reason, "evidence": evidence}
-    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
+    c.execute(update(launch).where(launch.c.id == row.id).values(**values))
     return True
 
 
 def declare_lost(c: Connection, launch_id: str, by: str, now: datetime) -> None:
     """End a launch without evidence, on an administrator's word; audited."""
-    ended = settle(c, launch_id, None, "declared lost", f"none: declared lost by {by}", now, None)
+    ended = _end(c, require(c, launch_id), None, "declared lost", f"none: declared lost by {by}", now, None)
     if ended:
         audit.write(c, at=now, who=by, action="declare_lost", subject=f"launch:{launch_id}")
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from daas_hub.core.models import Charge, Event, Handle, LaunchState, Observation, Resource, Target
 
 from . import admission, launches, migrate, usage
+from . import claim as claims
 from .accounts import Accounts
 from .audit import Audit
 from .engine import Database, make_private_file
@@ -64,6 +65,13 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self._db.close()
+
+    def claim(self, hub_id: str) -> str:
+        """Say that this hub uses the ledger; the ledger's own id, made once and random.
+
+        Raises ConfigError where the ledger belongs to a hub of another ``hub_id``.
+        """
+        return self._db.write(claims.claim, hub_id)
 
     # ------------------------------------------------------------ admission
 

@@ -356,4 +356,5 @@ ledger_info = Table(
     Column("key", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""``runs_with``: the oldest revision whose code may use this schema (version N-1 runs on N's schema)."""
+"""``runs_with``: the oldest revision whose code may use this schema (version N-1 runs on N's schema); ``id``: the
+ledger's own, random; ``hub_id``: the hub that it belongs to."""

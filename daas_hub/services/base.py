@@ -25,8 +25,9 @@ from traitlets.utils.importstring import import_item
 from daas_hub.backends.base import Backend
 from daas_hub.clients.hub import HubClient
 from daas_hub.core.errors import ConfigError, DaasError, LedgerBusy
+from daas_hub.core.models import LaunchState, Life, Observation
 from daas_hub.core.naming import new_id
-from daas_hub.db.ledger import Ledger
+from daas_hub.db.ledger import LaunchRow, Ledger
 from daas_hub.db.pool import LedgerPool
 
 from .parent import end_with_parent
@@ -34,6 +35,7 @@ from .settings import Environment
 
 P = ParamSpec("P")
 T = TypeVar("T")
+STOP_WITHIN_S = 50.0
 
 
 def utcnow() -> datetime:
@@ -90,6 +92,39 @@ class Service(LoggingConfigurable):
             cls: type[Backend] = import_item(known[name])
             self._backends[name] = cls(config=self.config, hub_id=self.environment.hub_id)
         return self._backends[name]
+
+    # ------------------------------------------------------------ the end of a launch
+
+    async def stop_launch(self, row: LaunchRow) -> bool:
+        """Stop the server of a launch whose target is STOPPED, at its backend; True once that is certain.
+
+        The hub is not asked: it knows servers by the names of users, which change. A hub that watches the launch sees
+        its end at once and settles it, so that nobody else cleans up beside it; the reconciler does where it did not.
+        What is not certain stays STOPPING, counted, and comes again.
+        """
+        row = await self.run_in_ledger(self.ledger.move, row.id, LaunchState.STOPPING, now=utcnow())
+        if row.handle is None:
+            return False
+        self.log.info("Stopping launch %s of %s: %s", row.id, row.user_name, row.target_reason)
+        seen = await self.backend(row.backend).stop(row.handle, within_s=STOP_WITHIN_S)
+        if seen.life is Life.ENDED:
+            if row.hub_boot_id == self.environment.boot_id:
+                return True
+            return await self.settle_launch(row, seen, f"{row.backend} stopped it")
+        await self.run_in_ledger(self.ledger.record_observation, row.id, seen, now=utcnow())
+        self.log.error("Launch %s of %s still does not stop: %s", row.id, row.user_name, seen.reason)
+        return False
+
+    async def settle_launch(self, row: LaunchRow, seen: Observation, evidence: str) -> bool:
+        """Remove what a launch left, then end it on evidence; True where this call ended it."""
+        if row.handle is not None:
+            await self.backend(row.backend).cleanup(row.handle)
+        ended = await self.run_in_ledger(
+            self.ledger.settle, row.id, code=seen.exit_code, reason=seen.reason, evidence=evidence, now=utcnow()
+        )
+        if ended:
+            self.log.info("Launch %s of %s is settled: %s (%s)", row.id, row.user_name, seen.reason, evidence)
+        return ended
 
     # ------------------------------------------------------------ the lease
 

@@ -2,7 +2,7 @@
 
 Deadlines come from the ledger and wait in a heap, so a pass in which nothing is due asks nobody anything. A server
 that is due is asked itself, in the same breath in which it is then stopped. The culler writes the reason into the
-ledger and asks the hub to stop; it never touches a process.
+ledger and stops that launch at its backend, so a user who was renamed meanwhile is not taken for another one.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from jupyterhub.crypto import decrypt
 from traitlets import Float, Int, List
 
-from daas_hub.clients.hub import Answer
 from daas_hub.clients.jupyter_server import ServerClient
 from daas_hub.core.errors import BackendUnavailable, DaasError
 from daas_hub.core.lifecycle import Report, Rule, first_look, judge, read_rules, rule_for
@@ -106,7 +104,7 @@ class Culler(Service):
         return max(0.0, wait_s)
 
     async def finish(self) -> None:
-        """Leave what is being looked at; a stop that was asked for goes on in the hub."""
+        """Leave what is being looked at; a stop that was begun is finished by the reconciler."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -193,7 +191,7 @@ class Culler(Service):
             async with asyncio.timeout(self.ask_within_s):
                 # The backend makes sure that it is the launch's own process which listens there.
                 url = await self.backend(row.backend).resume(row.handle)
-            return await self._servers.report(url + self._prefix(row), token, rule.apps)
+            return await self._servers.report(url + row.handle["service_prefix"], token, rule.apps)
         except (DaasError, TimeoutError) as error:
             why = error.log_message if isinstance(error, DaasError) else "it does not answer."
         except Exception as error:
@@ -202,17 +200,8 @@ class Culler(Service):
         self.log.warning("The server of %s (%s) cannot be asked: %s", row.user_name, row.id, why)
         return None
 
-    def _prefix(self, row: LaunchRow) -> str:
-        """The path of a server, as the hub builds it."""
-        parts = [
-            "user",
-            quote(row.user_name, safe="@~"),
-            *([quote(row.server_name, safe="@~")] * bool(row.server_name)),
-        ]
-        return f"{self.environment.base_url.rstrip('/')}/{'/'.join(parts)}/"
-
     async def _stop(self, row: LaunchRow, reason: str) -> None:
-        """Write down why, then ask the hub. From the first line on the reconciler sees to it, too."""
+        """Write down why, then stop it. From the first line on the reconciler sees to it, too."""
         ledger = self.ledger
         stored = await self.run_in_ledger(
             ledger.set_target, row.id, Target.STOPPED, now=utcnow(), reason=reason, by=self.word
@@ -222,11 +211,7 @@ class Culler(Service):
         which = f"Your server {row.server_name}" if row.server_name else "Your server"
         text = f"{which} was stopped: {reason}. Files in your home are kept."
         await self.run_in_ledger(ledger.notices.add, row.account_id, row.server_name, text, now=utcnow())
-        answer, said = await self.hub.stop_server(row.user_name, row.server_name)
-        if answer in (Answer.DONE, Answer.PENDING):
-            self.log.info("Stopped the server of %s (%s): %s", row.user_name, row.id, reason)
-        else:
-            self.log.warning("The hub does not stop %s (%s) now: %s %s", row.user_name, row.id, answer, said)
+        await self.stop_launch(stored)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from daas_hub.core.models import ACTIVE, Found, LaunchState, Life, Observation, 
 from daas_hub.core.reconcile import Action, Do, Graces, Launch, Memory, Seen, decide
 from daas_hub.db.ledger import LaunchRow
 
-from .base import Service, jittered, main, utcnow
+from .base import STOP_WITHIN_S, Service, jittered, main, utcnow
 
 T = TypeVar("T")
 ALL = 1_000_000
@@ -27,7 +27,6 @@ FOLLOW_UP_S = 5.0
 """After a pass that changed something, and while a hub that has just started is still busy with itself."""
 YOUNG_S = 60.0
 LOOK_WITHIN_S = 5.0
-STOP_WITHIN_S = 50.0
 COUNTED_AT_ONCE = 500
 """How many launches ``Ledger.count_open`` counts in one transaction."""
 
@@ -102,7 +101,8 @@ class Reconciler(Service):
         asked = [row for row in earlier if row.target is Target.RUNNING and life[row.id].life is Life.RUNNING]
         answers = await self._bounded(map(self._answers, asked))
         answering = {row.id for row, answer in zip(asked, answers, strict=True) if answer}
-        launches = [self._launch(row) for row in rows.values()]
+        names = await self._names() if self.blocked_users else {}
+        launches = [self._launch(row, names.get(row.account_id, "")) for row in rows.values()]
         return Seen(launches, found, life, answering, self.blocked_users, now=utcnow()), rows
 
     async def _find(self) -> dict[str, Sequence[Found]]:
@@ -119,10 +119,14 @@ class Reconciler(Service):
     def _of_this_boot(self, row: LaunchRow) -> bool:
         return row.hub_boot_id == self.environment.boot_id
 
-    def _launch(self, row: LaunchRow) -> Launch:
+    async def _names(self) -> dict[str, str]:
+        """Account → the user who has it now, which may be called otherwise than when a server was started."""
+        return {account.id: account.user_name for account in await self.run_in_ledger(self.ledger.accounts.list)}
+
+    def _launch(self, row: LaunchRow, user_name: str) -> Launch:
         return Launch(
             id=row.id,
-            user_name=row.user_name,
+            user_name=user_name,
             backend=row.backend,
             state=row.state,
             target=row.target,
@@ -186,19 +190,13 @@ class Reconciler(Service):
                 self.log.info("Launch %s of %s was %s", row.id, row.user_name, action.why)
                 return True
             case Do.SETTLE:
-                return await self._settle(row, action.observation or Observation(Life.ENDED), action.why)
+                return await self.settle_launch(row, action.observation or Observation(Life.ENDED), action.why)
             case Do.ADOPT:
                 return await self._adopt(row)
-            case Do.BLOCK:
-                await self._set_target(row, action.why)
-            case Do.ASK_HUB_TO_STOP:
-                answer, said = await self.hub.stop_server(row.user_name, row.server_name)
-                self.log.info("Asked the hub to stop launch %s of %s: %s %s", row.id, row.user_name, answer, said)
-            case Do.STOP:
+            case Do.BLOCK | Do.STOP:
                 return await self._stop(row, action.why)
             case Do.REAP:
                 return await self._reap(action)
-        return False
 
     async def _set_target(self, row: LaunchRow, reason: str) -> LaunchRow:
         return await self.run_in_ledger(
@@ -207,8 +205,12 @@ class Reconciler(Service):
 
     async def _adopt(self, row: LaunchRow) -> bool:
         """The hub starts it, and the spawner finds what runs already. Refused while the hub is busy with it."""
+        account = await self.run_in_ledger(self.ledger.accounts.by_id, row.account_id)
+        if account is None or not account.user_name:
+            # Nobody has this account now, and whoever has its name is somebody else: they did not ask for a server.
+            return False
         try:
-            answer, said = await self.hub.start_server(row.user_name, row.server_name)
+            answer, said = await self.hub.start_server(account.user_name, row.server_name)
         except HubUnavailable as error:
             self.log.warning("Launch %s of %s is not adopted yet: %s", row.id, row.user_name, error.log_message)
             return time.monotonic() - self._began < YOUNG_S
@@ -220,32 +222,12 @@ class Reconciler(Service):
             self.log.warning("Launch %s of %s cannot be adopted now: %s %s", row.id, row.user_name, answer, said)
         return time.monotonic() - self._began < YOUNG_S
 
-    async def _settle(self, row: LaunchRow, seen: Observation, evidence: str) -> bool:
-        stopped = row.target is Target.STOPPED and row.target_reason
-        reason = row.target_reason if stopped else seen.reason
-        ended = await self.run_in_ledger(
-            self.ledger.settle, row.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
-        )
-        if ended:
-            self.log.info("Launch %s of %s is settled: %s (%s)", row.id, row.user_name, reason, evidence)
-        if row.handle is not None:
-            await self.backend(row.backend).cleanup(row.handle)
-        return ended
-
     async def _stop(self, row: LaunchRow, why: str) -> bool:
         """Stop it here, as the hub would; what is not certain stays STOPPING, counted, and comes again."""
         fresh = await self.run_in_ledger(self.ledger.get, row.id)
         if fresh is None or fresh.state is LaunchState.ENDED or fresh.handle is None:
             return False
-        row = await self._set_target(fresh, why)
-        await self.run_in_ledger(self.ledger.move, row.id, LaunchState.STOPPING, now=utcnow())
-        self.log.info("Stopping launch %s of %s: %s", row.id, row.user_name, why)
-        seen = await self.backend(row.backend).stop(fresh.handle, within_s=STOP_WITHIN_S)
-        if seen.life is Life.ENDED:
-            return await self._settle(row, seen, f"{row.backend} stopped it")
-        await self.run_in_ledger(self.ledger.record_observation, row.id, seen, now=utcnow())
-        self.log.error("Launch %s of %s still does not stop: %s", row.id, row.user_name, seen.reason)
-        return False
+        return await self.stop_launch(await self._set_target(fresh, why))
 
     async def _reap(self, action: Action) -> bool:
         """Stop a server that the ledger does not have, once more making sure of both."""

@@ -21,7 +21,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import judging, services
+from . import claims, judging, renames, services
 
 
 class StartupChecks(Extension):
@@ -62,3 +62,5 @@ def check(app: Any) -> None:
         missing = missing_limits(site.catalogue.read(profile_list), site.ledger.limited_resources())
         if missing:
             raise ConfigError(" ".join(missing))
+    claims.claim(site)
+    renames.follow()

@@ -27,6 +27,17 @@ class SchemaContract:
         assert migrate.upgrade(db) is False
         db.close()
 
+    def test_a_ledger_belongs_to_one_hub(self, url: str) -> None:
+        ledger = Ledger.open(url)
+        id = ledger.claim("beam")
+        ledger.close()
+        again = Ledger.open(url)
+        assert again.claim("beam") == id
+        assert len(id) >= 16
+        with pytest.raises(ConfigError, match="hub_id is 'other', but this ledger belongs to the hub 'beam': set"):
+            again.claim("other")
+        again.close()
+
     def test_the_hubs_own_tables_may_lie_beside(self, url: str) -> None:
         db = Database(url, busy_timeout_s=5)
         with db.engine.begin() as c:

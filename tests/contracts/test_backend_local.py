@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from daas_hub.backends.local import LocalBackend
 from daas_hub.clients import cgroups
+from daas_hub.core.errors import ConfigError
 from tests.contracts.backend import BackendContract
 from tests.servers.local_place import LocalPlace, local_place
 
@@ -30,6 +33,18 @@ class TestLocalWithoutCgroups(BackendContract):
         monkeypatch.setattr(cgroups, "detect", lambda family: nowhere)
         async with local_place() as place:
             yield place
+
+
+def test_a_place_belongs_to_one_ledger(tmp_path: Path) -> None:
+    def backend(hub_id: str) -> LocalBackend:
+        return LocalBackend(runtime_dir=str(tmp_path / "run"), hub_id=hub_id)
+
+    backend("beam").claim("one")
+    backend("beam").claim("one")
+    backend("other").claim("two")
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/run/beam belongs to a hub with another ledger: give this hub"):
+        backend("beam").claim("two")
+    backend("beam").claim("one")
 
 
 if os.geteuid() != 0:  # Run as another uid by tests/faults/test_local_without_root.py.

@@ -72,6 +72,7 @@ c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.api_port}"
 c.JupyterHub.db_url = "sqlite:///{self.root}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "{self.root}/cookie_secret"
 c.DaasHub.ledger_url = "sqlite:///{self.root}/ledger.sqlite"
+c.LocalBackend.runtime_dir = "{self.root}/run"
 c.JupyterHub.services = [{{"name": "tests", "api_token": "{self.token}"}}]
 c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {ADMIN_SCOPES!r}}}]
 {proxy}

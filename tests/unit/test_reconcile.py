@@ -86,9 +86,9 @@ UNWANTED = {"target": Target.STOPPED}
         (launch(S.STOPPING, stopping_since=ago(70), **UNWANTED), RUNS, False, [Do.STOP]),
         (launch(S.STOPPING, stopping_since=ago(70), **UNWANTED), UNKNOWN, False, [Do.STOP]),
         (launch(S.STOPPING, stopping_since=ago(1), **UNWANTED, **EARLIER), RUNS, False, [Do.STOP]),
-        (launch(**UNWANTED), RUNS, False, [Do.ASK_HUB_TO_STOP]),
-        (launch(**UNWANTED, **EARLIER), RUNS, True, [Do.ASK_HUB_TO_STOP]),
-        (launch(**UNWANTED), UNKNOWN, False, [Do.ASK_HUB_TO_STOP]),
+        (launch(**UNWANTED), RUNS, False, [Do.STOP]),
+        (launch(**UNWANTED, **EARLIER), RUNS, True, [Do.STOP]),
+        (launch(**UNWANTED), UNKNOWN, False, [Do.STOP]),
         (launch(S.ENDED), ENDED, False, []),
     ],
 )
@@ -119,14 +119,6 @@ def test_an_end_that_the_hub_does_not_settle_is_settled_after_a_grace() -> None:
     assert action.observation is ENDED
 
 
-def test_what_the_hub_does_not_stop_is_stopped_here_after_a_grace() -> None:
-    row = launch(**UNWANTED)
-    _, memory = decide(seen(row, look=RUNS), Memory(), GRACES)
-    late = Memory({key: ago(GRACES.stop_s) for key in memory.since})
-    [action], _ = decide(seen(row, look=RUNS), late, GRACES)
-    assert action.do is Do.STOP
-
-
 def test_a_server_without_a_launch_is_reaped_after_a_grace_and_only_if_it_stays() -> None:
     nothing, memory = decide(seen(servers=[found("lost")]), Memory(), GRACES)
     assert nothing == []
@@ -146,8 +138,8 @@ def test_a_server_with_a_launch_is_never_reaped() -> None:
 
 def test_a_blocked_person_loses_her_servers() -> None:
     actions, _ = decide(seen(launch(), look=RUNS, blocked={"ada"}), Memory(), GRACES)
-    assert [action.do for action in actions] == [Do.BLOCK, Do.ASK_HUB_TO_STOP]
+    assert [action.do for action in actions] == [Do.BLOCK]
     actions, _ = decide(seen(launch(**EARLIER), look=RUNS, answering={"l1"}, blocked={"ada"}), Memory(), GRACES)
-    assert [action.do for action in actions] == [Do.BLOCK, Do.ASK_HUB_TO_STOP]
+    assert [action.do for action in actions] == [Do.BLOCK]
     actions, _ = decide(seen(launch(**UNWANTED), look=RUNS, blocked={"ada"}), Memory(), GRACES)
-    assert [action.do for action in actions] == [Do.ASK_HUB_TO_STOP]
+    assert [action.do for action in actions] == [Do.STOP]

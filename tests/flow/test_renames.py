@@ -1,0 +1,75 @@
+"""Users are renamed while servers run: what is judged is what is stopped, and nobody sees another one's data."""
+
+from __future__ import annotations
+
+import pytest
+
+from daas_hub.core.models import LaunchState
+from daas_hub.db.ledger import LaunchRow
+from tests.flow.site import Site
+from tests.servers.reachable_python import reachable_python
+from tests.servers.tiny_server import program
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
+
+MAX_AGE_S = 20
+RULES = f"""
+c.Culler.read_ledger_every_s = 1
+c.Reconciler.every_s = 2
+c.Culler.rules = [{{"name": "short", "users": ["ada"], "max_age_s": {MAX_AGE_S}}}]
+"""
+
+
+async def rename(site: Site, old: str, new: str) -> None:
+    status, answer = await site.hub.api("PATCH", f"users/{old}", {"name": new})
+    assert status == 200, answer
+
+
+def row_of(site: Site, launch_id: str) -> LaunchRow:
+    return next(row for row in site.launches() if row.id == launch_id)
+
+
+async def test_the_launch_that_was_judged_is_stopped_whoever_has_the_name_now() -> None:
+    site = Site(proxy=False, cmd=list(program(reachable_python())), more=RULES)
+    try:
+        await site.start()
+        await site.sign_in("ada")
+        await site.sign_in("bob")
+        assert (await site.hub.start_server("ada"))[0] in (201, 202)
+        [judged] = site.launches()
+        await rename(site, "ada", "oldada")
+        await rename(site, "bob", "ada")
+        ledger = site.ledger()
+        try:
+            account = ledger.accounts.by_user_name("oldada")
+            assert account is not None
+            assert account.id == judged.account_id
+            # Before any start of hers, and on every page: the name alone shows nobody another one's launches.
+            assert ledger.accounts.by_user_name("ada") is None
+        finally:
+            ledger.close()
+        assert (await site.hub.start_server("ada"))[0] in (201, 202)
+        [other] = [row for row in site.launches() if row.id != judged.id]
+        kept = site.servers("bob")
+        assert kept
+        await until(
+            lambda: row_of(site, judged.id).state is LaunchState.ENDED,
+            within_s=MAX_AGE_S + 30,
+            every_s=0.2,
+            what="the launch that was too old has ended",
+        )
+        ended = row_of(site, judged.id)
+        assert (ended.target_by, ended.reason) == ("culler", ended.target_reason)
+        assert ended.reason.endswith("(rule short)")
+        assert not site.servers("ada")
+        assert row_of(site, other.id).state is LaunchState.RUNNING
+        assert site.servers("bob") == kept
+
+        async def forgotten() -> bool:
+            model = await site.hub.server("oldada")
+            return model is None or bool(model["stopped"])
+
+        await until(forgotten, what="the hub knows that it ended")
+    finally:
+        await site.stop()
