@@ -207,6 +207,14 @@ class LaunchContract(Opened):
         with pytest.raises(IllegalMove):
             ledger.set_target(row.id, Target.RUNNING, now=NOW, reason="", by="alice")
 
+    def test_why_it_was_to_stop_is_why_it_ended_whoever_sees_the_end(self, ledger: Ledger) -> None:
+        row = run(ledger, ledger.reserve(reservation(), now=NOW), NOW)
+        ledger.set_target(row.id, Target.STOPPED, now=NOW, reason="idle for 2 min", by="culler")
+        assert settle(ledger, row, NOW)
+        ended = ledger.get(row.id)
+        assert ended is not None
+        assert ended.reason == "idle for 2 min"
+
     def test_adopt_gives_a_launch_to_this_boot(self, ledger: Ledger) -> None:
         row = run(ledger, ledger.reserve(reservation(), now=NOW), NOW)
         adopted = ledger.adopt(row.id, "boot-2", now=NOW)

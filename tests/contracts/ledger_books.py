@@ -152,6 +152,19 @@ class BooksContract(Opened):
         assert gone is not None
         assert gone.user_name == ""
 
+    def test_a_user_who_is_renamed_takes_the_account_along(self, ledger: Ledger) -> None:
+        old = ledger.accounts.upsert(account(), ("ldap:site", "uuid-1"), "alice", now=NOW)
+        stale = ledger.accounts.upsert(account(uid=6001), ("ldap:site", "uuid-2"), "carol", now=NOW)
+        ledger.accounts.rename_user("alice", "carol")
+        ledger.accounts.rename_user("bob", "alice")
+        found = ledger.accounts.by_user_name("carol")
+        assert found is not None
+        assert found.id == old.id
+        assert ledger.accounts.by_user_name("alice") is None
+        ledger.accounts.rename_user("carol", None)
+        names = [ledger.accounts.by_id(row.id) for row in (old, stale)]
+        assert [row.user_name for row in names if row is not None] == ["", ""]
+
     def test_another_uid_waits_for_an_administrator(self, ledger: Ledger) -> None:
         key = ("ldap:site", "uuid-1")
         old = ledger.accounts.upsert(account(), key, "alice", now=NOW)
