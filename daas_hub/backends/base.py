@@ -7,12 +7,12 @@ A backend starts, observes, stops and finds servers; it decides nothing about pe
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from traitlets import Int, Unicode
 from traitlets.config import LoggingConfigurable
 
-from daas_hub.core.models import Capacity, Event, Found, Handle, LaunchSpec, Observation
+from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation
 
 Checkpoint = Callable[[Handle], Awaitable[None]]
 """Saves a handle durably. A backend awaits it as soon as there is something that could be left behind,
@@ -37,11 +37,17 @@ class Backend(LoggingConfigurable):
     async def capacity(self) -> Sequence[Capacity]:
         """What is free, from a cached look; ``as_of`` tells its age. Never raises: unknown is a value."""
 
+    def home_place(self, account: Account) -> Json:
+        """Where the account's home is kept here, as its volume's row says it: by default a folder on this machine."""
+        return {"version": 1, "path": account.home}
+
     @abstractmethod
-    async def prepare(self, spec: LaunchSpec) -> None:
+    async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:
         """Make what must exist before the start (home, folders, claims); idempotent.
 
-        Raises StartFailed(permanent=True) where a folder belongs to somebody else or may not be made.
+        Returns what was made, by volume id: the caller writes it down, and from then on the mount is ``known``.
+        Raises StartFailed(permanent=True) where a folder belongs to somebody else or may not be made, or where a
+        known volume is gone.
         """
 
     @abstractmethod
@@ -52,6 +58,13 @@ class Backend(LoggingConfigurable):
         Raises StartFailed, BackendUnavailable or AccountRefused. Whatever it leaves behind when it raises or is
         cancelled is named by the last handle that was checkpointed; the caller stops that handle.
         """
+
+    async def keep(self, spec: LaunchSpec) -> Mapping[str, Json]:  # noqa: ARG002
+        """After a start: make sure that the volumes it uses outlive it. What became known of them, by volume id.
+
+        Never raises: what is not kept yet is kept at a later start, or by the reconciler.
+        """
+        return {}
 
     @abstractmethod
     async def resume(self, handle: Handle) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Any
@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from daas_hub.clients import passwd_files, processes
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, ConfigError, StartFailed
-from daas_hub.core.models import Capacity, Event, Found, Handle, LaunchSpec, Life, Observation
+from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 
 from . import local_folder, local_launch
 from .base import Backend, Checkpoint
@@ -33,8 +33,8 @@ from .local_limits import NOT_HERE, Limiter
 from .local_ready import PortLost, last_lines, wait_ready
 from .local_settings import LocalSettings
 from .local_start import Start, Tools
-from .local_steps import Steps
 from .local_watch import in_thread
+from .steps import Steps
 
 SWEEP_EVERY_S = 3600.0
 
@@ -83,7 +83,7 @@ class LocalBackend(LocalSettings, Backend):
 
     # ------------------------------------------------------------ start
 
-    async def prepare(self, spec: LaunchSpec) -> None:
+    async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:
         await self.sweep()
         ids = local_launch.ids_of(spec.account, self._hub())
         if problem := passwd_files.unfit(spec.account):
@@ -93,6 +93,7 @@ class LocalBackend(LocalSettings, Backend):
                 text = f"{mount.path} cannot be mounted from {mount.source} on this machine."
                 raise StartFailed(text, permanent=True, reason="mount")
         await self._homes.make(spec.account.home, ids)
+        return {}
 
     async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
         lock = self._locks.setdefault(spec.launch_id, asyncio.Lock())

@@ -21,8 +21,8 @@ from .local_limits import NOT_HERE, Held, Limiter, limits_of
 from .local_ready import PortLost, wait_ready
 from .local_settings import LocalSettings
 from .local_spawn import Waiting
-from .local_steps import Steps
 from .local_watch import in_thread
+from .steps import Steps
 
 PORT_ATTEMPTS = 3
 NSS_WITHIN_S = 5.0

@@ -163,8 +163,11 @@ class Mount:
 
     volume_id: str
     source: str
+    """The folder on this machine; a backend with volumes of its own finds it by ``volume_id``."""
     path: str
     read_only: bool = False
+    known: bool = False
+    """The ledger has seen it made: it is never made anew where it is missing."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,8 @@ class LaunchSpec:
     override: Mapping[str, Any] = field(default_factory=dict)
     certificates: Mapping[str, str] | None = None
     """Paths of key, certificate and CA on the hub (internal_ssl), or None."""
+    origin: object | None = None
+    """The hub's own spawner object, for builders and their hooks only (``backends/child.py``); None elsewhere."""
 
 
 Handle = Json

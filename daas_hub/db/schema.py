@@ -325,6 +325,7 @@ volumes = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("retained_at", UtcTime),
     Column("expires_at", UtcTime),
+    Column("made", JSON_OBJECT),
     Index("ix_volumes_account_id", "account_id"),
 )
 

@@ -39,6 +39,8 @@ class Volume:
     created_at: datetime
     retained_at: datetime | None
     expires_at: datetime | None
+    made: Json | None = None
+    """What the backend says it made (a claim, a disk); None: nothing yet, or a folder that needs no record."""
 
 
 class Volumes:
@@ -63,8 +65,8 @@ class Volumes:
         self._db.write(lambda c: c.execute(insert(volumes).values(**row)) and None)
         return self.get(str(row["id"]))
 
-    def ensure(self, name: str, backend: str, place: Json, *, now: datetime, account_id: str) -> str:
-        """The id of an account's volume of that name and place on that backend; written down where it is new.
+    def ensure(self, name: str, backend: str, place: Json, *, now: datetime, account_id: str) -> Volume:
+        """An account's volume of that name and place on that backend; written down where it is new.
 
         One transaction, so that two servers which start at once find one home.
         """
@@ -83,7 +85,17 @@ class Volumes:
             c.execute(insert(volumes).values(**row))
             return str(row["id"])
 
-        return self._db.write(find_or_add)
+        return self.get(self._db.write(find_or_add))
+
+    def record_made(self, volume_id: str, made: Json) -> None:
+        """Write down what a backend made of a volume, or learnt of it since; keys that are there are replaced."""
+
+        def merge(c: Connection) -> None:
+            query = select(volumes.c.made).where(volumes.c.id == volume_id).with_for_update()
+            merged = {**(c.execute(query).scalar() or {}), **made}
+            c.execute(update(volumes).where(volumes.c.id == volume_id).values(made=merged))
+
+        self._db.write(merge)
 
     def get(self, volume_id: str) -> Volume:
         """One volume; raises NotFound."""

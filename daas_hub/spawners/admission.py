@@ -32,7 +32,7 @@ from daas_hub.core.models import (
     Observation,
 )
 from daas_hub.core.profiles import Profiles, visible
-from daas_hub.core.volumes import HOME, home_place, plan_mounts
+from daas_hub.core.volumes import HOME, plan_mounts
 from daas_hub.db.ledger import LaunchRow, Reservation
 
 from . import options
@@ -272,8 +272,9 @@ class Admission:
     async def spec(self, account: Account, row: LaunchRow, environment: Mapping[str, str]) -> LaunchSpec:
         """All that a backend needs; secrets apart. The volumes are in the ledger before they are made."""
         request, spawner = self._request, self.spawner
+        place = self.site.backend(row.backend).home_place(account)
         home = await self.site.run(
-            self.ledger.volumes.ensure, HOME, row.backend, home_place(account), now=utcnow(), account_id=account.id
+            self.ledger.volumes.ensure, HOME, row.backend, place, now=utcnow(), account_id=account.id
         )
         plain = {**environment, **request.environment}
         secrets = {name: plain.pop(name) for name in SECRET_VARIABLES if name in plain}
@@ -287,10 +288,11 @@ class Admission:
             cmd=(*spawner.cmd, *spawner.get_args()),
             environment=plain,
             secrets=secrets,
-            mounts=plan_mounts(account, home),
+            mounts=plan_mounts(account, home.id, home_known=home.made is not None),
             service_prefix=spawner.server.base_url,
             override=request.override,
             certificates=spawner.cert_paths or None,
+            origin=spawner,
         )
 
     @property

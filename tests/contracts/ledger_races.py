@@ -111,7 +111,7 @@ class RaceContract(Opened):
         place = {"version": 1, "path": stored.home}
 
         def ensure(_n: int) -> str:
-            return ledger.volumes.ensure("home", "local", place, now=NOW, account_id=stored.id)
+            return ledger.volumes.ensure("home", "local", place, now=NOW, account_id=stored.id).id
 
         with ThreadPoolExecutor(16) as threads:
             found = set(threads.map(ensure, range(32)))
@@ -119,7 +119,7 @@ class RaceContract(Opened):
         (volume,) = ledger.volumes.list(account_id=stored.id)
         assert (volume.id, volume.place) == (found.pop(), place)
         moved = ledger.volumes.ensure("home", "local", {**place, "path": "/elsewhere"}, now=NOW, account_id=stored.id)
-        assert moved != volume.id, "another place is another volume; the known one is kept"
+        assert moved.id != volume.id, "another place is another volume; the known one is kept"
 
     def test_several_may_open_a_new_ledger_at_once(self, url: str) -> None:
         with ThreadPoolExecutor(4) as threads:

@@ -1,4 +1,4 @@
-"""The steps of one start on this machine, for whoever follows them."""
+"""The steps of one start, for whoever follows them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Steps:
         self._finished = False
         self._changed = asyncio.Event()
 
-    def add(self, message: str, progress: int, detail: str = "") -> None:
-        """Append a step; ``progress`` is 0…100 and grows."""
+    def add(self, message: str, progress: int | None = None, detail: str = "") -> None:
+        """Append a step; ``progress`` is 0…100 and grows; None leaves the bar where it is."""
         self._events.append(Event(datetime.now(UTC), message, detail, progress))
         self._wake()
 

@@ -1,0 +1,324 @@
+"""Servers in a Kubernetes cluster, each a pod of its own account.
+
+The flow of a start: the home's claim is looked at or made (``prepare``); the pod's name is saved; Secret and ConfigMap
+are made, then the pod, whose uid is saved; the start is over when the server answers. The pieces: ``child`` (what
+KubeSpawner would submit), ``kube_pod`` (what is ours of it), ``kube_claims`` (homes), ``kube_start`` (that flow),
+``core/pods`` (what a pod's JSON means), ``clients/kube`` and ``kube_watch`` (the API).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from weakref import WeakValueDictionary
+
+from daas_hub.clients.kube import Kube, KubeMissing, KubeRefused, path
+from daas_hub.clients.kube_watch import KubeWatch
+from daas_hub.clients.passwd_files import unfit
+from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
+from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.pods import observe, step
+
+from . import kube_pod
+from .base import Backend, Checkpoint
+from .kube_claims import Claims, claim_name
+from .kube_pod import HUB, LAUNCH, Rules
+from .kube_settings import KubeSettings
+from .kube_start import Start, Tools, look, too_late, wait_ready
+from .steps import Steps
+
+WATCH_FRESH_S = 100.0
+"""A watch that said nothing for longer is not believed (bookmarks come every minute); the API is asked instead."""
+WAIT_LOOK_S = 60.0
+"""How often a wait for an end looks for itself, beside the watch."""
+SWEEP_EVERY_S = 3600.0
+SYNC_WITHIN_S = 5.0
+UNKNOWN_HANDLE = "the handle is not one of this backend's"
+
+
+class KubeBackend(KubeSettings, Backend):
+    """Starts servers as pods that run as the account's uid and gids."""
+
+    name = "kubernetes"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._kube = Kube(kubeconfig=self.kubeconfig, context=self.context)
+        self._claims = Claims(self._kube, self)
+        ours = f"{HUB}={self.hub_id}"
+        self._pods = KubeWatch(
+            self._kube, path("pods", self.namespace), labels=f"{ours},{LAUNCH}", log=self.log, slim=_slim_pod
+        )
+        self._told = KubeWatch(
+            self._kube,
+            path("events", self.namespace),
+            fields="involvedObject.kind=Pod",
+            log=self.log,
+            slim=self._take_event,
+        )
+        self._steps: dict[str, tuple[str, Steps]] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._swept_at = 0.0
+        self._look: Capacity | None = None
+        self._strict: bool | None = None
+
+    # ------------------------------------------------------------ volumes
+
+    def home_place(self, account: Account) -> Json:  # noqa: ARG002
+        """A claim, named by the volume's id: the same one wherever it is mounted."""
+        return {"version": 1, "kind": "claim"}
+
+    async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:
+        account = spec.account
+        if problem := unfit(account):
+            raise AccountRefused(f"The account cannot be used: {problem}.", reason="unfit_account")
+        ids = {account.uid, account.gid, *(group.gid for group in account.groups)}
+        if account.uid < self.min_uid or account.gid == 0 or 0 in ids:
+            raise AccountRefused(
+                f"Servers may not run as uid {account.uid} with groups {sorted(ids - {account.uid})} here: allowed are "
+                f"uids from {self.min_uid} on, and never group 0.",
+                reason="forbidden_id",
+            )
+        await self._sweep()
+        try:
+            return await self._claims.make(spec)
+        except KubeRefused as error:
+            raise _no_right("look at volumes", error) from error
+
+    # ------------------------------------------------------------ start
+
+    async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
+        if not spec.cmd:
+            raise StartFailed("DaasSpawner.cmd is empty: name the program to start.", permanent=True, reason="cmd")
+        lock = self._locks.setdefault(spec.launch_id, asyncio.Lock())
+        async with lock:
+            names = kube_pod.names_of(spec, self.namespace)
+            self._told.start()
+            if not await self._pods.synced(SYNC_WITHIN_S):
+                raise BackendUnavailable("The cluster cannot be asked just now. Try again in a moment.")
+            there = self._pods.objects.get(names.pod)
+            steps = Steps()
+            self._steps[spec.launch_id] = (names.pod, steps)
+            saved: list[Handle] = []
+
+            async def save(handle: Handle) -> None:
+                saved.append(handle)
+                await checkpoint(handle)
+
+            tools = await self._tools()
+            try:
+                async with asyncio.timeout(self.wait_policy_s):
+                    if there is not None and (handle := kube_pod.handle_from(there)) is not None:
+                        await save(handle)
+                        return await wait_ready(handle, tools, steps)
+                    return await Start(spec, names, tools, steps).run(save)
+            except TimeoutError as error:
+                handle = saved[-1] if saved else kube_pod.handle_of(spec, names, pod_uid=None, warnings=())
+                raise await too_late(handle, tools, self.wait_policy_s) from error
+            finally:
+                steps.finish()
+
+    async def _tools(self) -> Tools:
+        rules = Rules(
+            strict_groups=await self._strict_groups(),
+            read_only_root=self.read_only_root,
+        )
+        return Tools(self._kube, self._pods, self.log, self.config, self.gpu_resource, rules)
+
+    async def _strict_groups(self) -> bool:
+        """Whether every node keeps an image's /etc/group from adding groups; asked once."""
+        if self._strict is None:
+            try:
+                nodes = (await self._kube.call("GET", path("nodes"), query={"limit": 500})).get("items") or []
+            except KubeRefused as error:
+                self.log.warning(
+                    "Nodes cannot be listed (%s): supplementalGroupsPolicy Strict is asked for unseen", error
+                )
+                nodes = []
+            known = [(node["status"].get("features") or {}).get("supplementalGroupsPolicy") for node in nodes]
+            self._strict = all(known)
+        return self._strict
+
+    async def resume(self, handle: Handle) -> str:
+        seen = await self.inspect(handle)
+        if seen.life is Life.UNKNOWN:
+            raise BackendUnavailable(f"It cannot be told whether the server runs: {seen.reason}.")
+        if seen.life is Life.ENDED:
+            raise StartFailed(f"The server has ended: {seen.reason}.", permanent=True, reason="ended")
+        try:
+            async with asyncio.timeout(self.wait_policy_s):
+                return await wait_ready(handle, await self._tools())
+        except TimeoutError as error:
+            raise BackendUnavailable(
+                f"The server runs, but did not answer within {self.wait_policy_s} s.", reason="no_answer"
+            ) from error
+
+    async def events(self, handle: Handle) -> AsyncIterator[Event]:
+        known = self._steps.get(handle.get("launch_id", ""))
+        if known is not None:
+            async for event in known[1].follow():
+                yield event
+
+    def _take_event(self, event: Json) -> Json:
+        """An event of Kubernetes, onto the steps of the start that it belongs to; only its version is kept."""
+        pod = (event.get("involvedObject") or {}).get("name")
+        for name, steps in self._steps.values():
+            if name == pod:
+                message, detail, progress = step(event)
+                steps.add(message, progress, detail)
+        return {}
+
+    # ------------------------------------------------------------ look, end
+
+    async def inspect(self, handle: Handle) -> Observation:
+        try:
+            names = kube_pod.names_in(handle)
+        except ValueError as error:
+            return Observation(Life.UNKNOWN, reason=str(error))
+        self._pods.start()
+        pod = self._pods.objects.get(names.pod)
+        age_s = self._pods.age_s
+        recorded = handle.get("pod_uid")
+        known = pod is not None and (recorded is None or pod["metadata"]["uid"] == recorded)
+        try:
+            if not known or age_s is None or age_s > WATCH_FRESH_S:
+                pod = await look(self._kube, handle)
+        except (DaasError, KubeRefused) as error:
+            return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked ({error})")
+        if pod is None:
+            return Observation(Life.ENDED, reason="its pod is gone")
+        return observe(pod, memory_bytes=handle.get("memory_bytes"))
+
+    async def wait_ended(self, handle: Handle) -> Observation:
+        with self._pods.changes(str(handle.get("pod"))) as changed:
+            while True:
+                changed.clear()
+                seen = await self.inspect(handle)
+                if seen.life is Life.ENDED:
+                    return seen
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), WAIT_LOOK_S)
+
+    async def stop(self, handle: Handle, *, within_s: float) -> Observation:
+        try:
+            names = kube_pod.names_in(handle)
+        except ValueError as error:
+            return Observation(Life.UNKNOWN, reason=str(error))
+        deadline = time.monotonic() + within_s
+        body: Json = {"gracePeriodSeconds": int(max(1, min(self.stop_grace_s, within_s / 2)))}
+        if handle.get("pod_uid"):
+            # Never another pod that has come to have its name.
+            body["preconditions"] = {"uid": handle["pod_uid"]}
+        try:
+            await self._kube.call("DELETE", path("pods", names.namespace, names.pod), body=body, within_s=within_s)
+        except KubeMissing:
+            return Observation(Life.ENDED, reason="its pod is gone")
+        except (DaasError, KubeRefused) as error:
+            seen = await self.inspect(handle)
+            return (
+                seen if seen.life is Life.ENDED else Observation(Life.UNKNOWN, reason=f"it cannot be stopped: {error}")
+            )
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self.wait_ended(handle), max(0.1, deadline - time.monotonic()))
+        return await self.inspect(handle)
+
+    async def find(self) -> Sequence[Found]:
+        query = {"labelSelector": f"{HUB}={self.hub_id},{LAUNCH}"}
+        try:
+            pods = (await self._kube.call("GET", path("pods", self.namespace), query=query)).get("items") or []
+        except KubeRefused as error:
+            raise _no_right("list its pods", error) from error
+        found = []
+        for pod in pods:
+            handle = kube_pod.handle_from(pod)
+            if handle is None or observe(pod).life is Life.ENDED:
+                continue
+            started = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+            found.append(Found(handle["launch_id"], handle, handle["uid"], started))
+        return found
+
+    async def cleanup(self, handle: Handle) -> None:
+        names = kube_pod.names_in(handle)
+        try:
+            await asyncio.gather(
+                self._delete("pods", names.pod),
+                self._delete("secrets", names.secret),
+                self._delete("configmaps", names.files),
+            )
+        except KubeRefused as error:
+            raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error
+        self._steps.pop(str(handle.get("launch_id")), None)
+
+    async def _delete(self, kind: str, name: str) -> None:
+        with contextlib.suppress(KubeMissing):
+            await self._kube.call("DELETE", path(kind, self.namespace, name))
+
+    async def _sweep(self) -> None:
+        """Remove Secrets and ConfigMaps of starts that were interrupted before their pod; once an hour at most."""
+        if time.monotonic() - self._swept_at < SWEEP_EVERY_S and self._swept_at:
+            return
+        self._swept_at = time.monotonic()
+        before = datetime.now(UTC) - timedelta(seconds=self.leftovers_after_s)
+        query = {"labelSelector": f"{HUB}={self.hub_id},{LAUNCH}"}
+        try:
+            for kind in ("secrets", "configmaps"):
+                for item in (await self._kube.call("GET", path(kind, self.namespace), query=query)).get("items") or []:
+                    meta = item["metadata"]
+                    if not meta.get("ownerReferences") and datetime.fromisoformat(meta["creationTimestamp"]) < before:
+                        self.log.warning("Removing %s %s: its launch never got a pod", kind, meta["name"])
+                        await self._delete(kind, meta["name"])
+        except (BackendUnavailable, KubeRefused) as error:
+            self.log.error("What interrupted starts left cannot be removed yet: %s", error)
+
+    # ------------------------------------------------------------ the rest
+
+    async def capacity(self) -> Sequence[Capacity]:
+        now = datetime.now(UTC)
+        if self._look is None or self._look.as_of is None or now - self._look.as_of > timedelta(seconds=30):
+            note = "" if await self._pods.synced(0.5) else "the cluster has not answered yet"
+            self._look = Capacity(backend=self.name, as_of=now, note=note)
+        return [self._look]
+
+    async def keep(self, spec: LaunchSpec) -> Mapping[str, Json]:
+        """After a start: the disks of its claims are kept, whatever becomes of claim and namespace."""
+        try:
+            return await self._claims.retain([mount.volume_id for mount in spec.mounts])
+        except (DaasError, KubeRefused) as error:
+            self.log.error(
+                "The disk of %s is not retained yet: %s", [claim_name(m.volume_id) for m in spec.mounts], error
+            )
+            return {}
+
+    async def close(self) -> None:
+        await self._pods.close()
+        await self._told.close()
+        await self._kube.close()
+
+
+def _no_right(what: str, error: KubeRefused) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"The cluster does not let the hub {what}. Ask the administrator.",
+        log_message=f"The hub's service account cannot {what}: {error}",
+        reason="cluster_rights",
+    )
+
+
+def _slim_pod(pod: Json) -> Json:
+    """What is kept of a pod: 5,000 of them stay in the hub's memory."""
+    meta, body, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    keep = ("phase", "reason", "message", "podIP", "containerStatuses", "initContainerStatuses")
+    slim = {key: status[key] for key in keep if key in status}
+    slim["conditions"] = [c for c in status.get("conditions") or () if c.get("type") == "PodScheduled"]
+    return {
+        "metadata": {
+            key: meta[key]
+            for key in ("name", "namespace", "uid", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
+            if key in meta
+        },
+        "spec": {"nodeName": body.get("nodeName")},
+        "status": slim,
+    }

@@ -1,0 +1,315 @@
+"""What is ours of a pod: who it runs as, what it is called, what it mounts. Pure: a spec in, manifests out.
+
+The pod that KubeSpawner would build comes from ``child.py``; here the owned keys (design.md §6) are laid over it, last,
+so that no setting, hook or profile can change them. The result meets Pod Security *restricted* (Kubernetes' "Pod
+Security Standards").
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from daas_hub.clients.passwd_files import with_lines
+from daas_hub.core.models import Account, Handle, Json, LaunchSpec
+from daas_hub.core.naming import safe_name
+from daas_hub.core.pods import SERVER
+
+VERSION = 1
+PREFIX = "daas-hub"
+"""Of our labels and annotations: a DNS subdomain in the API's sense, which needs no owner."""
+HUB, LAUNCH, ACCOUNT, COMPONENT = (f"{PREFIX}/{word}" for word in ("hub", "launch", "account", "component"))
+VOLUME = f"{PREFIX}/volume"
+FILES = "daas-files"
+SECRET = "daas-secret"  # noqa: S105  the name of a volume
+SCRATCH = "daas-scratch"
+FILES_AT, SECRET_AT, SCRATCH_AT = "/etc/daas-hub", "/run/daas-hub/secret", "/run/daas-hub/own"
+MAX_NFS_GROUPS = 16
+"""AUTH_SYS carries no more groups than that (RFC 5531, section 8.2)."""
+
+LAUNCHER = f"""#!/bin/sh
+# Sets the variables that nobody else may read, then becomes the server.
+for file in {SECRET_AT}/*; do
+    value=$(cat "$file") || exit 78
+    export "${{file##*/}}=$value"
+done
+for folder in runtime data config lab/user-settings lab/workspaces ipython; do
+    mkdir -p "{SCRATCH_AT}/$folder" || exit 78
+done
+if [ ! -w "$HOME" ]; then
+    echo "The home $HOME cannot be written by uid $(id -u)." >&2
+fi
+cd "$1" 2>/dev/null || cd /
+shift
+exec "$@"
+"""
+BASE_USERS = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+BASE_GROUPS = "root:x:0:\nnogroup:x:65534:\n"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One mounted claim of a pod."""
+
+    name: str
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the objects of one launch are called: by its id, so that no old pod is in a new one's way."""
+
+    namespace: str
+    pod: str
+
+    @property
+    def secret(self) -> str:
+        return f"{self.pod}-secret"
+
+    @property
+    def files(self) -> str:
+        return f"{self.pod}-files"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the site's settings say about every pod."""
+
+    strict_groups: bool = True
+    """The cluster knows ``supplementalGroupsPolicy`` (beta in 1.33, GA in 1.35)."""
+    fs_group: bool = True
+    """All claims are dynamic ones, made for this account: kubelet may give their root folder her gid."""
+    read_only_root: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def names_of(spec: LaunchSpec, namespace: str) -> Names:
+    """Readable by an operator, unique by the launch."""
+    person = safe_name(spec.user_name, spec.server_name, limit=34) if spec.server_name else spec.user_name
+    return Names(namespace, f"daas-{safe_name(person, limit=34)}-{spec.launch_id[:12]}")
+
+
+def labels_of(spec: LaunchSpec) -> dict[str, str]:
+    """By which our objects are found, and by whose launch they are judged."""
+    return {
+        HUB: spec.hub_id,
+        LAUNCH: spec.launch_id,
+        ACCOUNT: spec.account.id,
+        COMPONENT: "server",
+    }
+
+
+def group_ids(account: Account) -> list[int]:
+    """All gids but the primary one, once each, in the order of the account."""
+    return list(dict.fromkeys(group.gid for group in account.groups if group.gid != account.gid))
+
+
+def warnings_of(account: Account, rules: Rules) -> list[str]:
+    """What the person and the operator should know about the groups of this server."""
+    warnings = []
+    if not rules.strict_groups:
+        warnings.append(
+            "groups_not_strict: this cluster ignores supplementalGroupsPolicy, so an image's /etc/group may add groups"
+        )
+    if len(group_ids(account)) + 1 > MAX_NFS_GROUPS:
+        warnings.append(
+            f"many_groups: {account.name} has {len(group_ids(account)) + 1} groups; NFS with AUTH_SYS carries the "
+            f"first {MAX_NFS_GROUPS}"
+        )
+    return warnings
+
+
+# ---------------------------------------------------------------- the pod
+
+
+def own(pod: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim], rules: Rules) -> Json:
+    """The pod with all owned keys set. ``pod`` stays as it is."""
+    pod = copy.deepcopy(pod)
+    meta, body = pod.setdefault("metadata", {}), pod["spec"]
+    meta["name"], meta["namespace"] = names.pod, names.namespace
+    meta["labels"] = {**(meta.get("labels") or {}), **rules.labels, **labels_of(spec)}
+    meta["annotations"] = {**(meta.get("annotations") or {}), **annotations_of(spec)}
+    for key in ("ownerReferences", "finalizers", "generateName"):
+        meta.pop(key, None)
+    _security(body, spec, rules)
+    # A server that has ended has ended: restarted without its kernels it would look as if nothing had happened.
+    body["restartPolicy"] = "Never"
+    body["enableServiceLinks"] = False
+    server = next(part for part in body["containers"] if part["name"] == SERVER)
+    if not (server.get("lifecycle") or {}):
+        server.pop("lifecycle", None)
+    # The launcher goes to the folder itself: kubelet would make a missing one as root.
+    folder = server.pop("workingDir", None) or spec.account.home
+    server["args"] = ["/bin/sh", f"{FILES_AT}/launch", folder, *spec.cmd]
+    server["env"] = _env(server.get("env") or [], spec)
+    _volumes(body, server, names, claims)
+    return pod
+
+
+def _security(body: Json, spec: LaunchSpec, rules: Rules) -> None:
+    account = spec.account
+    context: Json = {
+        "runAsUser": account.uid,
+        "runAsGroup": account.gid,
+        "runAsNonRoot": True,
+        "supplementalGroups": group_ids(account),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if rules.strict_groups:
+        context["supplementalGroupsPolicy"] = "Strict"
+    if rules.fs_group:
+        context |= {"fsGroup": account.gid, "fsGroupChangePolicy": "OnRootMismatch"}
+    body["securityContext"] = context
+    for key in ("serviceAccountName", "serviceAccount", "hostNetwork", "hostPID", "hostIPC", "hostUsers"):
+        body.pop(key, None)
+    body["automountServiceAccountToken"] = False
+    for part in (*body["containers"], *(body.get("initContainers") or ())):
+        given = part.get("securityContext") or {}
+        part["securityContext"] = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": rules.read_only_root or bool(given.get("readOnlyRootFilesystem")),
+        }
+
+
+def annotations_of(spec: LaunchSpec) -> dict[str, str]:
+    """What is told of the launch where the ledger is gone (``daas-hub adopt``): no secret among it."""
+    account = spec.account
+    return {
+        f"{PREFIX}/user": spec.user_name,
+        f"{PREFIX}/server": spec.server_name,
+        f"{PREFIX}/uid": str(account.uid),
+        f"{PREFIX}/prefix": spec.service_prefix,
+    }
+
+
+def _env(given: Sequence[Json], spec: LaunchSpec) -> list[Json]:
+    """The server's variables; ours come last, and no secret is among them."""
+    account = spec.account
+    ours = {
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": account.shell,
+        "JUPYTERHUB_SERVICE_URL": f"http://0.0.0.0:{PORT}{spec.service_prefix}",
+        "JUPYTER_RUNTIME_DIR": f"{SCRATCH_AT}/runtime",
+        "JUPYTER_DATA_DIR": f"{SCRATCH_AT}/data",
+        "JUPYTER_CONFIG_DIR": f"{SCRATCH_AT}/config",
+        "JUPYTERLAB_SETTINGS_DIR": f"{SCRATCH_AT}/lab/user-settings",
+        "JUPYTERLAB_WORKSPACES_DIR": f"{SCRATCH_AT}/lab/workspaces",
+        "IPYTHONDIR": f"{SCRATCH_AT}/ipython",
+        "DAAS_LAUNCH_ID": spec.launch_id,
+    }
+    kept = [item for item in given if item["name"] not in ours and item["name"] not in spec.secrets]
+    joined = {item["name"]: item.get("value") for item in kept}
+    # What she installed and configured in her home still counts.
+    for name, folder in (("JUPYTER_PATH", ".local/share/jupyter"), ("JUPYTER_CONFIG_PATH", ".jupyter")):
+        first, rest = f"{account.home}/{folder}", joined.get(name)
+        kept = [item for item in kept if item["name"] != name]
+        ours[name] = f"{first}:{rest}" if rest else first
+    # Kubernetes would read "$(NAME)" as another variable.
+    return [*kept, *({"name": name, "value": value.replace("$(", "$$(")} for name, value in ours.items())]
+
+
+PORT = 8888
+
+
+def _volumes(body: Json, server: Json, names: Names, claims: Sequence[Claim]) -> None:
+    """Our volumes and mounts; what KubeSpawner's settings mount stays, but for places that are ours."""
+    volumes: list[Json] = [
+        {"name": FILES, "configMap": {"name": names.files, "defaultMode": 0o444}},
+        {"name": SECRET, "secret": {"secretName": names.secret, "defaultMode": 0o444}},
+        {"name": SCRATCH, "emptyDir": {}},
+    ]
+    mounts: list[Json] = [
+        {"name": FILES, "mountPath": FILES_AT, "readOnly": True},
+        {"name": FILES, "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True},
+        {"name": FILES, "mountPath": "/etc/group", "subPath": "group", "readOnly": True},
+        {"name": SECRET, "mountPath": SECRET_AT, "readOnly": True},
+        {"name": SCRATCH, "mountPath": SCRATCH_AT},
+    ]
+    for number, claim in enumerate(claims):
+        name = f"daas-volume-{number}"
+        volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim.name}})
+        mounts.append({"name": name, "mountPath": claim.path, **({"readOnly": True} if claim.read_only else {})})
+    ours = {volume["name"] for volume in volumes}
+    places = {mount["mountPath"] for mount in mounts}
+    body["volumes"] = [v for v in body.get("volumes") or () if v["name"] not in ours] + volumes
+    kept = [m for m in server.get("volumeMounts") or () if m["mountPath"] not in places and m["name"] not in ours]
+    server["volumeMounts"] = kept + mounts
+
+
+# ---------------------------------------------------------------- what stands beside it
+
+
+def secret_of(spec: LaunchSpec, names: Names) -> Json:
+    """The Secret with the variables that only the server may read."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": names.secret, "namespace": names.namespace, "labels": labels_of(spec)},
+        "immutable": True,
+        "stringData": dict(spec.secrets),
+    }
+
+
+def files_of(spec: LaunchSpec, names: Names) -> Json:
+    """The ConfigMap with the launcher and the account's lines of passwd and group."""
+    passwd, group = with_lines(spec.account, BASE_USERS, BASE_GROUPS)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": names.files, "namespace": names.namespace, "labels": labels_of(spec)},
+        "immutable": True,
+        "data": {"launch": LAUNCHER, "passwd": passwd, "group": group},
+    }
+
+
+def handle_of(spec: LaunchSpec, names: Names, *, pod_uid: str | None, warnings: Sequence[str]) -> Handle:
+    """What is saved: enough to find, judge and stop the server from any process of the hub."""
+    return {
+        "backend": "kubernetes",
+        "version": VERSION,
+        "launch_id": spec.launch_id,
+        "namespace": names.namespace,
+        "pod": names.pod,
+        "pod_uid": pod_uid,
+        "uid": spec.account.uid,
+        "service_prefix": spec.service_prefix,
+        "memory_bytes": spec.resources.mem_limit_bytes,
+        "warnings": list(warnings),
+    }
+
+
+def handle_from(pod: Mapping[str, Any]) -> Handle | None:
+    """The handle of a pod that was found, from what it says itself; None where it is not one of ours."""
+    meta = pod["metadata"]
+    labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
+    uid = notes.get(f"{PREFIX}/uid", "")
+    if LAUNCH not in labels or not uid.isdigit():
+        return None
+    return {
+        "backend": "kubernetes",
+        "version": VERSION,
+        "launch_id": labels[LAUNCH],
+        "namespace": meta["namespace"],
+        "pod": meta["name"],
+        "pod_uid": meta["uid"],
+        "uid": int(uid),
+        "service_prefix": notes.get(f"{PREFIX}/prefix", ""),
+        "memory_bytes": None,
+        "warnings": [],
+    }
+
+
+def names_in(handle: Handle) -> Names:
+    """The names in a handle; raises ValueError where it is not one of ours, in a form that we know."""
+    if handle.get("backend") != "kubernetes" or handle.get("version") != VERSION:
+        raise ValueError(f"not a handle of this version of the Kubernetes backend: {handle.get('version')!r}")
+    namespace, pod = handle.get("namespace"), handle.get("pod")
+    if not isinstance(namespace, str) or not isinstance(pod, str):
+        raise ValueError(f"the handle names no pod: {namespace!r}, {pod!r}")
+    return Names(namespace, pod)

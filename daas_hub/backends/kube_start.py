@@ -1,0 +1,214 @@
+"""One start in the cluster, step by step: names, what stands beside the pod, the pod, and the wait until it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiohttp
+from traitlets.config import Config
+
+from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRefused, path
+from daas_hub.clients.kube_watch import KubeWatch
+from daas_hub.core.errors import BackendUnavailable, StartFailed
+from daas_hub.core.models import Handle, Json, LaunchSpec, Life
+from daas_hub.core.pods import SERVER, Problem, Trouble, address, observe, problem, refused
+
+from . import kube_pod
+from .base import Checkpoint
+from .child import build_pod
+from .kube_claims import claims_of
+from .kube_pod import Names, Rules
+from .local_homes import AnyLogger
+from .steps import Steps
+
+LOOK_EVERY_S = 0.1
+"""Between two questions to a server that does not answer yet."""
+CHECK_EVERY_S = 15.0
+"""How often a wait asks the API server although the watch says nothing."""
+LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all starts of one backend share."""
+
+    kube: Kube
+    pods: KubeWatch
+    log: AnyLogger
+    config: Config
+    gpu_resource: str
+    rules: Rules
+
+
+class Start:
+    """The start of one launch."""
+
+    def __init__(self, spec: LaunchSpec, names: Names, tools: Tools, steps: Steps) -> None:
+        self._spec, self._names, self._tools, self._steps = spec, names, tools, steps
+        self._kube = tools.kube
+
+    async def run(self, checkpoint: Checkpoint) -> str:
+        """The URL of the server once it answers."""
+        spec, names = self._spec, self._names
+        warnings = kube_pod.warnings_of(spec.account, self._tools.rules)
+        for warning in warnings:
+            self._tools.log.warning("Launch %s: %s", spec.launch_id, warning)
+        handle = kube_pod.handle_of(spec, names, pod_uid=None, warnings=warnings)
+        # Names are known before anything exists; whatever is interrupted after this is found by them.
+        await checkpoint(handle)
+        built = await build_pod(spec, config=self._tools.config, gpu_resource=self._tools.gpu_resource)
+        pod = kube_pod.own(built, spec, names, claims_of(spec.mounts), self._tools.rules)
+        await asyncio.gather(
+            self._make("secrets", kube_pod.secret_of(spec, names)),
+            self._make("configmaps", kube_pod.files_of(spec, names)),
+        )
+        made = await self._make("pods", pod)
+        handle = {**handle, "pod_uid": made["metadata"]["uid"]}
+        await checkpoint(handle)
+        self._steps.add("Asked the cluster for a pod", 41)
+        await asyncio.gather(self._give("secrets", names.secret, made), self._give("configmaps", names.files, made))
+        return await wait_ready(handle, self._tools, self._steps, tuple(spec.secrets.values()))
+
+    async def _make(self, kind: str, body: Json) -> Json:
+        """Create it; one of that name is of the same launch, because names hold its id."""
+        try:
+            return await self._kube.call("POST", path(kind, self._names.namespace), body=body)
+        except KubeConflict:
+            return await self._kube.call("GET", path(kind, self._names.namespace, body["metadata"]["name"]))
+        except KubeRefused as error:
+            told = refused(error.code, error.why)
+            raise StartFailed(
+                told.message,
+                permanent=told.final,
+                reason=told.trouble.value,
+                log_message=f"The cluster refuses {kind[:-1]} {body['metadata']['name']}: {error.why}",
+            ) from error
+
+    async def _give(self, kind: str, name: str, pod: Json) -> None:
+        """Let it go with the pod, whoever deletes that."""
+        meta = pod["metadata"]
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}
+        body = {"metadata": {"ownerReferences": [owner]}}
+        try:
+            await self._kube.call("PATCH", path(kind, self._names.namespace, name), body=body, content_type=MERGE)
+        except (KubeRefused, BackendUnavailable) as error:
+            # Cleanup removes it by its name anyway.
+            self._tools.log.warning("%s %s has no owner: %s", kind, name, error)
+
+
+async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, secrets: Sequence[str] = ()) -> str:
+    """The URL once the server answers under its prefix. Raises StartFailed where it ends or cannot start."""
+    names = kube_pod.names_in(handle)
+    told = ""
+    with tools.pods.changes(names.pod) as changed:
+        while True:
+            changed.clear()
+            pod = tools.pods.objects.get(names.pod)
+            if pod is None:
+                try:
+                    pod = await look(tools.kube, handle)
+                except (BackendUnavailable, KubeRefused) as error:
+                    # Unknown is not ended: the wait has its own end.
+                    tools.log.warning("Launch %s waits for the cluster: %s", handle["launch_id"], error)
+                    await asyncio.sleep(LOOK_EVERY_S * 10)
+                    continue
+            if pod is None:
+                raise StartFailed(
+                    "The server's pod was deleted before it answered.", permanent=True, reason="ended_early"
+                )
+            seen = observe(pod, memory_bytes=handle.get("memory_bytes"))
+            if seen.life is Life.ENDED:
+                raise await ended_early(handle, tools, seen.reason, secrets)
+            trouble = problem(pod)
+            if trouble is not None:
+                if trouble.final:
+                    raise failure(handle, trouble)
+                if steps is not None and trouble.detail != told:
+                    told = trouble.detail
+                    steps.add(trouble.message, None, trouble.detail)
+            ip = address(pod)
+            if ip is not None and await answers(ip, handle["service_prefix"]):
+                return url_of(ip)
+            try:
+                await asyncio.wait_for(changed.wait(), LOOK_EVERY_S if ip else CHECK_EVERY_S)
+            except TimeoutError:
+                continue
+
+
+def url_of(ip: str) -> str:
+    """Where the hub's proxy finds the server."""
+    return f"http://[{ip}]:{kube_pod.PORT}" if ":" in ip else f"http://{ip}:{kube_pod.PORT}"
+
+
+def failure(handle: Handle, told: Problem) -> StartFailed:
+    """A start that waiting does not help."""
+    return StartFailed(
+        told.message,
+        permanent=True,
+        reason=told.trouble.value,
+        log_message=f"Launch {handle['launch_id']} cannot start ({told.trouble}): {told.detail}",
+    )
+
+
+async def too_late(handle: Handle, tools: Tools, waited_s: int) -> StartFailed:
+    """What it was waiting for when its time was over; told apart, because each has somebody else who can help."""
+    pod = tools.pods.objects.get(handle["pod"])
+    told = problem(pod) if pod is not None else None
+    if told is None:
+        told = Problem(Trouble.CONTAINER, f"The server did not answer within {waited_s} s.")
+        return StartFailed(told.message, permanent=False, reason="timeout", log_message=told.message)
+    message = f"The server could not be started within {waited_s} s. {told.message}"
+    return StartFailed(message, permanent=False, reason=told.trouble.value, log_message=f"{message} {told.detail}")
+
+
+async def ended_early(handle: Handle, tools: Tools, why: str, secrets: Sequence[str]) -> StartFailed:
+    """A server that ended before it answered, with its last words."""
+    lines = await last_lines(tools.kube, handle, secrets)
+    return StartFailed(
+        f"The server ended before it answered: {why}.",
+        permanent=True,
+        reason="ended_early",
+        log_message=f"Launch {handle['launch_id']}: {why}. {lines}",
+    )
+
+
+async def last_lines(kube: Kube, handle: Handle, secrets: Sequence[str], *, lines: int = LOG_LINES) -> str:
+    """The end of the server's log, without secrets."""
+    names = kube_pod.names_in(handle)
+    query: dict[str, str | int] = {"container": SERVER, "tailLines": lines}
+    try:
+        text = await kube.text(path("pods", names.namespace, names.pod, sub="log"), query=query)
+    except (KubeRefused, BackendUnavailable) as error:
+        return f"Its log cannot be read: {error}"
+    for secret in secrets:
+        text = text.replace(secret, "[secret]") if secret else text
+    return f"Its last lines:\n{text.strip()}" if text.strip() else "It printed nothing."
+
+
+async def look(kube: Kube, handle: Handle) -> Json | None:
+    """The pod itself, asked now; None where it is certain that it is gone. Raises BackendUnavailable."""
+    names = kube_pod.names_in(handle)
+    try:
+        pod = await kube.call("GET", path("pods", names.namespace, names.pod))
+    except KubeMissing:
+        return None
+    recorded = handle.get("pod_uid")
+    # Ours only if it is the recorded one; without a record the name, which holds the launch's id, must do (§4.3).
+    if recorded is not None and pod["metadata"]["uid"] != recorded:
+        return None
+    return pod
+
+
+async def answers(ip: str, prefix: str) -> bool:
+    """Whether a JupyterHub server answers there."""
+    timeout = aiohttp.ClientTimeout(total=2.0)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
+            session.get(f"{url_of(ip)}{prefix}api") as answer,
+        ):
+            return answer.status == 200 and "X-JupyterHub-Version" in answer.headers
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return False

@@ -1,0 +1,209 @@
+"""What a pod's JSON says, in words that a person understands. Pure: the API's answers in, values out.
+
+The meaning of phases, container states and conditions is that of Kubernetes' "Pod Lifecycle" page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from .models import Json, Life, Observation
+from .units import format_bytes
+
+SERVER = "notebook"
+"""The container in which the server runs, as KubeSpawner names it."""
+
+
+class Trouble(StrEnum):
+    """What kind of thing keeps a pod from starting: each has somebody else who can help."""
+
+    IMAGE = "image"
+    SCHEDULING = "scheduling"
+    VOLUME = "volume"
+    IDENTITY = "identity"
+    QUOTA = "quota"
+    POLICY = "policy"
+    CONTAINER = "container"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a pod does not start."""
+
+    trouble: Trouble
+    message: str
+    """For the person."""
+    detail: str = ""
+    """What Kubernetes says."""
+    final: bool = False
+    """Waiting does not help."""
+
+
+_IMAGE = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+    | {"RegistryUnavailable", "SignatureValidationFailed"}
+)
+_IMAGE_FINAL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed"})
+_BROKEN = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
+_NO_NODE = re.compile(r"Insufficient ([A-Za-z0-9./_-]+)")
+
+
+def _status(pod: Json) -> Mapping[str, Any]:
+    status: Mapping[str, Any] = pod.get("status") or {}
+    return status
+
+
+def _containers(pod: Json) -> Iterable[Mapping[str, Any]]:
+    status = _status(pod)
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _server(pod: Json) -> Mapping[str, Any] | None:
+    """The state of the server's own container; None while there is none."""
+    for container in _status(pod).get("containerStatuses") or []:
+        if container.get("name") == SERVER:
+            return container.get("state") or {}
+    return None
+
+
+def observe(pod: Json, *, memory_bytes: int | None = None) -> Observation:
+    """Whether the server of this pod runs. A pod that waits or is being deleted still holds what it was given.
+
+    ``memory_bytes`` is the limit that it was given, for the sentence about its end.
+    """
+    status = _status(pod)
+    phase = status.get("phase")
+    ended = (_server(pod) or {}).get("terminated")
+    if ended is not None:
+        return Observation(Life.ENDED, ended.get("exitCode"), _why_ended(pod, ended, memory_bytes))
+    if phase in ("Failed", "Succeeded"):
+        return Observation(Life.ENDED, None, _why_failed(pod))
+    if phase == "Unknown" or status.get("reason") == "NodeLost":
+        return Observation(Life.UNKNOWN, reason="the node that it runs on does not answer")
+    return Observation(Life.RUNNING)
+
+
+def _why_ended(pod: Json, ended: Mapping[str, Any], memory_bytes: int | None) -> str:
+    if _status(pod).get("reason"):
+        return _why_failed(pod)
+    code, signal = ended.get("exitCode"), ended.get("signal")
+    if ended.get("reason") == "OOMKilled":
+        return f"it used more memory than its limit{f' of {format_bytes(memory_bytes)}' if memory_bytes else ''}"
+    if pod.get("metadata", {}).get("deletionTimestamp"):
+        return f"the pod was deleted (exit status {code})"
+    if signal:
+        return f"signal {signal}"
+    return f"exit status {code}"
+
+
+def _why_failed(pod: Json) -> str:
+    status = _status(pod)
+    reason, message = status.get("reason"), status.get("message") or ""
+    match reason:
+        case "Evicted":
+            return f"its node ran short and evicted it: {message}"
+        case "Preempting" | "Preempted":
+            return "something more important needed its place"
+        case "NodeLost" | "NodeShutdown" | "Shutdown" | "Terminated":
+            return "its node was shut down"
+        case "DeadlineExceeded":
+            return "its time was over (activeDeadlineSeconds)"
+        case None | "":
+            return "the pod has ended"
+    return f"{reason}: {message}".rstrip(": ")
+
+
+def address(pod: Json) -> str | None:
+    """The IP of a pod whose server's container runs; None while it does not."""
+    if "running" in (_server(pod) or {}) and not pod["metadata"].get("deletionTimestamp"):
+        ip: str | None = _status(pod).get("podIP")
+        return ip
+    return None
+
+
+def problem(pod: Json) -> Problem | None:
+    """Why it does not start, as far as the pod itself says; None where it is on its way or runs."""
+    for container in _containers(pod):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        reason, said = waiting.get("reason"), waiting.get("message") or ""
+        image = container.get("image", "")
+        if reason in _IMAGE:
+            text = f"The image {image} cannot be pulled."
+            return Problem(Trouble.IMAGE, text, f"{reason}: {said}", final=reason in _IMAGE_FINAL)
+        if reason in _BROKEN:
+            return _broken(str(reason), said)
+    for condition in _status(pod).get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            said = condition.get("message") or condition.get("reason") or ""
+            return no_node(said)
+    return None
+
+
+def _broken(reason: str, said: str) -> Problem:
+    low = said.lower()
+    if "runasnonroot" in low or "non-root" in low or "run as root" in low:
+        return Problem(Trouble.IDENTITY, "The server may not run as root, and would have.", f"{reason}: {said}", True)
+    if "not found" in low and ("secret" in low or "configmap" in low):
+        # Made a moment after the pod: kubelet tries again by itself.
+        return Problem(Trouble.CONTAINER, "Waiting for what the server needs.", f"{reason}: {said}")
+    if "volume" in low or "mount" in low:
+        return Problem(Trouble.VOLUME, "A folder cannot be mounted into the server.", f"{reason}: {said}", True)
+    return Problem(Trouble.CONTAINER, "The server's container cannot be started.", f"{reason}: {said}", True)
+
+
+def no_node(said: str) -> Problem:
+    """What the scheduler's sentence means."""
+    low = said.lower()
+    if "persistentvolumeclaim" in low or "volume" in low:
+        return Problem(Trouble.VOLUME, "Waiting for a volume that the server needs.", said)
+    short = sorted(set(_NO_NODE.findall(said)))
+    if short:
+        words = {"cpu": "CPU", "memory": "memory", "ephemeral-storage": "disk"}
+        what = " and ".join(words.get(name, name.rpartition("/")[2].upper()) for name in short)
+        return Problem(Trouble.SCHEDULING, f"Waiting for a node: none has enough {what} free.", said)
+    return Problem(Trouble.SCHEDULING, "Waiting for a node: none fits.", said)
+
+
+def refused(code: int, why: str) -> Problem:
+    """What the API server's refusal of a new pod means."""
+    if code == 403 and "exceeded quota" in why:
+        return Problem(Trouble.QUOTA, "The cluster's own quota for this namespace is used up.", why, final=False)
+    if code == 403 and ("PodSecurity" in why or "ValidatingAdmissionPolicy" in why):
+        return Problem(Trouble.POLICY, "The cluster's rules do not allow such a server.", why, final=True)
+    if code == 403:
+        return Problem(Trouble.POLICY, "The hub may not create servers in this cluster.", why, final=True)
+    return Problem(Trouble.CONTAINER, "The cluster does not accept the server as it is configured.", why, final=True)
+
+
+# ---------------------------------------------------------------- steps
+
+
+_STEPS: Mapping[str, tuple[str, int | None]] = {
+    "Scheduled": ("Found a node", 45),
+    "Pulling": ("Pulling the image", 50),
+    "Pulled": ("The image is there", 70),
+    "Created": ("The container is made", 75),
+    "Started": ("The container runs", 80),
+    "SuccessfulAttachVolume": ("A volume is attached", None),
+    "TriggeredScaleUp": ("The cluster adds a node; this takes some minutes", 42),
+    "FailedMount": ("A folder cannot be mounted yet", None),
+    "FailedAttachVolume": ("A volume cannot be attached yet", None),
+    "NotTriggerScaleUp": ("No further node can be added", None),
+    "Preempted": ("Something more important took its place", None),
+    "BackOff": ("Trying again after a failure", None),
+    "Failed": ("Something failed", None),
+}
+
+
+def step(event: Json) -> tuple[str, str, int | None]:
+    """An event of Kubernetes as (plain words, its raw text, progress)."""
+    reason, said = str(event.get("reason") or ""), str(event.get("message") or "")
+    if reason == "FailedScheduling":
+        found = no_node(said)
+        return found.message, said, 42
+    words, progress = _STEPS.get(reason, (reason or "Something happened", None))
+    return words, f"{reason}: {said}", progress
