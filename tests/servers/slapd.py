@@ -1,7 +1,8 @@
 """A real OpenLDAP server with its own CA, on free ports of the loopback interface.
 
-People of the tests: ``ada`` and ``bob`` (group lab), ``boss`` (groups lab and operators), ``eve`` (no group),
-``locked`` (by ppolicy), ``noposix`` (no uidNumber). Everybody's password is ``<name>-secret``.
+People of the tests: ``ada``, ``bob``, ``dora`` and ``emil`` (group lab), ``boss`` (groups lab and operators), ``carl``
+(groups lab and beam), ``eve`` (no group), ``locked`` (by ppolicy), ``noposix`` (no uidNumber). Everybody's password is
+``<name>-secret``.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ PEOPLE = {
         Entry("locked", 20005, ("lab",)),
         Entry("rooted", 0, ("lab",)),
         Entry("carl", 20006, ("lab", "beam"), 30003),
+        Entry("dora", 20007, ("lab",)),
+        Entry("emil", 20008, ("lab",)),
     )
 }
 GROUPS = {"lab": 30001, "operators": 30002, "beam": 30003}
