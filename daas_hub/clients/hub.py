@@ -1,4 +1,4 @@
-"""The hub's REST interface, as our services use it: start and stop a server. Nothing else is ever asked.
+"""The hub's REST interface, as our services use it: start a server. Nothing else is ever asked.
 
 Errors are translated once, here: HubUnavailable. A refusal that concerns one server is an answer, not an error.
 """
@@ -24,7 +24,7 @@ class Answer(StrEnum):
     """What the hub says about one server."""
 
     DONE = "done"
-    """It runs, or it has stopped, as was asked."""
+    """It runs, as was asked."""
     PENDING = "pending"
     """The hub is at it."""
     REFUSED = "refused"
@@ -35,11 +35,6 @@ class Answer(StrEnum):
 
 _STARTED: Mapping[int, Answer] = {
     HTTPStatus.CREATED: Answer.DONE,
-    HTTPStatus.ACCEPTED: Answer.PENDING,
-    HTTPStatus.NOT_FOUND: Answer.NO_SUCH,
-}
-_STOPPED: Mapping[int, Answer] = {
-    HTTPStatus.NO_CONTENT: Answer.DONE,
     HTTPStatus.ACCEPTED: Answer.PENDING,
     HTTPStatus.NOT_FOUND: Answer.NO_SUCH,
 }
@@ -68,29 +63,22 @@ class HubClient:
 
     async def start_server(self, user: str, server: str) -> tuple[Answer, str]:
         """Ask for a server without options; the hub's text. Raises HubUnavailable."""
-        return await self._ask("POST", user, server, _STARTED)
-
-    async def stop_server(self, user: str, server: str) -> tuple[Answer, str]:
-        """Ask the hub to stop a server; DONE also where none runs. Raises HubUnavailable."""
-        return await self._ask("DELETE", user, server, _STOPPED)
-
-    async def _ask(self, method: str, user: str, server: str, known: Mapping[int, Answer]) -> tuple[Answer, str]:
         path = f"/users/{quote(user, safe='')}/server" + (f"s/{quote(server, safe='')}" if server else "")
-        answer = await self._call(method, path)
-        if answer.code in known:
-            return known[answer.code], ""
+        answer = await self._post(path)
+        if answer.code in _STARTED:
+            return _STARTED[answer.code], ""
         text = self._text(answer)
         ours = answer.code == HTTPStatus.FORBIDDEN and ("scopes" in text or "credentials" in text)
         if ours or answer.code == HTTPStatus.UNAUTHORIZED:
             # 403 is also how a start is refused to a person; this one concerns our token, and so every server.
-            raise HubUnavailable(f"The hub refuses {method} {path}: {answer.code} {text}", reason="hub_refuses")
+            raise HubUnavailable(f"The hub refuses POST {path}: {answer.code} {text}", reason="hub_refuses")
         return Answer.REFUSED, f"{answer.code} {text}".strip()
 
-    async def _call(self, method: str, path: str) -> HTTPResponse:
+    async def _post(self, path: str) -> HTTPResponse:
         request = HTTPRequest(
             self._api_url + path,
-            method=method,
-            body="{}" if method == "POST" else None,
+            method="POST",
+            body="{}",
             headers={"Authorization": f"token {self._token}", "Content-Type": "application/json"},
             request_timeout=self._timeout_s,
             connect_timeout=min(5.0, self._timeout_s),

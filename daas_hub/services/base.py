@@ -23,7 +23,6 @@ from traitlets.config import Config, LoggingConfigurable
 from traitlets.utils.importstring import import_item
 
 from daas_hub.backends.base import Backend
-from daas_hub.clients.hub import HubClient
 from daas_hub.core.errors import ConfigError, DaasError, LedgerBusy
 from daas_hub.core.models import LaunchState, Life, Observation
 from daas_hub.core.naming import new_id
@@ -61,7 +60,6 @@ class Service(LoggingConfigurable):
         self.environment = environment
         self.ledger = ledger or Ledger.open(environment.ledger_url, create=False)
         self._pool = LedgerPool()
-        self.hub = HubClient(environment.api_url, environment.api_token, tls=environment.tls)
         self._backends: dict[str, Backend] = {}
         self._holder = f"{os.getpid()}-{new_id()}"
         self._lease_until = 0.0
@@ -195,7 +193,6 @@ class Service(LoggingConfigurable):
         await self.finish()
         for backend in self._backends.values():
             await backend.close()
-        self.hub.close()
         if self.holds_lease:
             try:
                 await self.run_in_ledger(self.ledger.leases.release, self.lease, self._holder)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from traitlets import Float, Int
 
-from daas_hub.clients.hub import Answer
+from daas_hub.clients.hub import Answer, HubClient
 from daas_hub.core.errors import ConfigError, DaasError, HubUnavailable
 from daas_hub.core.models import ACTIVE, Found, LaunchState, Life, Observation, Target
 from daas_hub.core.reconcile import Action, Do, Graces, Launch, Memory, Seen, decide
@@ -70,6 +70,7 @@ class Reconciler(Service):
         if not self.environment.boot_id:
             # Every start in progress would look like one whose hub is gone.
             raise ConfigError("The environment variable DAAS_HUB_BOOT_ID is not set: the hub sets it for its services.")
+        self.hub = HubClient(self.environment.api_url, self.environment.api_token, tls=self.environment.tls)
         self._graces = Graces(lost_start_s=self.lost_start_grace_s, reap_s=self.reap_grace_s)
         self._memory = Memory()
         self._at_once = asyncio.Semaphore(self.concurrency)
@@ -77,6 +78,10 @@ class Reconciler(Service):
         self._told: set[str] = set()
         authenticator = self.environment.config.get("Authenticator", {})
         self.blocked_users = frozenset(authenticator.get("blocked_users", ()))
+
+    async def finish(self) -> None:
+        """Drop the connections to the hub."""
+        self.hub.close()
 
     # ------------------------------------------------------------ a pass
 

@@ -104,12 +104,10 @@ def _plain(where: str, value: Any) -> Any:
 # ---------------------------------------------------------------- for configure(c)
 
 SCOPES: Mapping[str, Mapping[str, str]] = {
-    "daas-culler": {
-        "delete:servers": "stop the servers that are due; it reads nothing from the hub",
-    },
+    # It asks servers with their own tokens and stops them at their backend: of the hub it asks nothing.
+    "daas-culler": {},
     "daas-reconciler": {
         "start:servers": "let the hub adopt a server that outlived a hub",
-        "delete:servers": "stop the servers that should not run any more",
     },
 }
 """Service → scope → why it needs it."""
@@ -128,8 +126,9 @@ def definitions() -> list[dict[str, Any]]:
 
 
 def roles() -> list[dict[str, Any]]:
-    """Their roles for ``c.JupyterHub.load_roles``."""
+    """Roles for ``c.JupyterHub.load_roles``, of the services that need a scope; the hub deletes roles that went."""
     return [
         {"name": name, "description": f"The least that {name} needs", "services": [name], "scopes": list(scopes)}
         for name, scopes in SCOPES.items()
+        if scopes
     ]

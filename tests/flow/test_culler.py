@@ -98,6 +98,10 @@ async def test_an_idle_server_is_stopped_and_its_owner_is_told_when_and_why(site
         return bool(model and model["stopped"])
 
     await until(forgotten, what="the hub knows")
+    # It took no right on the hub at all: the hub saw the server end.
+    held = site.hub.roles_of_services()
+    assert {scope for name, scope in held if name == "daas-reconciler"} == {"start:servers"}
+    assert not {scope for name, scope in held if name == "daas-culler"}
 
 
 async def test_a_silent_busy_kernel_is_use_and_its_end_starts_the_clock(site: Site) -> None:

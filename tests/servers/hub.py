@@ -7,11 +7,13 @@ import json
 import os
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,15 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
     def log_text(self) -> str:
         """All that the hub and its services have logged."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def roles_of_services(self) -> set[tuple[str, str]]:
+        """Which service has which scope by a role, in the hub's own database."""
+        with closing(sqlite3.connect(self.root / "jupyterhub.sqlite")) as db:
+            rows = db.execute(
+                "SELECT services.name, roles.scopes FROM services JOIN service_role_map ON service_id = services.id "
+                "JOIN roles ON role_id = roles.id"
+            )
+            return {(name, scope) for name, scopes in rows for scope in json.loads(scopes)}
 
     def signal(self, number: int) -> None:
         """Send a signal to the hub's process only."""

@@ -222,7 +222,9 @@ def test_a_config_that_is_none_is_refused(text: str) -> None:
 
 def test_each_service_has_the_scopes_of_its_table_and_no_other() -> None:
     assert {service["name"] for service in definitions()} == set(SCOPES)
+    assert {name: list(scopes) for name, scopes in SCOPES.items() if scopes} == {
+        role["name"]: role["scopes"] for role in roles()
+    }
     assert {role["name"]: role["scopes"] for role in roles()} == {
-        "daas-culler": ["delete:servers"],
-        "daas-reconciler": ["start:servers", "delete:servers"],
+        "daas-reconciler": ["start:servers"],
     }
