@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, func, insert, literal, select, text, tuple_, update
 
 from daas_hub.core import quota
 from daas_hub.core.errors import IllegalMove, InvalidOptions, NotFound
@@ -20,8 +20,11 @@ from daas_hub.core.models import (
 )
 
 from . import audit, balances, usage
-from .rows import COLUMNS, LaunchRow, load, load_one
+from .rows import COLUMNS, LaunchRow, Place, load, load_one
 from .schema import event, launch
+
+MAX_WHY = 500
+"""Characters of an administrator's reason to declare a launch lost: one remark, not a report."""
 
 # Literally as in the partial indexes: a bound value would keep SQLite from using them.
 _ACTIVE = text("launch.state <> 'ended'")
@@ -60,9 +63,9 @@ def listing(
     account_id: str | None,
     backend: str | None,
     limit: int,
-    before: datetime | None,
+    before: Place | None,
 ) -> list[LaunchRow]:
-    """Launches, newest first."""
+    """Launches, newest first; of the same instant by id, so that pages neither lose nor repeat any."""
     query = select(*COLUMNS).order_by(launch.c.created_at.desc(), launch.c.id.desc()).limit(limit)
     if states is not None:
         query = query.where(launch.c.state.in_([state.value for state in states]))
@@ -73,7 +76,8 @@ def listing(
     if backend is not None:
         query = query.where(launch.c.backend == backend)
     if before is not None:
-        query = query.where(launch.c.created_at < before)
+        place = tuple_(literal(before.created_at, launch.c.created_at.type), literal(before.id, launch.c.id.type))
+        query = query.where(tuple_(launch.c.created_at, launch.c.id) < place)
     return load(c, query)
 
 
@@ -212,11 +216,16 @@ def _end(
     return True
 
 
-def declare_lost(c: Connection, launch_id: str, by: str, now: datetime) -> None:
-    """End a launch without evidence, on an administrator's word; audited."""
-    ended = _end(c, require(c, launch_id), None, "declared lost", f"none: declared lost by {by}", now, None)
-    if ended:
-        audit.write(c, at=now, who=by, action="declare_lost", subject=f"launch:{launch_id}")
+def declare_lost(c: Connection, launch_id: str, by: str, why: str, now: datetime) -> None:
+    """End a launch without evidence, on an administrator's word; why is kept with its end and in the audit."""
+    why = why.strip()
+    if not 0 < len(why) <= MAX_WHY:
+        given = f"{len(why)} characters" if why else "empty"
+        message = f"why: {given} is not allowed; say in 1 to {MAX_WHY} characters why the launch is lost."
+        raise InvalidOptions(message, field="why")
+    row = require(c, launch_id)
+    if _end(c, row, None, f"declared lost: {why}", f"none: declared lost by {by}", now, None):
+        audit.write(c, at=now, who=by, action="declare_lost", subject=f"launch:{launch_id}", why=why)
 
 
 def suspend(c: Connection, launch_id: str, now: datetime) -> None:

@@ -21,10 +21,10 @@ from .limits import Limits
 from .notices import Notices
 from .projects import Projects
 from .recount import Difference, recount
-from .rows import LaunchRow, Reservation, load_one
+from .rows import LaunchRow, Place, Reservation, load_one
 from .volumes import Volumes
 
-__all__ = ["LaunchRow", "Ledger", "Reservation"]
+__all__ = ["LaunchRow", "Ledger", "Place", "Reservation"]
 
 
 class Ledger:
@@ -124,9 +124,9 @@ class Ledger:
         account_id: str | None = None,
         backend: str | None = None,
         limit: int = 500,
-        before: datetime | None = None,
+        before: Place | None = None,
     ) -> list[LaunchRow]:
-        """Launches, newest first; ``before``: only those that were created earlier."""
+        """Launches, newest first; ``before``: the ``place`` of the last row of the page before."""
         return self._db.read(launches.listing, states, account_id, backend, limit, before)
 
     # ------------------------------------------------------------ moves
@@ -166,9 +166,13 @@ class Ledger:
         """
         return self._db.write(launches.settle, launch_id, code, reason, evidence, now, ended_at)
 
-    def declare_lost(self, launch_id: str, *, by: str, now: datetime) -> None:
-        """End a launch without evidence, on an administrator's word; audited."""
-        self._db.write(launches.declare_lost, launch_id, by, now)
+    def declare_lost(self, launch_id: str, *, by: str, why: str, now: datetime) -> None:
+        """End a launch without evidence, on an administrator's word; audited.
+
+        ``why`` is required, at most 500 characters, and stays as the reason of its end.
+        Raises InvalidOptions, NotFound.
+        """
+        self._db.write(launches.declare_lost, launch_id, by, why, now)
 
     # ------------------------------------------------------------ what is known
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, select
 
@@ -33,6 +33,13 @@ class Reservation:
     api_token_encrypted: bytes | None
     source: str
     """Who asks: ``hub``, later ``api``, ``batch``."""
+
+
+class Place(NamedTuple):
+    """Where a launch stands in the order of all launches: by time, and within one instant by id."""
+
+    created_at: datetime
+    id: str
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,11 @@ class LaunchRow:
     observed_reason: str = ""
     evidence: str = ""
     """How its end is known."""
+
+    @property
+    def place(self) -> Place:
+        """For the page after this launch: ``Ledger.launches(before=…)``."""
+        return Place(self.created_at, self.id)
 
 
 COLUMNS = [

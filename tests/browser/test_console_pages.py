@@ -189,14 +189,21 @@ async def test_launches_have_addresses_and_lost_ones_need_a_name(
     assert "the host is gone" in await page.inner_text("#launches")
     await page.click("#launches a")
     await page.fill("#user_name", "alice")
+    await page.fill("#why", "its machine burnt")
     await page.click("button:has-text('Declare lost')")
     assert "not the name" in await page.inner_text("#problem")
+    assert await page.input_value("#why") == "its machine burnt"
     stuck = ledger.get(life.stuck.id)
     assert stuck is not None
     assert stuck.state is LaunchState.STOPPING
     await page.fill("#user_name", "bob")
+    await page.fill("#why", "")
+    await page.click("button:has-text('Declare lost')")
+    assert await page.query_selector("[role=status]") is None  # the browser itself asks for a reason
+    await page.fill("#why", "the machine is scrapped")
     await page.click("button:has-text('Declare lost')")
     assert "declared lost" in await page.inner_text("[role=status]")
+    assert "declared lost: the machine is scrapped" in await page.inner_text(".daas-facts")
     assert await page.query_selector("#user_name") is None
 
 

@@ -146,41 +146,49 @@ async def test_what_is_no_limit_is_refused(hub: ConsoleHub, body: bytes) -> None
 async def test_launches_are_filtered_and_paged(hub: ConsoleHub, ledger: Ledger) -> None:
     token = await hub.user_token("admin", QUOTA_READ)
     carol, dave = seeds.account(ledger, "carol", 5003), seeds.account(ledger, "dave", 5004)
-    rows = [seeds.launch(ledger, carol, f"s{n}", minutes_ago=100 - n) for n in range(5)]
+    # Four of one instant: a page must not end in the middle of it and lose or repeat one.
+    rows = [seeds.launch(ledger, carol, f"s{n}", minutes_ago=100 if n else 101) for n in range(5)]
     theirs = seeds.launch(ledger, dave, minutes_ago=50)
     seen: list[str] = []
     before = ""
     while True:
-        query = f"launches?user=carol&state=running&limit=2&before={before.replace('+', '%2B')}"
+        query = f"launches?user=carol&state=running&limit=2&before={before}"
         status, page = await hub.rest("GET", query, token=token)
         assert status == 200, page
         seen += [row["id"] for row in page["launches"]]
         if page["next"] is None:
             break
         before = page["next"]
-    assert seen == [row.id for row in reversed(rows)]
+    assert seen == [*sorted((row.id for row in rows[1:]), reverse=True), rows[0].id]
     status, page = await hub.rest("GET", "launches?user=nobody", token=token)
     assert page == {"launches": [], "next": None}
-    for wrong in ("state=gone", "limit=0", "limit=501", "limit=x", "before=yesterday"):
+    pages = ("before=yesterday", f"before=-{rows[0].id}", f"before={'9' * 18}-{rows[0].id}", "before=7-%00")
+    for wrong in ("state=gone", "limit=0", "limit=501", "limit=x", *pages):
         status, refused = await hub.rest("GET", f"launches?{wrong}", token=token)
         assert (status, refused["field"]) == (400, wrong.partition("=")[0]), refused
     for row in (*rows, theirs):
         seeds.ended(ledger, row, "over")
 
 
-async def test_declare_lost_needs_stopping_and_the_typed_name(hub: ConsoleHub, ledger: Ledger) -> None:
+async def test_declare_lost_needs_stopping_the_typed_name_and_why(hub: ConsoleHub, ledger: Ledger) -> None:
     token = await hub.user_token("admin", QUOTA_WRITE, AUDIT_READ)
     row = seeds.launch(ledger, seeds.account(ledger, "erin", 5005))
     path = f"launches/{row.id}/declare-lost"
-    status, refused = await hub.rest("POST", path, {"user_name": "erin"}, token=token)
+    lost = {"user_name": "erin", "why": "its machine burnt"}
+    status, refused = await hub.rest("POST", path, lost, token=token)
     assert (status, refused["field"]) == (400, "state")
     seeds.stopping(ledger, row, "the host is gone")
-    status, refused = await hub.rest("POST", path, {"user_name": "Erin"}, token=token)
+    status, refused = await hub.rest("POST", path, lost | {"user_name": "Erin"}, token=token)
     assert (status, refused["field"]) == (400, "user_name")
-    status, detail = await hub.rest("POST", path, {"user_name": "erin"}, token=token)
+    for without in ({"user_name": "erin"}, lost | {"why": " "}, lost | {"why": "x" * 501}):
+        status, refused = await hub.rest("POST", path, without, token=token)
+        assert (status, refused["field"]) == (400, "why"), refused
+    status, detail = await hub.rest("POST", path, lost, token=token)
     assert (status, detail["launch"]["state"]) == (200, "ended"), detail
+    assert detail["launch"]["reason"] == "declared lost: its machine burnt"
     status, audit = await hub.rest("GET", "audit?limit=1", token=token)
-    assert (audit["rows"][0]["action"], audit["rows"][0]["who"]) == ("declare_lost", "admin:admin")
+    [row] = audit["rows"]
+    assert (row["action"], row["who"], row["why"]) == ("declare_lost", "admin:admin", "its machine burnt")
 
 
 async def test_notices_are_dismissed_by_their_owner_only(hub: ConsoleHub, ledger: Ledger) -> None:

@@ -164,10 +164,18 @@ class LaunchContract(Opened):
         row = ledger.reserve(reservation(), now=NOW)
         with pytest.raises(InvalidOptions, match="evidence"):
             ledger.settle(row.id, code=None, reason="", evidence=" ", now=NOW)
-        ledger.declare_lost(row.id, by="admin:root", now=NOW)
-        ledger.declare_lost(row.id, by="admin:root", now=NOW)
-        assert [(a.who, a.action, a.subject) for a in ledger.audit.list()] == [
-            ("admin:root", "declare_lost", f"launch:{row.id}")
+        for why in ("", " \n", "x" * 501):
+            with pytest.raises(InvalidOptions, match=r"why: .* is not allowed; say in 1 to 500 characters") as refused:
+                ledger.declare_lost(row.id, by="admin:root", why=why, now=NOW)
+            assert refused.value.field == "why"
+        assert ledger.get(row.id) == row
+        ledger.declare_lost(row.id, by="admin:root", why=" host burnt ", now=NOW)
+        ledger.declare_lost(row.id, by="admin:eve", why="again", now=NOW)
+        ended = ledger.get(row.id)
+        assert ended is not None
+        assert (ended.reason, ended.evidence) == ("declared lost: host burnt", "none: declared lost by admin:root")
+        assert [(a.who, a.action, a.subject, a.why) for a in ledger.audit.list()] == [
+            ("admin:root", "declare_lost", f"launch:{row.id}", "host burnt")
         ]
 
     def test_an_end_never_lies_before_its_start(self, ledger: Ledger) -> None:
@@ -238,8 +246,24 @@ class LaunchContract(Opened):
         ids = [ledger.reserve(reservation(server=str(i)), now=NOW + timedelta(seconds=i)).id for i in range(5)]
         first = ledger.launches(limit=2)
         assert [row.id for row in first] == [ids[4], ids[3]]
-        rest = ledger.launches(limit=9, before=first[-1].created_at)
+        rest = ledger.launches(limit=9, before=first[-1].place)
         assert [row.id for row in rest] == [ids[2], ids[1], ids[0]]
         assert ledger.launches(states=[LaunchState.RUNNING]) == []
         assert len(ledger.launches(backend="local")) == 5
         assert ledger.launches(backend="slurm") == []
+
+    @pytest.mark.parametrize("size", [1, 3, 7, 40])
+    def test_pages_lose_and_repeat_nothing_of_one_instant(self, ledger: Ledger, size: int) -> None:
+        same = [ledger.reserve(reservation(server=str(i)), now=NOW).id for i in range(20)]
+        later = ledger.reserve(reservation(server="later"), now=NOW + timedelta(microseconds=1)).id
+        earlier = ledger.reserve(reservation(server="earlier"), now=NOW - timedelta(microseconds=1)).id
+        seen: list[str] = []
+        place = None
+        while page := ledger.launches(account_id="a1", states=list(ACTIVE), limit=size, before=place):
+            assert len(page) <= size
+            seen += [row.id for row in page]
+            if place is None:
+                # What is new while somebody reads on is newer than what she reads.
+                ledger.reserve(reservation(server="new"), now=NOW + timedelta(seconds=1))
+            place = page[-1].place
+        assert seen == [later, *sorted(same, reverse=True), earlier]

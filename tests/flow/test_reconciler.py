@@ -167,7 +167,7 @@ async def test_a_server_without_a_launch_is_reaped(site: Site) -> None:
     await kill_hub(site)
     assert site.servers("ada")
     ledger = site.ledger()
-    ledger.declare_lost(one.id, by="admin:root", now=datetime.now(UTC))
+    ledger.declare_lost(one.id, by="admin:root", why="a test", now=datetime.now(UTC))
     ledger.close()
     await site.hub.start()
     await until(lambda: not site.servers("ada"), within_s=40, every_s=0.2, what="the lost server is gone")

@@ -35,6 +35,9 @@ def number(text: str, resource: str) -> float:
         raise InvalidOptions(f"Limit: {shown!r} is not allowed; give {allowed}.", field="amount") from error
 
 
+EMPTY_LOST: Mapping[str, str] = {"user_name": "", "why": ""}
+"""The fields of the form that declares a launch lost."""
+
 EMPTY_ROW: Mapping[str, str] = {
     "name": "",
     "uid": "",

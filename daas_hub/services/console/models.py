@@ -11,10 +11,12 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from daas_hub.core.models import LaunchState, Resource, Target, Who
+from daas_hub.db.launches import MAX_WHY
 
 MAX_TEXT = 500
 
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
+Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_WHY)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Amount = Annotated[float, Field(ge=0, le=2**60, allow_inf_nan=False)]
 
@@ -152,9 +154,10 @@ class AmountIn(In):
 
 
 class Confirmation(In):
-    """What must be typed before a server is declared lost: the name of its owner."""
+    """What must be typed before a server is declared lost: the name of its owner, and why."""
 
     user_name: Name
+    why: Why = Field(description="Why it is certain enough; kept with the launch and in the audit.")
 
 
 class AuditModel(Out):

@@ -26,7 +26,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "POST",
         "launches/{launch}/declare-lost",
-        "End a launch in STOPPING without evidence; the owner's name must be given",
+        "End a launch in STOPPING without evidence; the owner's name must be given, and why",
         QUOTA_WRITE,
         m.LaunchDetail,
         m.Confirmation,

@@ -145,22 +145,25 @@ class Launch(Page):
     async def get(self, launch: str) -> None:
         await self.draw(launch)
 
-    async def draw(self, launch: str, *, status: int = 200, **more: Any) -> None:
-        """The page, also after a refused change."""
+    async def draw(
+        self, launch: str, form: Mapping[str, str] = forms.EMPTY_LOST, *, status: int = 200, **more: Any
+    ) -> None:
+        """The page, also after a refused change, with the form as it was sent."""
         detail = await self.store.launch(launch)
         lost = detail.launch.state is LaunchState.STOPPING and self.person.may(QUOTA_WRITE)
         values = {"launch": detail.launch, "events": detail.events, "may_declare_lost": lost}
-        self.show("launch.html", status=status, **values, **more)
+        self.show("launch.html", status=status, form=form, **{"field": "", **values, **more})
 
 
 class DeclareLost(Launch):
     needs: ClassVar[Mapping[str, str]] = {"POST": QUOTA_WRITE}
 
     async def post(self, launch: str) -> None:
+        form = self.fields(*forms.EMPTY_LOST)
         try:
-            await self.store.declare_lost(launch, parse(m.Confirmation, self.fields("user_name")), self.person)
+            await self.store.declare_lost(launch, parse(m.Confirmation, form), self.person)
         except InvalidOptions as error:
-            await self.draw(launch, status=error.status, problem=error.message)
+            await self.draw(launch, form, status=error.status, field=error.field, problem=error.message)
             return
         self.back(f"admin/launches/{launch}", "lost")
 

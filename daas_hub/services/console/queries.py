@@ -5,14 +5,16 @@ Names that people use (user names) are turned into the keys of the ledger (accou
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from daas_hub.core.errors import InvalidOptions, NotFound
 from daas_hub.core.models import ACTIVE, LaunchState, Limit, Resource, Who
 from daas_hub.db.audit import AuditRow
-from daas_hub.db.ledger import LaunchRow, Ledger
+from daas_hub.db.ledger import LaunchRow, Ledger, Place
+from daas_hub.db.types import from_us, to_us
 
 from . import models as m
 from .access import Person
@@ -20,6 +22,8 @@ from .presentation import resource, whose
 
 ENDED_SHOWN = 10
 """How many ended launches "My usage" lists."""
+PLACE = re.compile(r"([0-9]{1,17})-([0-9A-Za-z_-]{1,64})")
+"""Where a page of launches begins: microseconds since 1970 and the id of the launch before. 17 digits: year 5138."""
 NO_ACCOUNT = "-"
 """No account has this id: for people who never started a server, and for services."""
 
@@ -69,19 +73,24 @@ def launches(ledger: Ledger, user: str, state: str, before: str, limit: int) -> 
         if account is None:
             return m.LaunchList(launches=[], next=None)
         account_id = account.id
-    rows = ledger.launches(states=states, account_id=account_id, limit=limit + 1, before=_moment(before))
-    following = rows[limit - 1].created_at.isoformat() if len(rows) > limit else None
+    rows = ledger.launches(states=states, account_id=account_id, limit=limit + 1, before=_place(before))
+    following = _place_text(rows[limit - 1].place) if len(rows) > limit else None
     return m.LaunchList(launches=[launch_model(row) for row in rows[:limit]], next=following)
 
 
-def _moment(before: str) -> datetime | None:
+def _place_text(place: Place) -> str:
+    """A place as one word that a URL carries as it is."""
+    return f"{to_us(place.created_at)}-{place.id}"
+
+
+def _place(before: str) -> Place | None:
     if not before:
         return None
-    try:
-        moment = datetime.fromisoformat(before)
-    except ValueError as error:
-        raise InvalidOptions(f"before: {before[:40]!r} is not a page of this list.", field="before") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    found = PLACE.fullmatch(before)
+    if found is None:
+        message = f"before: {before[:40]!r} is not a page of this list; give the `next` of the page before."
+        raise InvalidOptions(message, field="before")
+    return Place(from_us(int(found[1])), found[2])
 
 
 def launch(ledger: Ledger, launch_id: str) -> m.LaunchDetail:
@@ -105,7 +114,7 @@ def declare_lost(
         raise InvalidOptions(message, field="state")
     if typed.user_name != row.user_name:
         raise InvalidOptions("The typed name is not the name of this server's user.", field="user_name")
-    ledger.declare_lost(launch_id, by=person.by, now=now)
+    ledger.declare_lost(launch_id, by=person.by, why=typed.why, now=now)
     return launch(ledger, launch_id)
 
 
