@@ -28,12 +28,12 @@ class Slow(SimpleLocalProcessSpawner):
         if self.user.name in ("refused", "a@b ü"):
             raise web.HTTPError(403, "over the limit")
         if self.name == "slow":
-            await asyncio.sleep(2)
+            await asyncio.sleep(6)
         return await super().start()
 c.JupyterHub.spawner_class = Slow
 c.JupyterHub.authenticator_class = "dummy"
 c.JupyterHub.allow_named_servers = True
-c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 0.5}}
+c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 3}}
 c.Spawner.cmd = ["python", "-c", '''
 import http.server, os
 from urllib.parse import urlparse
@@ -76,8 +76,8 @@ async def test_a_start_and_what_else_the_hub_says(hub: HubServer) -> None:
     try:
         assert (await client.start_server("zoe", ""))[0] in (Answer.DONE, Answer.PENDING)
 
-        async def ready() -> bool:
-            model = await hub.server("zoe")
+        async def ready(name: str = "") -> bool:
+            model = await hub.server("zoe", name)
             return bool(model and model["ready"])
 
         await until(ready, within_s=30, what="server ready")
@@ -86,12 +86,13 @@ async def test_a_start_and_what_else_the_hub_says(hub: HubServer) -> None:
         assert "already running" in text
         assert (await client.start_server("nobody", ""))[0] is Answer.NO_SUCH
         # Names arrive as they are, so that it is this person who is refused and not an unknown one.
-        for name, server in (("refused", ""), ("a@b ü", "zwei ü")):
+        for name, server in (("refused", ""), ("a@b ü", "two")):
             answer, text = await client.start_server(name, server)
             assert answer is Answer.REFUSED
             assert "over the limit" in text
         assert (await client.start_server("zoe", "slow"))[0] is Answer.PENDING
         assert (await client.start_server("zoe", "slow"))[0] is Answer.PENDING
+        await until(lambda: ready("slow"), within_s=60, what="the slow server ready")
     finally:
         client.close()
 
