@@ -1,8 +1,11 @@
-"""Measure the goals: each is a module ``tests/bench/p<number>.py`` with ``GOAL`` and ``run(long) -> rows``.
+"""Measure the goals: each is a module ``tests/bench/p<number>.py`` with ``GOAL`` and ``parts(long)``.
+
+A part is a function that measures and returns rows; each is judged by itself, so that a long one is not repeated
+because of a short one.
 
 A row is a mapping with goal, name, unit, ours, peer, ratio, target, met, conditions. A module measures ours and the
 peer interleaved and takes medians itself; what is done here is the guard rail around it: the same fixed piece of work
-is timed before and after, and when the machine's speed changed by more than 15 % the goal is measured again.
+is timed before and after, and when the machine's speed changed by more than 15 % the part is measured again.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,13 +60,18 @@ def conditions(before_s: float, after_s: float, tries: int) -> str:
 
 
 def measure(module: ModuleType, *, long: bool) -> list[dict[str, Any]]:
-    """One goal's rows. Where the machine's speed never stood still, they say inconclusive and count as not met."""
+    """One goal's rows."""
+    return [row for part in module.parts(long) for row in _measure_part(module.__name__, part)]
+
+
+def _measure_part(name: str, part: Callable[[], Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One part's rows. Where the machine's speed never stood still, they say inconclusive and count as not met."""
     rows: Sequence[Mapping[str, Any]] = ()
     tries, steady, note = 0, False, ""
     while tries < TRIES and not steady:
         tries += 1
         before_s = calibrate()
-        rows = module.run(long)
+        rows = part()
         after_s = calibrate()
         steady = abs(after_s - before_s) / min(before_s, after_s) <= MAX_DRIFT
         note = conditions(before_s, after_s, tries)
@@ -71,7 +79,7 @@ def measure(module: ModuleType, *, long: bool) -> list[dict[str, Any]]:
     for row in rows:
         missing = [key for key in KEYS if key not in row]
         if missing:
-            raise ValueError(f"{module.__name__}: a row lacks {', '.join(missing)}.")
+            raise ValueError(f"{name}: a row lacks {', '.join(missing)}.")
         entry = {key: row[key] for key in KEYS}
         entry["conditions"] = "; ".join(text for text in (str(row["conditions"]), note) if text)
         if not steady:
@@ -119,11 +127,12 @@ def main(argv: list[str]) -> int:
     for name in [n.upper() for n in options.names] or known:
         print(f"{name} …", file=sys.stderr, flush=True)
         rows += measure(known[name], long=options.long)
+        if options.json:
+            # What was measured is kept, whatever happens to the next goal.
+            options.json.write_text(json.dumps(rows, indent=2, default=str) + "\n")
     print(show(rows))
     for note in dict.fromkeys(f"{row['goal']}: {row['conditions']}" for row in rows):
         print(note)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2, default=str) + "\n")
     return 0 if all(row["met"] for row in rows) else 1
 
 

@@ -9,6 +9,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,17 @@ FLOOR_S = 1e-3
 """A pass that costs the hub less counts as this much: below it a ratio says nothing."""
 
 
-def run(long: bool = False) -> list[dict[str, Any]]:
-    """Rows for 1,000 running servers; with ``long`` for 5,000, too. As many users again have none."""
-    rows = []
-    for running in (1000, 5000) if long else (1000,):
-        root = Path(tempfile.mkdtemp(prefix="daas-bench-p1-"))
-        try:
-            rows += asyncio.run(_measure(root, running))
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
-    return rows
+def parts(long: bool = False) -> list[Callable[[], list[dict[str, Any]]]]:
+    """1,000 running servers; with ``long`` 5,000, too. As many users again have none."""
+    return [partial(_run, running) for running in ((1000, 5000) if long else (1000,))]
+
+
+def _run(running: int) -> list[dict[str, Any]]:
+    root = Path(tempfile.mkdtemp(prefix="daas-bench-p1-"))
+    try:
+        return asyncio.run(_measure(root, running))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 async def _measure(root: Path, running: int) -> list[dict[str, Any]]:

@@ -33,11 +33,14 @@ def bench() -> dict[str, Any]:
 def module(rows: list[dict[str, Any]]) -> tuple[Any, list[bool]]:
     calls: list[bool] = []
 
-    def run(long: bool) -> list[dict[str, Any]]:
-        calls.append(long)
-        return rows
+    def parts(long: bool) -> list[Any]:
+        def part() -> list[dict[str, Any]]:
+            calls.append(long)
+            return rows
 
-    return SimpleNamespace(__name__="p99", __doc__="A goal.", GOAL="P99", run=run), calls
+        return [part]
+
+    return SimpleNamespace(__name__="p99", __doc__="A goal.", GOAL="P99", parts=parts), calls
 
 
 def speeds(bench: dict[str, Any], values: list[float]) -> None:
