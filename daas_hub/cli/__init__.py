@@ -32,11 +32,14 @@ def demo(
     ready_file: Annotated[
         Path | None, typer.Option(help="Write URL, folder and people there as JSON when everything answers.")
     ] = None,
+    python_proxy: Annotated[
+        bool, typer.Option("--python-proxy", help="Use the simpler Python proxy although Node's is there.")
+    ] = False,
 ) -> None:
     """Try a whole site on this machine: directory, people, limits, servers. Ctrl-C stops all of it."""
     from daas_hub.demo.run import Options, main
 
-    options = Options(directory, keep, port, idle_after, not no_open, ready_file)
+    options = Options(directory, keep, port, idle_after, not no_open, ready_file, python_proxy)
     raise typer.Exit(main(options))
 
 

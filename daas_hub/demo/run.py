@@ -47,6 +47,7 @@ class Options:
     idle_after_s: int = 120
     open_browser: bool = True
     ready_file: Path | None = None
+    python_proxy: bool = False
 
 
 def free_ports(wanted: int) -> list[int]:
@@ -155,7 +156,7 @@ class Demo:
             hub_port=hub_port,
             proxy_api_port=proxy_api_port,
             idle_after_s=self.options.idle_after_s,
-            proxy=proxy_command(),
+            proxy=proxy_command(python=self.options.python_proxy),
             shared_uid=os.geteuid() != 0,
         )
         self.say("Starting the hub …")

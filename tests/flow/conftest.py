@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +22,12 @@ def site() -> Iterator[Site]:
         yield made
     finally:
         asyncio.run(made.stop())
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every account may enter (pytest's own are private)."""
+    path = Path(tempfile.mkdtemp(prefix="daas-test-demo-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)

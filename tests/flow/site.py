@@ -48,10 +48,15 @@ configure(c)
 
 
 class Site:
-    """``cmd``: argv of the single-user server; JupyterLab by default. ``proxy``: in front of the hub or not."""
+    """``cmd``: argv of the single-user server; JupyterLab by default. ``proxy``: Node's, or this argv, or none."""
 
     def __init__(
-        self, *, more: str = "", cmd: list[str] | None = None, proxy: bool = True, env: dict[str, str] | None = None
+        self,
+        *,
+        more: str = "",
+        cmd: list[str] | None = None,
+        proxy: bool | list[str] = True,
+        env: dict[str, str] | None = None,
     ):
         self.root = Path(tempfile.mkdtemp(prefix="daas-site-", dir="/var/tmp"))
         self.root.chmod(0o755)
@@ -65,7 +70,7 @@ class Site:
         self.hub_id = f"test-{self.root.name.removeprefix('daas-site-').lower().replace('_', '-').strip('-')}"
         self.run = self.root / "run"
         self.more, self._cmd, self._env = more, cmd, env
-        self._proxy = proxy_command() if proxy else None
+        self._proxy = (proxy_command() if proxy is True else proxy) or None
         self.hub: HubServer
 
     async def start(self) -> Site:

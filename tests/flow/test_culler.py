@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -56,7 +57,7 @@ async def start(site: Site, user: str, server: str, profile: str) -> ServerApi:
     assert status in (201, 202), (answer, site.hub.log_text()[-3000:])
     row = launch(site, user, server)
     assert row.handle is not None
-    return ServerApi(site.hub, f"http://127.0.0.1:{row.handle['port']}/user/{user}/{server}/", site.hub.token)
+    return ServerApi(f"http://127.0.0.1:{row.handle['port']}/user/{user}/{server}/", site.hub.token)
 
 
 async def ended(site: Site, user: str, server: str, *, within_s: float) -> LaunchRow:
@@ -173,3 +174,29 @@ async def test_max_age_ends_a_busy_server_and_an_exemption_keeps_an_idle_one(sit
     row = await ended(site, "bob", "old", within_s=IDLE_S + 20)
     assert row.target_reason == f"ran for {IDLE_S} s, the longest allowed (rule short)"
     assert launch(site, "bob", "exempt").state is LaunchState.RUNNING
+
+
+async def test_a_proxy_whose_times_lie_in_the_future_keeps_no_idle_server_and_stops_no_busy_one() -> None:
+    """The pure-Python proxy by itself, east of Greenwich: the hub takes its local times for UTC."""
+    proxy = Path(sys.executable).with_name("configurable-http-proxy")
+    more = f"c.JupyterHub.last_activity_interval = 1\n{RULES}"
+    site = Site(more=more, proxy=[str(proxy)], env={"TZ": "Pacific/Auckland"})
+    try:
+        await site.start()
+        busy = await start(site, "ada", "busy", "basic")
+        await busy.run(await busy.new_kernel(), "import time; time.sleep(150)", finish=False)
+        await start(site, "ada", "idle", "basic")
+
+        async def misled() -> bool:
+            models = [await site.hub.server("ada", name) for name in ("idle", "busy")]
+            now = datetime.now(UTC)
+            times = [datetime.fromisoformat(model["last_activity"]) for model in models if model]
+            return len(times) == 2 and all((one - now).total_seconds() > 3600 for one in times)
+
+        await until(misled, what="the hub believes that both were used in the future", every_s=0.2)
+        row = await ended(site, "ada", "idle", within_s=IDLE_S + 20)
+        assert row.target_reason.endswith("(rule Basic)")
+        still = launch(site, "ada", "busy")
+        assert (still.state, still.target) == (LaunchState.RUNNING, Target.RUNNING)
+    finally:
+        await site.stop()

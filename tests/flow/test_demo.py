@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
+import socket
 import sqlite3
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +24,12 @@ IDLE_S = 20
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that every account may enter (pytest's own are private)."""
-    path = Path(tempfile.mkdtemp(prefix="daas-test-demo-", dir="/var/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
 async def demo(place: Path) -> AsyncIterator[DemoServer]:
     server = DemoServer(place, "--idle-after", str(IDLE_S), "--dir", str(place / "demo"))
     try:
         yield await server.start()
     finally:
         await server.stop()
-
-
-async def api(visitor: Visitor, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    status, text = await visitor.call(method, f"/hub/api/{path}", body)
-    try:
-        return status, json.loads(text)
-    except ValueError:
-        return status, text
 
 
 def listening() -> set[tuple[str, int]]:
@@ -75,6 +57,8 @@ async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) 
     people = demo.ready["people"]
     assert (len(people), len({g for p in people for g in p["groups"]})) == (6, 3)
     assert [sum(p[key] for p in people) for key in ("admin", "locked", "over_quota")] == [1, 1, 1]
+    assert set(demo.ready) == {"url", "dir", "idle_after_s", "people"}
+    assert all(set(p) == {"name", "password", "groups", "admin", "locked", "over_quota"} for p in people)
     assert demo.ready["idle_after_s"] == IDLE_S
     assert stat.S_IMODE(demo.ready_file.stat().st_mode) == 0o600
     assert stat.S_IMODE((demo.dir / "state").stat().st_mode) == 0o700
@@ -128,7 +112,7 @@ async def _over_quota_is_refused_with_numbers(demo: DemoServer) -> None:
     quinn = demo.person(over_quota=True)
     visitor = Visitor(demo.url)
     await visitor.sign_in(quinn)
-    status, answer = await api(visitor, "POST", f"users/{quinn['name']}/server", {"profile": "basic"})
+    status, answer = await visitor.api("POST", f"users/{quinn['name']}/server", {"profile": "basic"})
     assert status == 403, answer
     assert "2 cores" in str(answer) or "2 GiB" in str(answer)
 
@@ -137,11 +121,11 @@ async def _server_runs_as_the_person_and_is_stopped_when_idle(demo: DemoServer) 
     person = demo.person()
     visitor = Visitor(demo.url)
     await visitor.sign_in(person)
-    status, answer = await api(visitor, "POST", f"users/{person['name']}/server", {"profile": "basic"})
+    status, answer = await visitor.api("POST", f"users/{person['name']}/server", {"profile": "basic"})
     assert status in (201, 202), answer
 
     async def server() -> Any:
-        _, model = await api(visitor, "GET", f"users/{person['name']}")
+        _, model = await visitor.api("GET", f"users/{person['name']}")
         return model["servers"].get("")
 
     async def ready() -> bool:
@@ -212,6 +196,21 @@ async def test_a_temporary_folder_is_removed(place: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
     assert await demo.end(signal.SIGTERM) == 0
     assert not folder.exists()
+
+
+@pytest.mark.needs("root")
+async def test_a_port_in_use_is_said_and_nothing_is_left(place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        demo = DemoServer(place, "--dir", str(place / "demo"), "--port", str(port))
+        with pytest.raises(
+            AssertionError, match=rf"(?s)ended with 1:.*--port {port} cannot be used: Address already in use"
+        ):
+            await demo.start()
+    demo.ready = {"dir": str(place / "demo")}
+    assert demo.processes() == []
+    assert active_launches(demo.dir) == []
+    assert not demo.ready_file.exists()
 
 
 @pytest.mark.needs("root")

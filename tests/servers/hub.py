@@ -162,23 +162,7 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
         self, method: str, url: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
         """One request; the status and the body (JSON where it is JSON)."""
-        return await asyncio.to_thread(self._http, method, url, body, headers or {})
-
-    @staticmethod
-    def _http(method: str, url: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
-        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data=data, method=method, headers=headers)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=60) as answer:
-                status, raw = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, raw = error.code, error.read()
-        try:
-            return status, json.loads(raw)
-        except ValueError:
-            return status, raw.decode(errors="replace")
+        return await asyncio.to_thread(http_call, method, url, body, headers or {})
 
     async def api(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> tuple[int, Any]:
         """One call of the hub's REST interface, by default with the tests' own administrator token."""
@@ -203,6 +187,23 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
     async def _ready(self, user: str, name: str) -> bool:
         model = await self.server(user, name)
         return bool(model and model["ready"])
+
+
+def http_call(method: str, url: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
+    """One request, blocking; the status and the body (JSON where it is JSON)."""
+    data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method=method, headers=headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=60) as answer:
+            status, raw = answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            status, raw = error.code, error.read()
+    try:
+        return status, json.loads(raw)
+    except ValueError:
+        return status, raw.decode(errors="replace")
 
 
 NO_PROXY = """

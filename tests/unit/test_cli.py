@@ -125,9 +125,9 @@ def test_the_demo_is_told_its_options(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(run, "main", lambda options: told.append(options) or 0)
     ready = tmp_path / "ready.json"
     arguments = ["--dir", str(tmp_path), "--keep", "--port", "8000", "--idle-after", "30", "--no-open"]
-    result = CliRunner().invoke(cli.app, ["demo", *arguments, "--ready-file", str(ready)])
+    result = CliRunner().invoke(cli.app, ["demo", *arguments, "--ready-file", str(ready), "--python-proxy"])
     assert result.exit_code == 0
-    assert told == [run.Options(tmp_path, True, 8000, 30, False, ready)]
+    assert told == [run.Options(tmp_path, True, 8000, 30, False, ready, True)]
 
 
 def test_the_configuration_to_begin_with_loads(monkeypatch: pytest.MonkeyPatch) -> None:

