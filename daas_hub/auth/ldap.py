@@ -265,8 +265,14 @@ class DaasLDAPAuthenticator(Authenticator):
                 reason="other_directory",
                 log_message=f"{identity.issuer} is not asked any more; this hub asks {self.directory.issuer}",
             )
-        found = await self.directory.lookup_subject(identity.subject)
-        return found[0] if found is not None and found[1] is Verdict.OK else None
+        return _active(await self.directory.lookup_subject(identity.subject))
+
+    async def identity_named(self, name: str) -> Identity | None:
+        """Who has this login name in the directory now; None: nobody, or a locked account. Nobody has signed in.
+
+        For administrators who name somebody before her first sign-in. Raises DirectoryUnavailable.
+        """
+        return _active(await self.directory.lookup(name))
 
 
 def check_template(setting: str, template: str, allowed: set[str], *, needs: str = "") -> None:
@@ -290,6 +296,10 @@ def try_again(error: DirectoryUnavailable) -> web.HTTPError:
     # What JupyterHub's pages copy into their answer (handlers/base.py, write_error).
     vars(exception)["headers"] = {"Retry-After": str(round(error.retry_after_s or 30))}
     return exception
+
+
+def _active(found: tuple[Identity, Verdict] | None) -> Identity | None:
+    return found[0] if found is not None and found[1] is Verdict.OK else None
 
 
 async def _maybe(value: Any) -> Any:

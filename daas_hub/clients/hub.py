@@ -1,4 +1,4 @@
-"""The hub's REST interface, as our services use it: start a server. Nothing else is ever asked.
+"""The hub's REST interface, as our services use it: start a server, whose account a name is. Nothing else is asked.
 
 Errors are translated once, here: HubUnavailable. A refusal that concerns one server is an answer, not an error.
 """
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 
-from daas_hub.core.errors import HubUnavailable
+from daas_hub.core.errors import HubUnavailable, InvalidOptions
 
 MAX_BODY_BYTES = 1 << 20
 """Answers are far smaller; whatever sends more is not the hub."""
@@ -67,12 +67,30 @@ class HubClient:
         answer = await self._post(path)
         if answer.code in _STARTED:
             return _STARTED[answer.code], ""
+        return Answer.REFUSED, f"{answer.code} {self._refusal(path, answer)}".strip()
+
+    async def account_id(self, user: str) -> str:
+        """The id of a user's account, which the hub records now if she has never started a server.
+
+        Raises InvalidOptions with the hub's reason where there is none, HubUnavailable.
+        """
+        path = f"/daas/accounts/{quote(user, safe='')}"
+        answer = await self._post(path)
+        if answer.code == HTTPStatus.OK:
+            return str(json.loads(answer.body)["id"])
+        text = self._refusal(path, answer)
+        if answer.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise HubUnavailable(text, retry_after_s=5)
+        raise InvalidOptions(text, field="name")
+
+    def _refusal(self, path: str, answer: HTTPResponse) -> str:
+        """The hub's text. Raises HubUnavailable where it is our token that is refused, and so everything."""
         text = self._text(answer)
         ours = answer.code == HTTPStatus.FORBIDDEN and ("scopes" in text or "credentials" in text)
         if ours or answer.code == HTTPStatus.UNAUTHORIZED:
-            # 403 is also how a start is refused to a person; this one concerns our token, and so every server.
+            # 403 is also how a start is refused to a person.
             raise HubUnavailable(f"The hub refuses POST {path}: {answer.code} {text}", reason="hub_refuses")
-        return Answer.REFUSED, f"{answer.code} {text}".strip()
+        return text
 
     async def _post(self, path: str) -> HTTPResponse:
         request = HTTPRequest(

@@ -43,13 +43,17 @@ class Accounts:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def upsert(self, account: Account, identity_key: tuple[str, str], user_name: str, now: datetime) -> AccountRow:
+    def upsert(
+        self, account: Account, identity_key: tuple[str, str], user_name: str, now: datetime, proof: str = "sign-in"
+    ) -> AccountRow:
         """Store what the sources say about an identity's account, and return it with its lasting id.
+
+        ``proof`` says where the link comes from when it is made: ``sign-in``, or ``directory entry``.
 
         The id is made once per (issuer, subject) and never changes; ``account.id`` is not looked at. A uid that
         differs from the one known is remembered, but not taken over: AccountRefused, until ``confirm_uid``.
         """
-        stored, change = self._db.write(_upsert, account, identity_key, user_name, now)
+        stored, change = self._db.write(_upsert, account, identity_key, user_name, now, proof)
         if change is not None:
             raise AccountRefused(
                 f"The account {account.name} had uid {change.old_uid} here and is now said to have "
@@ -130,7 +134,7 @@ def _by_identity(c: Connection, issuer: str, subject: str) -> AccountRow | None:
 
 
 def _upsert(
-    c: Connection, account: Account, key: tuple[str, str], user_name: str, now: datetime
+    c: Connection, account: Account, key: tuple[str, str], user_name: str, now: datetime, proof: str
 ) -> tuple[AccountRow, UidChange | None]:
     issuer, subject = key
     old = _by_identity(c, issuer, subject)
@@ -140,10 +144,10 @@ def _upsert(
         c.execute(others.values(user_name=None))
         account_id = new_id()
         c.execute(insert(accounts).values(id=account_id, user_name=user_name, created_at=now, **_columns(account)))
-        link = {"issuer": issuer, "subject": subject, "account_id": account_id, "proof": "sign-in", "made_at": now}
+        link = {"issuer": issuer, "subject": subject, "account_id": account_id, "proof": proof, "made_at": now}
         c.execute(insert(links).values(**link))
         seen = {"account_id": account_id, "uid": account.uid, "gid": account.gid, "seen_at": now}
-        c.execute(insert(account_uid).values(**seen, confirmed_at=now, confirmed_by="first sign-in"))
+        c.execute(insert(account_uid).values(**seen, confirmed_at=now, confirmed_by=f"first {proof}"))
         return _stored(c, account_id), None
     if old.uid != account.uid:
         return old, _uid_changed(c, old, account, now)

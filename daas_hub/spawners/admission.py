@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyterhub.crypto import EncryptionUnavailable, InvalidToken, decrypt, encrypt
 
-from daas_hub.accounts.resolve import resolve
 from daas_hub.core.errors import (
-    AccountRefused,
     AccountUnresolved,
     BackendUnavailable,
     InvalidOptions,
@@ -35,7 +33,7 @@ from daas_hub.core.profiles import Profiles, visible
 from daas_hub.core.volumes import HOME, plan_mounts
 from daas_hub.db.ledger import LaunchRow, Reservation
 
-from . import options
+from . import options, people
 from .record import LaunchRecord
 from .runtime import utcnow
 
@@ -65,11 +63,7 @@ class Admission:
 
     def identity(self) -> Identity | None:
         """What the login asserted; None where this person never signed in here through one of our ways."""
-        stored = (self.spawner.auth_state or {}).get("daas", {}).get("identity")
-        if not stored:
-            return None
-        known = {name: stored[name] for name in Identity.__dataclass_fields__ if name in stored}
-        return Identity(**{**known, "groups": tuple(known.get("groups", ()))})
+        return people.identity_in(self.spawner.auth_state)
 
     async def account_id(self) -> str | None:
         """The id of her account, if it ran here before."""
@@ -89,27 +83,8 @@ class Admission:
                 "POSIX account to use. Sign in once; then servers can be started, also by REST.",
                 reason="no_identity",
             )
-        fresh = getattr(self.spawner.authenticator, "fresh_identity", None)
-        if fresh is not None:
-            now_known = await fresh(identity)
-            if now_known is None:
-                raise AccountRefused(
-                    f"The site's directory no longer has an active account for {user.name}. Ask its administrator.",
-                    reason="account_gone",
-                )
-            identity = now_known
-        rows = self.ledger.accounts
-        account = await resolve(
-            identity,
-            nss=self.spawner.use_nss,
-            admin_row=lambda name: self.site.run(rows.get_row, name),
-            policy=self.spawner.account_policy(),
-            now=utcnow(),
-        )
-        stored: Account = await self.site.run(
-            rows.upsert, account, (identity.issuer, identity.subject), user.name, now=utcnow()
-        )
-        return stored
+        identity = await people.renewed(self.spawner.authenticator, identity, user.name)
+        return await people.record(self.site, self.spawner, identity, user.name)
 
     # ------------------------------------------------------------ what is there already
 

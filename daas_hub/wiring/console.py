@@ -33,6 +33,7 @@ def apply(c: Any, append: Callable[..., None]) -> None:
     """Add the service, its scopes and the extension to the hub's config; what is there already stays."""
     hub = c.JupyterHub
     append(there(hub, "services", []), [registration.console_service()], key="name")
+    append(there(hub, "load_roles", []), registration.console_roles(), key="name")
     scopes = there(hub, "custom_scopes", {})
     for name, definition in registration.plain_custom_scopes().items():
         scopes.setdefault(name, definition)

@@ -117,7 +117,7 @@ def missing_services(there: Sequence[Any]) -> Iterator[str]:
 
 def missing_roles(there: Sequence[Any]) -> Iterator[str]:
     """What our services may not do, though they must."""
-    for ours in settings.roles():
+    for ours in (*registration.console_roles(), *settings.roles()):
         name = ours["name"]
         granted: set[str] = set()
         for role in there:

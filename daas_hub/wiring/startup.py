@@ -21,7 +21,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import claims, judging, renames, services
+from . import claims, hubside, judging, renames, services
 
 
 class StartupChecks(Extension):
@@ -63,4 +63,5 @@ def check(app: Any) -> None:
         if missing:
             raise ConfigError(" ".join(missing))
     claims.claim(site)
+    hubside.add(app, site)
     renames.follow()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from tornado.httpserver import HTTPServer
 
+from daas_hub.clients.hub import HubClient
 from daas_hub.core.errors import ConfigError
 from daas_hub.services.parent import end_with_parent
 from daas_hub.services.settings import Environment
@@ -43,7 +44,8 @@ async def serve(environment: Environment) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     end_with_parent(environment.hub_pid, lambda: loop.call_soon_threadsafe(ended.set))
-    store = Store(environment.ledger_url)
+    hub = HubClient(environment.api_url, environment.api_token, tls=environment.tls)
+    store = Store(environment.ledger_url, hub)
     app = application(
         store, prefix=setting("JUPYTERHUB_SERVICE_PREFIX"), shared_uid=shared_uid(environment.config), log=log
     )

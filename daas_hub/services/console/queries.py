@@ -208,19 +208,30 @@ def _limit_model(row: Limit, names: Mapping[str, str]) -> m.LimitModel:
     return m.LimitModel(id=row.id, who=row.who, name=name, resource=row.resource, amount=row.amount)
 
 
-def set_limit(ledger: Ledger, wanted: m.LimitIn, person: Person, now: datetime) -> m.LimitModel:
-    """Set a limit; raises InvalidOptions naming the field, what was given and what is allowed."""
+def check_limit(wanted: m.LimitIn) -> None:
+    """Raise InvalidOptions naming the field, what was given and what is allowed; asks nobody."""
     if wanted.who is Who.DEFAULT_EACH and wanted.name:
         raise InvalidOptions(f"name: {wanted.name!r} is not allowed for everybody; leave it empty.", field="name")
     if wanted.who is not Who.DEFAULT_EACH and not wanted.name:
         raise InvalidOptions(f"name: empty is not allowed; say which {wanted.who.split('-')[0]}.", field="name")
-    name = _account_id(ledger, wanted.name) if wanted.who is Who.USER else wanted.name
-    return _set(ledger, (wanted.who, name, wanted.resource), wanted.amount, wanted.note, person, now)
+    _check_amount(wanted.resource, wanted.amount)
+
+
+def account_id(ledger: Ledger, user: str) -> str | None:
+    """The account that the hub's user of this name has; None where no start of hers was ever seen."""
+    account = ledger.accounts.by_user_name(user)
+    return account.id if account is not None else None
+
+
+def set_limit(ledger: Ledger, wanted: m.LimitIn, key: str, person: Person, now: datetime) -> m.LimitModel:
+    """Set a limit that ``check_limit`` has passed; ``key`` is the group, the project or the account's id."""
+    return _set(ledger, (wanted.who, key, wanted.resource), wanted.amount, wanted.note, person, now)
 
 
 def change_limit(ledger: Ledger, limit_id: str, to: m.AmountIn, person: Person, now: datetime) -> m.LimitModel:
     """Change the amount of a limit that exists; raises NotFound, InvalidOptions."""
     row = _limit(ledger, limit_id)
+    _check_amount(row.resource, to.amount)
     return _set(ledger, (row.who, row.name, row.resource), to.amount, to.note, person, now)
 
 
@@ -233,17 +244,12 @@ def _set(
     ledger: Ledger, rule: tuple[Who, str, Resource], amount: float, note: str, person: Person, now: datetime
 ) -> m.LimitModel:
     who, name, what = rule
-    if what is not Resource.CORES and amount != int(amount):
-        raise InvalidOptions(f"amount: {amount:g} is not allowed; give a whole number.", field="amount")
     return limit_model(ledger, ledger.limits.set(who, name, what, amount, by=person.by, now=now, note=note))
 
 
-def _account_id(ledger: Ledger, user: str) -> str:
-    account = ledger.accounts.by_user_name(user)
-    if account is None:
-        message = f"name: no account of a user {user!r} is known; it is after a first start of a server."
-        raise InvalidOptions(message, field="name")
-    return account.id
+def _check_amount(what: Resource, amount: float) -> None:
+    if what is not Resource.CORES and amount != int(amount):
+        raise InvalidOptions(f"amount: {amount:g} is not allowed; give a whole number.", field="amount")
 
 
 # ---------------------------------------------------------------- audit

@@ -13,6 +13,9 @@ from .access import CUSTOM_SCOPES
 NAME = "daas"
 PREFIX = f"/services/{NAME}/"
 
+HUB_SCOPE = "custom:daas:hub"
+"""What the console's own token may ask of the hub: whose account a user name is. No person has it."""
+
 USER_SCOPES = (
     # Everybody sees her own usage; what the page shows beyond that is decided by the custom scopes.
     f"access:services!service={NAME}",
@@ -42,9 +45,10 @@ def console_service(*, port: int | None = None, environment: dict[str, str] | No
 
 
 def console_roles() -> list[dict[str, Any]]:
-    """Roles for ``c.JupyterHub.load_roles``. The console calls nothing of the hub's REST interface but "who is
-    this token": a service may always ask that, so it needs no scope. Administrators: see grant_to_administrators."""
-    return []
+    """Roles for ``c.JupyterHub.load_roles``. Who a token is, a service may always ask; one thing more the console
+    asks the hub (decision 0053). Administrators: see grant_to_administrators."""
+    role = {"name": NAME, "description": "The least that the console needs", "services": [NAME], "scopes": [HUB_SCOPE]}
+    return [role]
 
 
 def grant_to_administrators(app: Any) -> None:
@@ -60,8 +64,9 @@ def grant_to_administrators(app: Any) -> None:
 
 
 def plain_custom_scopes() -> dict[str, dict[str, Any]]:
-    """CUSTOM_SCOPES in the form of ``c.JupyterHub.custom_scopes``."""
-    return {name: dict(definition) for name, definition in CUSTOM_SCOPES.items()}
+    """CUSTOM_SCOPES and HUB_SCOPE in the form of ``c.JupyterHub.custom_scopes``."""
+    ours = {name: dict(definition) for name, definition in CUSTOM_SCOPES.items()}
+    return {**ours, HUB_SCOPE: {"description": "Record the account of a user (for the console itself)"}}
 
 
 def _free_port() -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
+from daas_hub.clients.hub import HubClient
 from daas_hub.core.errors import DaasError, InvalidOptions, LedgerBusy
-from daas_hub.core.models import ACTIVE
+from daas_hub.core.models import ACTIVE, Who
 from daas_hub.db.ledger import LaunchRow, Ledger
 from daas_hub.db.pool import LedgerPool
 
@@ -39,8 +40,9 @@ def page_size(text: str) -> int:
 class Store:
     """Opens the ledger at ``url`` when it is first needed; the hub has made it by then."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, hub: HubClient) -> None:
         self._url = url
+        self._hub = hub
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
 
@@ -59,6 +61,7 @@ class Store:
 
     async def close(self) -> None:
         """Let go of threads and connections."""
+        self._hub.close()
         self._pool.close()
         if self._ledger is not None:
             self._ledger.close()
@@ -114,8 +117,13 @@ class Store:
         return await self.call(q.limit, limit_id)
 
     async def set_limit(self, wanted: m.LimitIn, person: Person) -> m.LimitModel:
-        """See queries.set_limit."""
-        return await self.call(q.set_limit, wanted, person, _now())
+        """See queries.set_limit. Who has never started a server is looked up by the hub, which records her account."""
+        q.check_limit(wanted)
+        key = wanted.name
+        if wanted.who is Who.USER:
+            known = await self.call(q.account_id, wanted.name)
+            key = known or await self._hub.account_id(wanted.name)
+        return await self.call(q.set_limit, wanted, key, person, _now())
 
     async def change_limit(self, limit_id: str, to: m.AmountIn, person: Person) -> m.LimitModel:
         """See queries.change_limit."""

@@ -1,0 +1,93 @@
+"""Whose account is whose: from the identity of a sign-in, or from a name that an administrator gives.
+
+Both ways end in the same record under a lasting id; nothing is ever joined by an equal name alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from daas_hub.accounts.resolve import resolve
+from daas_hub.core.errors import AccountRefused, InvalidOptions, NotFound
+from daas_hub.core.models import Identity
+from daas_hub.db.accounts import AccountRow
+
+from .runtime import DaasHub, utcnow
+from .settings import SpawnerSettings
+
+
+def identity_in(auth_state: Mapping[str, Any] | None) -> Identity | None:
+    """What a sign-in asserted; None where this person never signed in here through one of our ways."""
+    stored = (auth_state or {}).get("daas", {}).get("identity")
+    if not stored:
+        return None
+    known = {name: stored[name] for name in Identity.__dataclass_fields__ if name in stored}
+    return Identity(**{**known, "groups": tuple(known.get("groups", ()))})
+
+
+async def renewed(authenticator: Any, identity: Identity, user_name: str) -> Identity:
+    """The identity as its source has it now. Raises AccountRefused where it is gone, DirectoryUnavailable."""
+    fresh = getattr(authenticator, "fresh_identity", None)
+    now_known: Identity | None = await fresh(identity) if fresh is not None else identity
+    if now_known is None:
+        raise AccountRefused(
+            f"The site's directory no longer has an active account for {user_name}. Ask its administrator.",
+            reason="account_gone",
+        )
+    return now_known
+
+
+async def record(
+    site: DaasHub, settings: SpawnerSettings, identity: Identity, user_name: str, *, proof: str = "sign-in"
+) -> AccountRow:
+    """The account of an identity from all sources, now, stored under its lasting id.
+
+    Raises AccountRefused, AccountUnresolved, LedgerBusy.
+    """
+    rows = site.ledger.accounts
+    account = await resolve(
+        identity,
+        nss=settings.use_nss,
+        admin_row=lambda name: site.run(rows.get_row, name),
+        policy=settings.account_policy(),
+        now=utcnow(),
+    )
+    key = (identity.issuer, identity.subject)
+    return await site.run(rows.upsert, account, key, user_name, now=utcnow(), proof=proof)
+
+
+async def find(site: DaasHub, settings: SpawnerSettings, authenticator: Any, name: str, user: Any) -> AccountRow:
+    """The account of the user ``name`` before her first start, recorded now; ``user`` is the hub's, if it has her.
+
+    Who has signed in is who she was then. Anybody else is looked up in the directory by her login name: at her first
+    sign-in she gets exactly this user name. Raises NotFound, InvalidOptions, AccountRefused, AccountUnresolved,
+    DirectoryUnavailable, LedgerBusy.
+    """
+    identity = identity_in(await user.get_auth_state()) if user is not None else None
+    if identity is not None:
+        return await record(site, settings, await renewed(authenticator, identity, user.name), user.name)
+    identity = await _named(authenticator, name)
+    user_name: str = authenticator.normalize_username(identity.name)
+    stored = await site.run(site.ledger.accounts.by_identity, identity.issuer, identity.subject)
+    called = (stored.user_name if stored is not None else "") or user_name
+    if called != authenticator.normalize_username(name):
+        # Renamed in the hub, or mapped: the name that was given may be somebody else's here.
+        raise InvalidOptions(f"name: {name!r} of the directory is the user {called!r} here; give that.", field="name")
+    return await record(site, settings, identity, user_name, proof="directory entry")
+
+
+async def _named(authenticator: Any, name: str) -> Identity:
+    look_up = getattr(authenticator, "identity_named", None)
+    if look_up is None:
+        raise NotFound(
+            f"name: no account of a user {name!r} is known, and nobody can be looked up by the way people sign in "
+            "here; allowed are users who have started a server."
+        )
+    found: Identity | None = await look_up(name)
+    if found is None:
+        raise NotFound(
+            f"name: no account of a user {name!r} is known here, and the site's directory has no active one of this "
+            "name; allowed are users of this hub and login names of the directory."
+        )
+    return found
