@@ -25,6 +25,8 @@ from typing import Any, NoReturn
 CLONE = Path(__file__).resolve().parents[2]
 NEWEST = (3, 14)
 """The newest Python that the lock files were made for."""
+OTHERS = ("peer-", "tool-")
+"""Kinds of environments that do not hold the project: what it is compared with, and what builds the tests' servers."""
 
 PROXY_SCRIPT = "node_modules/configurable-http-proxy/bin/configurable-http-proxy"
 NPM_OPTIONS = (
@@ -193,7 +195,7 @@ def ensure(kind: str) -> Path:
 
     Raises SetupFailed. Only root shares it with other accounts, so only root needs a reachable interpreter.
     """
-    if os.environ.get("DAAS_PYTHON") and not kind.startswith("peer-"):
+    if os.environ.get("DAAS_PYTHON") and not kind.startswith(OTHERS):
         return Path(os.environ["DAAS_PYTHON"])
     for_everybody = os.geteuid() == 0
     os.umask(0o022)
@@ -210,7 +212,7 @@ def ensure(kind: str) -> Path:
         _build(kind, folder, base, lock)
         if kind in ("demo", "test"):
             bring_proxy(folder)
-        if not kind.startswith("peer-"):
+        if not kind.startswith(OTHERS):
             _install_project(folder)
     return folder / "bin" / "python"
 

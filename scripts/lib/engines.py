@@ -1,4 +1,4 @@
-"""The real engines that the tests start (slapd, PostgreSQL, Chromium): installed where possible, as root on Debian.
+"""The real engines that the tests start (slapd, PostgreSQL, Chromium, …): installed where possible, as root on Debian.
 
 Runs before the tests' environment exists: only the standard library. What is there already is left alone.
 """
@@ -28,6 +28,15 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "npm": lambda: _program("npm"),
     "procps": lambda: _program("ps"),
     "iproute2": lambda: _program("ss"),
+    "runc": lambda: _program("runc"),
+    "containernetworking-plugins": lambda: Path("/usr/lib/cni/bridge").exists(),
+    "iptables": lambda: _program("iptables"),
+    "busybox-static": lambda: Path("/bin/busybox").exists(),
+    "buildah": lambda: _program("buildah"),
+    "mmdebstrap": lambda: _program("mmdebstrap"),
+    "openssl": lambda: _program("openssl"),
+    "mount": lambda: _program("mount"),
+    "util-linux": lambda: _program("nsenter"),
 }
 """Debian package → whether what it brings is there."""
 

@@ -1,0 +1,70 @@
+"""What tests of Kubernetes ask for: one cluster for the whole run, a namespace for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .build import BuildFailed, programs
+from .client import Client
+from .cluster import Cluster
+
+EXISTING = "DAAS_TEST_KUBECONFIG"
+NEEDED = ("runc", "iptables", "ip", "unshare", "nsenter", "mount", "openssl", "buildah", "mmdebstrap", "busybox")
+
+
+def own_cluster_possible() -> bool:
+    """Whether this machine can run a cluster of its own; Go and the programs are found or fetched later."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return (
+        os.geteuid() == 0 and Path("/usr/lib/cni/bridge").exists() and all(shutil.which(p, path=path) for p in NEEDED)
+    )
+
+
+def cluster_possible() -> bool:
+    """Whether there is a cluster to test on: an existing one, or one of our own."""
+    return bool(os.environ.get(EXISTING)) or own_cluster_possible()
+
+
+_failed: list[BuildFailed] = []
+
+
+def wait_for_programs() -> None:
+    """Wait for the build that the run began, or do it: outside of any test, whose time limit is much shorter."""
+    try:
+        programs()
+    except BuildFailed as error:
+        _failed.append(error)
+
+
+@pytest.fixture(scope="session")
+def kube_rig() -> Iterator[Cluster]:
+    """The tests' own cluster, for what cannot be asked of an existing one: its node, its programs, its faults."""
+    if _failed:
+        raise _failed[0]
+    cluster = Cluster().start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def kube(request: pytest.FixtureRequest) -> Client:
+    """The cluster that DAAS_TEST_KUBECONFIG names, else the tests' own."""
+    existing = os.environ.get(EXISTING)
+    if not existing:
+        own: Cluster = request.getfixturevalue("kube_rig")
+        return own
+    return Client(shutil.which("kubectl") or programs()["kubectl"], Path(existing))
+
+
+@pytest.fixture
+def kube_namespace(kube: Client) -> Iterator[str]:
+    """A namespace of this test."""
+    with kube.namespace() as name:
+        yield name

@@ -1,0 +1,86 @@
+"""A world of its own for the cluster's processes: namespaces for mounts, network and processes, and a cable into it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .place import Place
+
+INIT = Path(__file__).with_name("init.py")
+PREFIX = 18
+
+
+class Space:
+    """The namespaces of one place. They end with ``stop``, and by themselves when this process ends."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.log = place.data / "space.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.init = 0
+        """The process id, as this machine sees it, of the world's first process."""
+
+    def start(self) -> None:
+        """Make the namespaces, then the cable: a pair of interfaces, one end at the machine, one at the bridge."""
+        for folder in ("/var/lib/cni", "/run/netns"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        argv = ["unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
+        argv += [sys.executable, "-I", str(INIT), self.place.node, str(PREFIX)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"The cluster's namespaces cannot be made: {self.log.read_text()[-2000:]}")
+        self.init = only_child(self._process)
+        self._cable()
+
+    def _cable(self) -> None:
+        here, there = self.place.interface, "uplink"
+        _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", str(self.init))
+        _ip("address", "add", f"{self.place.host}/{PREFIX}", "dev", here)
+        _ip("link", "set", here, "up")
+        _ip("route", "add", self.place.services, "via", self.place.node)
+        # Every address of simulated pods is this machine's own.
+        _ip("route", "add", "local", self.place.simulated, "dev", here)
+        for command in (f"link set {there} master cni0", f"link set {there} up",
+                        f"route add {self.place.simulated} via {self.place.host}"):  # fmt: skip
+            subprocess.run([*self.enter(net_only=True), "ip", *command.split()], check=True, capture_output=True)
+
+    def enter(self, *, net_only: bool = False) -> list[str]:
+        """The words before an argv that make it run inside."""
+        spaces = ["--net"] if net_only else ["--mount", "--net", "--pid", "--ipc"]
+        return ["nsenter", "--target", str(self.init), *spaces, "--"]
+
+    def stop(self) -> None:
+        """End the world and everybody in it."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.wait(30)
+        self._process = None
+
+
+def only_child(process: subprocess.Popen[bytes], within_s: float = 10.0) -> int:
+    """The process id of a process's one child, waited for. RuntimeError where the process ended without one."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + within_s
+    while True:
+        children = listed.read_text().split() if process.poll() is None else []
+        if children:
+            return int(children[0])
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{process.args!r} has no child: it ended with {process.returncode}.")
+        time.sleep(0.005)
+
+
+def _ip(*words: str) -> None:
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"ip {' '.join(words)}: {done.stderr.strip()}")
