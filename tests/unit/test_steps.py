@@ -22,11 +22,7 @@ async def test_every_reader_sees_every_step_from_the_first() -> None:
     await steps.add(event("three", 30))
     await steps.finish()
     assert [e["message"] for e in await early] == ["one", "two", "three"]
-    assert await late == [
-        {"progress": 10, "message": "one"},
-        {"progress": 50, "message": "two"},
-        {"progress": 50, "message": "three"},
-    ]
+    assert [(e["progress"], e["message"]) for e in await late] == [(10, "one"), (50, "two"), (50, "three")]
 
 
 async def test_the_bar_never_goes_back_and_never_is_full() -> None:
@@ -39,6 +35,18 @@ async def test_the_bar_never_goes_back_and_never_is_full() -> None:
     seen = [e["progress"] for e in await reader]
     assert seen == sorted(seen)
     assert max(seen) == 95
+
+
+async def test_a_step_shows_when_it_came_and_folds_what_was_said_about_it() -> None:
+    steps = Steps()
+    await steps.add(event("Pulling <b>", 10))
+    later = datetime(2026, 1, 1, 0, 0, 12, tzinfo=UTC)
+    await steps.add(Event(at=later, message="Waiting for a node", detail="0/1 nodes: <script>"))
+    await steps.finish()
+    first, second = (str(e["html_message"]) for e in await _read(steps))
+    assert first.endswith("0 s</span>Pulling &lt;b&gt;")
+    assert ">12 s</span>Waiting for a node<details>" in second
+    assert "<code>0/1 nodes: &lt;script&gt;</code>" in second
 
 
 async def _read(steps: Steps) -> list[dict[str, object]]:
