@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from jupyterhub.spawner import Spawner
 from kubernetes_asyncio.client import ApiClient
 from kubespawner import KubeSpawner
 from kubespawner.utils import recursive_update
@@ -17,6 +18,8 @@ from traitlets.config import Config
 
 from daas_hub.core.errors import ConfigError, StartFailed
 from daas_hub.core.models import Json, LaunchSpec
+
+from .kube_traits import check
 
 PORT = 8888
 """KubeSpawner's own default."""
@@ -61,6 +64,12 @@ class PodBuilder(KubeSpawner):
         """KubeSpawner's own variables, under those of the launch."""
         image = {"JUPYTER_IMAGE_SPEC": self.image, "JUPYTER_IMAGE": self.image}
         return {**image, **self._expand_env(self.environment), **self.launch_environment}
+
+
+def check_settings(config: Config) -> None:
+    """Raise ConfigError where ``c.KubeSpawner`` sets what is not honoured here; nothing is silently ignored."""
+    known = set(Spawner.class_trait_names(config=True))
+    check(set(config.get("KubeSpawner", {})), known_elsewhere=known)
 
 
 async def build_pod(spec: LaunchSpec, *, config: Config, gpu_resource: str) -> Json:

@@ -25,6 +25,7 @@ from daas_hub.core.pods import observe, step
 
 from . import kube_pod
 from .base import Backend, Checkpoint
+from .child import check_settings
 from .kube_claims import Claims, claim_name
 from .kube_pod import HUB, LAUNCH, Rules
 from .kube_settings import KubeSettings
@@ -47,6 +48,7 @@ class KubeBackend(KubeSettings, Backend):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        check_settings(self.config)
         self._kube = Kube(kubeconfig=self.kubeconfig, context=self.context)
         self._claims = Claims(self._kube, self)
         ours = f"{HUB}={self.hub_id}"

@@ -49,7 +49,7 @@ _IMAGE = frozenset(
 )
 _IMAGE_FINAL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed"})
 _BROKEN = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
-_NO_NODE = re.compile(r"Insufficient ([A-Za-z0-9./_-]+)")
+_NO_NODE = re.compile(r"Insufficient ([A-Za-z0-9./_-]*[A-Za-z0-9])")
 
 
 def _status(pod: Json) -> Mapping[str, Any]:

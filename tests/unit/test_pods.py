@@ -1,0 +1,115 @@
+"""What a pod's JSON means. The samples are answers of a real cluster, shortened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daas_hub.core.models import Life
+from daas_hub.core.pods import Trouble, address, observe, problem, refused, step
+
+
+def pod(phase: str = "Running", state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    containers = [] if state is None else [{"name": "notebook", "image": "site/lab:1", "state": state}]
+    return {"metadata": {"name": "p"}, "status": {"phase": phase, "containerStatuses": containers, **status}}
+
+
+@pytest.mark.parametrize(
+    ("given", "life", "words"),
+    [
+        (pod(state={"running": {}}), Life.RUNNING, ""),
+        (pod("Pending"), Life.RUNNING, ""),
+        (pod("Pending", {"waiting": {"reason": "ContainerCreating"}}), Life.RUNNING, ""),
+        (pod("Failed", {"terminated": {"exitCode": 3}}), Life.ENDED, "exit status 3"),
+        (pod("Failed", {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), Life.ENDED, "limit of 1 GiB"),
+        (pod("Succeeded", {"terminated": {"exitCode": 0}}), Life.ENDED, "exit status 0"),
+        # Another container of the pod goes on: the server has ended all the same.
+        (pod("Running", {"terminated": {"exitCode": 1}}), Life.ENDED, "exit status 1"),
+        (
+            pod("Failed", reason="Evicted", message="low on memory"),
+            Life.ENDED,
+            "ran short and evicted it: low on memory",
+        ),
+        (pod("Failed", {"terminated": {"exitCode": 137}}, reason="Evicted", message="x"), Life.ENDED, "evicted"),
+        (pod("Failed", reason="NodeShutdown"), Life.ENDED, "shut down"),
+        (pod("Unknown"), Life.UNKNOWN, "does not answer"),
+        (pod("Running", {"running": {}}, reason="NodeLost"), Life.UNKNOWN, "does not answer"),
+        ({"metadata": {"name": "p"}}, Life.RUNNING, ""),
+    ],
+)
+def test_a_pod_runs_has_ended_or_cannot_be_told(given: dict[str, Any], life: Life, words: str) -> None:
+    seen = observe(given, memory_bytes=2**30)
+    assert seen.life is life
+    assert words in seen.reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "trouble", "final"),
+    [
+        ("ErrImagePull", "not found", Trouble.IMAGE, False),
+        ("ImagePullBackOff", "not found", Trouble.IMAGE, True),
+        ("InvalidImageName", "bad", Trouble.IMAGE, True),
+        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root", Trouble.IDENTITY, True),
+        ("CreateContainerConfigError", 'secret "x" not found', Trouble.CONTAINER, False),
+        ("CreateContainerError", "failed to mount volume", Trouble.VOLUME, True),
+        ("RunContainerError", 'exec: "/bin/sh": no such file', Trouble.CONTAINER, True),
+    ],
+)
+def test_what_a_container_waits_for(reason: str, message: str, trouble: Trouble, final: bool) -> None:
+    found = problem(pod("Pending", {"waiting": {"reason": reason, "message": message}}))
+    assert found is not None
+    assert (found.trouble, found.final) == (trouble, final)
+    assert message in found.detail
+
+
+def test_a_pod_on_its_way_has_no_problem() -> None:
+    assert problem(pod("Pending", {"waiting": {"reason": "ContainerCreating"}})) is None
+    assert problem(pod(state={"running": {}})) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "trouble", "words"),
+    [
+        ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", Trouble.SCHEDULING, "none has enough GPU free"),
+        ("0/2 nodes are available: 1 Insufficient cpu, 1 Insufficient memory.", Trouble.SCHEDULING, "CPU and memory"),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint", Trouble.SCHEDULING, "none fits"),
+        ('persistentvolumeclaim "daas-1" not found', Trouble.VOLUME, "volume"),
+        ("1 node(s) had volume node affinity conflict", Trouble.VOLUME, "volume"),
+    ],
+)
+def test_why_no_node_takes_it(said: str, trouble: Trouble, words: str) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
+    found = problem(pod("Pending", conditions=[condition]))
+    assert found is not None
+    assert found.trouble is trouble
+    assert words in found.message
+    assert not found.final, "a node may come free"
+    assert words in step({"reason": "FailedScheduling", "message": said})[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "trouble"),
+    [
+        (403, 'pods "a" is forbidden: exceeded quota: q, requested: pods=1', Trouble.QUOTA),
+        (403, 'pods "a" is forbidden: violates PodSecurity "restricted:latest"', Trouble.POLICY),
+        (403, "ValidatingAdmissionPolicy 'daas-pods' denied request: uid", Trouble.POLICY),
+        (403, 'User "x" cannot create resource "pods"', Trouble.POLICY),
+        (422, "spec.containers[0].image: Required value", Trouble.CONTAINER),
+    ],
+)
+def test_a_refusal_of_the_cluster_is_told_apart(code: int, why: str, trouble: Trouble) -> None:
+    assert refused(code, why).trouble is trouble
+
+
+def test_an_address_only_while_it_runs_and_stays() -> None:
+    assert address(pod(state={"running": {}}, podIP="10.1.2.3")) == "10.1.2.3"
+    assert address(pod("Pending", {"waiting": {}}, podIP="10.1.2.3")) is None
+    going = pod(state={"running": {}}, podIP="10.1.2.3")
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert address(going) is None
+
+
+def test_an_unknown_event_is_still_a_step() -> None:
+    assert step({"reason": "Unheard", "message": "of"}) == ("Unheard", "Unheard: of", None)
+    assert step({})[0] == "Something happened"
