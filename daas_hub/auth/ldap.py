@@ -18,6 +18,7 @@ from daas_hub.core.models import Identity
 
 LOCKED = "Your site account is locked. The people who administer the site's accounts can unlock it."
 NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
+NOT_STARTED = "The site's directory cannot be reached just now: the server was not started. Try again in a minute."
 EXPIRED = "Your site account has expired. The people who administer the site's accounts can renew it."
 
 
@@ -265,7 +266,13 @@ class DaasLDAPAuthenticator(Authenticator):
                 reason="other_directory",
                 log_message=f"{identity.issuer} is not asked any more; this hub asks {self.directory.issuer}",
             )
-        return _active(await self.directory.lookup_subject(identity.subject))
+        try:
+            found = await self.directory.lookup_subject(identity.subject)
+        except DirectoryUnavailable as error:
+            raise DirectoryUnavailable(
+                NOT_STARTED, reason=error.reason, log_message=error.log_message, retry_after_s=error.retry_after_s
+            ) from error
+        return _active(found)
 
     async def identity_named(self, name: str) -> Identity | None:
         """Who has this login name in the directory now; None: nobody, or a locked account. Nobody has signed in.

@@ -7,13 +7,14 @@ are in ``core/launch.py``; who calls is ``spawner.py``.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from logging import Logger
 from typing import ParamSpec, TypeVar
 
-from daas_hub.core.errors import BackendUnavailable, DaasError
+from daas_hub.core.errors import BackendUnavailable, DaasError, LedgerBusy
 from daas_hub.core.launch import STALE_AFTER_S
 from daas_hub.core.models import LaunchState, Life, Observation, Target
 from daas_hub.db.ledger import LaunchRow
@@ -24,6 +25,9 @@ LOOK_WITHIN_S = 2.0
 PROBE_WITHIN_S = 5.0
 UNDO_WITHIN_S = 20.0
 LEDGER_WITHIN_S = 20.0
+NOTE_WITHIN_S = 6.0
+"""How long a stop waits to be written down before it is carried out all the same: two tries at a busy ledger."""
+SETTLE_WITHIN_S = 40.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +42,8 @@ class LaunchRecord:
         self.log = log
         self.reserved = False
         """Whether the row is known to exist; its id is made before it."""
+        self._asked = ""
+        """Why a stop was asked for that could not be written down at once."""
 
     async def row(self) -> LaunchRow | None:
         """The ledger's row, or None where the ledger does not know this id."""
@@ -77,43 +83,90 @@ class LaunchRecord:
         if row is None or row.state is LaunchState.ENDED or row.handle is None:
             return None
         seen = await self.hub.backend(row.backend).wait_ended(row.handle)
-        await self.settle(row, seen, evidence=f"{row.backend} saw it end")
+        # A full disk may take hours: whoever watches goes on watching, and tells the hub when it is written.
+        await self.settle(row, seen, evidence=f"{row.backend} saw it end", within_s=math.inf)
         return seen
 
-    async def settle(self, row: LaunchRow, seen: Observation, *, evidence: str) -> None:
+    async def settle(
+        self, row: LaunchRow, seen: Observation, *, evidence: str, within_s: float = SETTLE_WITHIN_S
+    ) -> None:
         """End the launch on evidence: leftovers removed, then reservation freed and usage closed.
 
         In this order, so that whoever reads ENDED finds nothing left, and the next start finds the settings that
-        this one brought home. Once begun it goes on, also when the caller is cancelled: the hub cancels its watcher
-        as soon as it hears of the end itself.
+        this one brought home. Once begun it goes on until it is written, also when the caller is cancelled (the hub
+        cancels its watcher as soon as it hears of the end itself) or after ``within_s``, when LedgerBusy is raised.
         """
-        await asyncio.shield(self.hub.keep(self._settle(row, seen, evidence)))
+        task = self.hub.settling(self.id, lambda: self._settle(row, seen, evidence))
+        await asyncio.wait({task}, timeout=None if math.isinf(within_s) else within_s)
+        if not task.done():
+            raise LedgerBusy("The end of the previous server is not written down yet. Try again.", retry_after_s=5)
+        await task
 
     async def _settle(self, row: LaunchRow, seen: Observation, evidence: str) -> None:
-        async with self.hub.settling(self.id):
-            now_row = await self.row()
-            if now_row is None or now_row.state is LaunchState.ENDED:
-                return
-            if row.handle is not None:
-                try:
-                    await self.hub.backend(row.backend).cleanup(row.handle)
-                except DaasError as error:
-                    self.log.warning("Leftovers of launch %s stay for later: %s", self.id, error.log_message)
-            target_reason = now_row.target_reason if now_row.target is Target.STOPPED else ""
-            reason = target_reason or seen.reason
-            ended = await self._surely(
-                self.hub.ledger.settle, self.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
-            )
-            if ended:
-                said = reason or "no reason"
-                self.log.info("Launch %s of %s ended: %s (%s)", self.id, row.user_name, said, evidence)
+        ledger = self.hub.ledger
+        now_row = await self.hub.run_patiently(math.inf, ledger.get, self.id)
+        if now_row is None or now_row.state is LaunchState.ENDED:
+            return
+        if row.handle is not None:
+            try:
+                await self.hub.backend(row.backend).cleanup(row.handle)
+            except DaasError as error:
+                self.log.warning("Leftovers of launch %s stay for later: %s", self.id, error.log_message)
+        target_reason = now_row.target_reason if now_row.target is Target.STOPPED else ""
+        reason = target_reason or self._asked or seen.reason
+        ended = await self.hub.run_patiently(
+            math.inf, ledger.settle, self.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
+        )
+        if ended:
+            said = reason or "no reason"
+            self.log.info("Launch %s of %s ended: %s (%s)", self.id, row.user_name, said, evidence)
 
     async def stop(self, row: LaunchRow, *, reason: str, within_s: float) -> bool:
-        """Stop the server; True once that is certain and settled, False: it stays STOPPING, counted, retried."""
-        ledger = self.hub.ledger
+        """Stop the server; True once that is certain and settled, False: it stays STOPPING, counted, retried.
+
+        A ledger that cannot be written keeps nobody's server running: it is stopped, and that is written later.
+        """
+        try:
+            row = await self._note_stop(NOTE_WITHIN_S, row, reason)
+        except LedgerBusy as error:
+            self.log.error(
+                "That launch %s of %s is to stop cannot be written down now: %s",
+                self.id,
+                row.user_name,
+                error.log_message,
+            )
+            self._asked, done = reason, asyncio.Event()
+            self.hub.keep(self._stop_unwritten(row, reason, within_s, done))
+            await done.wait()
+            return False
+        return await self._stop_noted(row, reason, within_s)
+
+    async def _stop_unwritten(self, row: LaunchRow, reason: str, within_s: float, done: asyncio.Event) -> None:
+        """Stop the server, then write down what was asked as soon as the ledger can be written. ``done``: stopped."""
+        try:
+            if row.handle is not None:
+                await self.hub.backend(row.backend).stop(row.handle, within_s=within_s)
+        finally:
+            done.set()
+        try:
+            row = await self._note_stop(math.inf, row, reason)
+            if row.state is not LaunchState.ENDED:
+                await self._stop_noted(row, reason, within_s)
+        except DaasError as error:
+            self.log.error("Stopping launch %s is left to the reconciler: %s", self.id, error.log_message)
+
+    async def _note_stop(self, patience_s: float, row: LaunchRow, reason: str) -> LaunchRow:
+        """Write down that it is to stop; an ended launch is returned as it is."""
+        ledger, patiently = self.hub.ledger, self.hub.run_patiently
         if row.target is not Target.STOPPED:
-            row = await self._surely(ledger.set_target, self.id, Target.STOPPED, now=utcnow(), reason=reason, by="hub")
-        row = await self._surely(ledger.move, self.id, LaunchState.STOPPING, now=utcnow())
+            row = await patiently(
+                patience_s, ledger.set_target, self.id, Target.STOPPED, now=utcnow(), reason=reason, by="hub"
+            )
+        if row.state is LaunchState.ENDED:
+            return row
+        return await patiently(patience_s, ledger.move, self.id, LaunchState.STOPPING, now=utcnow())
+
+    async def _stop_noted(self, row: LaunchRow, reason: str, within_s: float) -> bool:
         if row.handle is None:
             nothing = Observation(Life.ENDED, reason=reason)
             await self.settle(row, nothing, evidence="no handle was ever saved, so nothing was started")
@@ -121,7 +174,7 @@ class LaunchRecord:
         seen = await self.hub.backend(row.backend).stop(row.handle, within_s=within_s)
         if seen.life is not Life.ENDED:
             self.log.error("Launch %s of %s could not be stopped yet: %s", self.id, row.user_name, seen.reason)
-            await self._surely(ledger.record_observation, self.id, seen, now=utcnow())
+            await self._surely(self.hub.ledger.record_observation, self.id, seen, now=utcnow())
             return False
         await self.settle(row, replace(seen, reason=reason or seen.reason), evidence=f"{row.backend} stopped it")
         return True

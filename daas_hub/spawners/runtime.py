@@ -78,8 +78,8 @@ class DaasHub(SingletonConfigurable):
         self._pool = LedgerPool()
         self._built: dict[str, Backend] = {}
         self._kept: set[asyncio.Task[Any]] = set()
-        # A lock lives as long as somebody uses it.
-        self._settling: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # A task that is kept lives until it is done.
+        self._settling: WeakValueDictionary[str, asyncio.Task[None]] = WeakValueDictionary()
         self.catalogue = Catalogue(tuple(self.backends))
 
     @property
@@ -104,7 +104,8 @@ class DaasHub(SingletonConfigurable):
     async def run_patiently(self, within_s: float, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``run``, tried again for ``within_s`` seconds while another writer holds the ledger. Raises LedgerBusy.
 
-        For what must not be lost because of a busy moment: that a server was stopped, that it has ended.
+        For what must not be lost because of a busy moment: that a server was stopped, that it has ended. ``math.inf``
+        is for work that is kept: a disk that is full is so until somebody comes.
         """
         deadline = asyncio.get_running_loop().time() + within_s
         for delay_s in delays(0.2, 2.0):
@@ -123,9 +124,12 @@ class DaasHub(SingletonConfigurable):
         task.add_done_callback(self._kept.discard)
         return task
 
-    def settling(self, launch_id: str) -> asyncio.Lock:
-        """One at a time per launch: its watcher, a poll and a stop may all see the same end."""
-        return self._settling.setdefault(launch_id, asyncio.Lock())
+    def settling(self, launch_id: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        """The one task that ends this launch, begun if need be: its watcher, a poll and a stop may see the same end."""
+        task = self._settling.get(launch_id)
+        if task is None or task.done():
+            task = self._settling[launch_id] = self.keep(begin())
+        return task
 
     def backend(self, name: str) -> Backend:
         """The backend of that name; raises ConfigError where none is configured."""

@@ -34,6 +34,7 @@ STOP_WITHIN_S = 25.0
 returns within 60 s (design.md §4.4)."""
 GIVE_UP_AFTER_S = 50.0
 """After this the hub gets its answer, whatever was reached; one ledger call may still run to its end."""
+POST_STOP_WITHIN_S = 20.0
 SERVER_TRAITS = frozenset({"args", "default_url", "notebook_dir"})
 """Keys of `kubespawner_override` that mean the same on every backend."""
 GRACE_S = 30
@@ -358,7 +359,12 @@ class DaasSpawner(SpawnerSettings, Spawner):
         """After every end, also one that the hub only noticed: whatever has ended is settled (user.py:1195)."""
         row = await self._row()
         if self._record is not None and row is not None and row.state is not LaunchState.ENDED:
-            await self._record.look(row)
+            try:
+                async with asyncio.timeout(POST_STOP_WITHIN_S):
+                    await self._record.look(row)
+            except (TimeoutError, LedgerBusy) as error:
+                # Its settling goes on by itself.
+                self.log.warning("The end of %s is written down later: %s", self._log_name, error)
         hook = super().run_post_stop_hook()
         if hook is not None:
             await hook

@@ -1,4 +1,4 @@
-"""A real hub whose directory falls silent: its pages answer meanwhile, and the login says what is the matter."""
+"""A real hub whose directory fails: its pages answer, what runs goes on, and login and start say what is the matter."""
 
 from __future__ import annotations
 
@@ -7,51 +7,43 @@ import html
 import re
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
+from tests.faults.aftermath import check_aftermath, faulty_site, watched_site
+from tests.flow.site import Site
 from tests.servers.demo import Visitor
 from tests.servers.fault_proxy import Fault, FaultProxy
 from tests.servers.hub import HubServer
-from tests.servers.slapd import BASE, SERVICE_DN, SERVICE_PASSWORD, Slapd
+from tests.servers.slapd import SERVICE_PASSWORD
+from tests.servers.tiny_server import get
+from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("slapd"), pytest.mark.timeout(120)]
-CONFIG = """
-c.JupyterHub.authenticator_class = "daas-ldap"
-c.JupyterHub.spawner_class = "simple"
-c.DaasLDAPAuthenticator.server_uris = ["ldap://127.0.0.1:{port}"]
-c.DaasLDAPAuthenticator.tls_ca_file = "{ca}"
-c.DaasLDAPAuthenticator.bind_dn = "{bind_dn}"
-c.DaasLDAPAuthenticator.bind_password_file = "{password_file}"
-c.DaasLDAPAuthenticator.user_search_base = "ou=people,{base}"
-c.DaasLDAPAuthenticator.group_search_base = "ou=groups,{base}"
-c.DaasLDAPAuthenticator.allowed_groups = {{"lab"}}
-"""
+pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(240)]
+
+SHORT = "c.DaasLDAPAuthenticator.answer_within_s = 2\nc.DaasLDAPAuthenticator.login_within_s = 4\n"
+"""Less than the 10 s after which JupyterHub answers a start with "pending" and tells the rest on a page."""
 
 
 @pytest.fixture
-async def proxy(tmp_path: Path) -> AsyncIterator[FaultProxy]:
-    (tmp_path / "slapd").mkdir()
-    slapd = await Slapd(tmp_path / "slapd", Path("/home")).start()
-    proxy = await FaultProxy(slapd.port).start()
+def site() -> Site:
+    return watched_site(more=SHORT)
+
+
+@pytest.fixture
+async def proxy(site: Site) -> AsyncIterator[FaultProxy]:
+    """Between the hub and the directory."""
+    proxy = await FaultProxy(site.slapd.port).start()
+    site.directory_uri = f"ldap://{proxy.host}:{proxy.port}"
     yield proxy
     await proxy.stop()
-    await slapd.stop()
 
 
 @pytest.fixture
-async def hub(tmp_path: Path, proxy: FaultProxy) -> AsyncIterator[HubServer]:
-    slapd = tmp_path / "slapd"
-    password_file = tmp_path / "service_password"
-    password_file.write_text(SERVICE_PASSWORD)
-    config = CONFIG.format(
-        port=proxy.port, ca=slapd / "ca.pem", bind_dn=SERVICE_DN, password_file=password_file, base=BASE
-    )
-    hub = HubServer(tmp_path, config)
-    await hub.start()
-    yield hub
-    await hub.stop()
+async def hub(site: Site, proxy: FaultProxy) -> AsyncIterator[HubServer]:
+    async with faulty_site(site=site):
+        yield site.hub
+        proxy.fault = Fault.NONE
 
 
 async def sign_in(hub: HubServer, name: str, password: str | None = None) -> tuple[int, str]:
@@ -112,6 +104,72 @@ async def test_health_answers_while_the_directory_says_nothing(hub: HubServer, p
     assert {status for status, _ in answers} == {503}
     assert all("try again" in said for _, said in answers)
     # The logins hung, for the time that one may take and no longer; the loop did not.
-    assert 5 < took < 12
+    assert 2 < took < 9
     assert asked > 50
     assert longest < 1
+
+
+FAULTS = ("silent", "refusing", "drip", "slow", "reset", "cut at once", "cut halfway", "cut at the end")
+
+
+async def make(fault: str, proxy: FaultProxy, whole: int) -> None:
+    """``whole``: the bytes of all answers to one login; a cut comes after a part of them."""
+    if fault == "refusing":
+        await proxy.stop()
+        return
+    parts = {"cut at once": 7, "cut halfway": whole // 2, "cut at the end": whole - whole // 20}
+    proxy.cut_after = parts.get(fault, 0)
+    proxy.fault = Fault.CUT if fault in parts else Fault(fault)
+
+
+async def mend(fault: str, proxy: FaultProxy) -> None:
+    if fault == "refusing":
+        await proxy.start()
+    proxy.fault = Fault.NONE
+
+
+async def test_login_and_start_say_so_and_what_runs_goes_on(hub: HubServer, proxy: FaultProxy, site: Site) -> None:
+    for name in ("ada", "bob"):
+        await site.sign_in(name)
+    assert (await hub.start_server("ada"))[0] in (201, 202)
+    before = site.servers()
+    (row,) = site.launches()
+    assert row.handle is not None
+    proxy.answered.clear()
+    await site.sign_in("boss")
+    whole = max(proxy.answered)
+    for fault in FAULTS:
+        await make(fault, proxy, whole)
+        connections = proxy.connections
+        calls = [
+            asyncio.create_task(sign_in(hub, "boss")),
+            asyncio.create_task(hub.api("POST", "users/bob/server")),
+        ]
+        asked = 0
+        while not all(call.done() for call in calls):
+            await health(hub)
+            asked += 1
+            await asyncio.sleep(0.02)
+        (status, said), (refused, answer) = (call.result() for call in calls)
+        assert (status, "try again" in said) == (503, True), (fault, said)
+        assert refused == 503, (fault, answer)
+        assert "was not started" in answer["message"], (fault, answer)
+        assert "password" not in answer["message"]
+        assert asked, fault
+        assert fault == "refusing" or proxy.connections > connections, f"{fault}: nobody met it"
+        # Whoever works goes on working, and the hub goes on knowing it.
+        assert site.servers() == before, fault
+        assert (await asyncio.to_thread(get, f"http://127.0.0.1:{row.handle['port']}/user/ada/whoami"))["pid"]
+        model = await hub.server("ada")
+        assert model is not None
+        assert model["ready"], fault
+
+        await mend(fault, proxy)
+        await until(lambda: _signs_in(hub), within_s=20, every_s=0.2, what=f"login after {fault}")
+        assert (await hub.start_server("bob"))[0] in (201, 202), fault
+        assert (await hub.api("DELETE", "users/bob/server"))[0] == 204
+        await check_aftermath(site)
+
+
+async def _signs_in(hub: HubServer) -> bool:
+    return (await sign_in(hub, "boss")) == (200, "")

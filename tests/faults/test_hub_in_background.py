@@ -6,9 +6,7 @@ import time
 
 import pytest
 
-from tests.flow.site import Site
-from tests.servers.reachable_python import reachable_python
-from tests.servers.tiny_server import program
+from tests.faults.aftermath import faulty_site
 
 pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(120)]
 
@@ -17,14 +15,10 @@ ONE_SERVICE_THAT_MISSED_IT_S = 10.0
 
 
 async def test_its_services_end_at_once_although_they_are_just_starting() -> None:
-    site = Site(cmd=list(program(reachable_python())))
-    try:
-        await site.start()
+    async with faulty_site("ada", proxy=True) as site:
         site.hub.wrapper = ["env", "--ignore-signal=INT"]
         await site.hub.stop()
         await site.hub.start()
         began = time.monotonic()
         await site.hub.stop()
         assert time.monotonic() - began < ONE_SERVICE_THAT_MISSED_IT_S
-    finally:
-        await site.stop()

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from daas_hub.core.models import ACTIVE
+from tests.faults.aftermath import differences, faulty_site
 from tests.flow.site import Site
-from tests.servers.reachable_python import reachable_python
-from tests.servers.tiny_server import program
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
@@ -42,20 +41,9 @@ def active(site: Site) -> set[str]:
     return {r.id for r in site.launches() if r.state in ACTIVE}
 
 
-def left(site: Site) -> list[Path]:
-    """Folders and cgroups of launches that are not active."""
-    here = active(site)
-    folders = [p for p in (site.run / site.hub_id).iterdir() if p.is_dir()]
-    groups = [p for top in Path("/sys/fs/cgroup").glob(f"**/daas-{site.hub_id}") for p in top.iterdir() if p.is_dir()]
-    return [p for p in (*folders, *groups) if p.name not in here and not p.name.startswith(".")]
-
-
 async def test_nothing_is_left_and_nothing_fails() -> None:
-    site = Site(proxy=False, cmd=list(program(reachable_python())))
-    try:
-        await site.start()
+    async with faulty_site(*NAMES) as site:
         for name in NAMES:
-            await site.sign_in(name)
             await started(site, name)
         for _ in range(ROUNDS):
             for name in NAMES:
@@ -64,21 +52,16 @@ async def test_nothing_is_left_and_nothing_fails() -> None:
                 os.kill(pid, signal.SIGKILL)
                 await until(lambda known=before: active(site) != known, within_s=10, what="the end is settled")
                 await started(site, name)
-        assert left(site) == []
+        assert differences(site) == []
         log = site.hub.log_text()
         assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:3000]
         await site.stop_servers()
         await until(lambda: not active(site), within_s=20, what="all stopped")
-        assert left(site) == []
-    finally:
-        await site.stop()
+        assert differences(site) == []
 
 
 async def test_settings_come_home_before_the_next_start() -> None:
-    site = Site(proxy=False, cmd=list(program(reachable_python())))
-    try:
-        await site.start()
-        await site.sign_in("ada")
+    async with faulty_site("ada") as site:
         await started(site, "ada")
         (pid,) = site.servers("ada")
         environment: dict[str, Any] = dict(
@@ -98,5 +81,3 @@ async def test_settings_come_home_before_the_next_start() -> None:
         new = Path(next(e for e in entries if e.startswith("JUPYTERLAB_SETTINGS_DIR=")).partition("=")[2])
         assert new != settings
         assert (new / "theme.json").read_text() == "{}"
-    finally:
-        await site.stop()

@@ -10,6 +10,7 @@ from daas_hub.backends.base import Checkpoint
 from daas_hub.backends.local import LocalBackend
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import Handle, LaunchSpec, Life, Observation
+from tests.faults.small_disk import SmallDisk
 
 
 class BrokenBackend(LocalBackend):
@@ -31,3 +32,25 @@ class StubbornBackend(LocalBackend):
         if Path(self.flag).exists():
             return Observation(Life.UNKNOWN, reason="this place does not answer")
         return await super().stop(handle, within_s=within_s)
+
+
+class DiskFillingBackend(LocalBackend):
+    """Fills the disk on which the file ``flag`` lies, at the moment that it names: ``prepare`` or ``checkpoint``."""
+
+    flag = Unicode(help="Path of the file.").tag(config=True)
+
+    async def prepare(self, spec: LaunchSpec) -> None:
+        await super().prepare(spec)
+        self._fill_at("prepare")
+
+    async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
+        async def after_filling(handle: Handle) -> None:
+            self._fill_at("checkpoint")
+            await checkpoint(handle)
+
+        return await super().start(spec, after_filling)
+
+    def _fill_at(self, moment: str) -> None:
+        flag = Path(self.flag)
+        if flag.exists() and flag.read_text() == moment:
+            SmallDisk(flag.parent).fill()

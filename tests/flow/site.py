@@ -31,6 +31,7 @@ c.DaasLDAPAuthenticator.group_search_base = "ou=groups,{base}"
 c.DaasLDAPAuthenticator.allowed_groups = {{"lab"}}
 c.DaasLDAPAuthenticator.admin_groups = {{"operators"}}
 c.DaasHub.hub_id = {hub_id!r}
+c.DaasHub.ledger_url = "sqlite:///{ledger}"
 c.DaasSpawner.cmd = {cmd!r}
 c.Spawner.default_url = "/lab"
 c.Spawner.environment = {{"JUPYTERHUB_ACTIVITY_INTERVAL": "15"}}
@@ -67,6 +68,11 @@ class Site:
         directory = self.state / "slapd"
         directory.mkdir(mode=0o700)
         self.slapd = Slapd(directory, self.homes)
+        self.directory_uri = ""
+        """Where the hub asks instead: a fault proxy before the directory."""
+        self.ledger_file = self.state / "ledger.sqlite"
+        self.cookies: set[tuple[str, str]] = set()
+        """(person, value) of each cookie that a sign-in gave."""
         self.hub_id = f"test-{self.root.name.removeprefix('daas-site-').lower().replace('_', '-').strip('-')}"
         self.run = self.root / "run"
         self.more, self._cmd, self._env = more, cmd, env
@@ -77,12 +83,13 @@ class Site:
         """Directory, then hub."""
         await self.slapd.start()
         config = CONFIG.format(
-            uri=self.slapd.uri,
+            uri=self.directory_uri or self.slapd.uri,
             ca=str(self.slapd.ca_file),
             bind_dn=SERVICE_DN,
             password_file=str(self.slapd.password_file),
             base=BASE,
             hub_id=self.hub_id,
+            ledger=self.ledger_file,
             cmd=self._cmd or [await asyncio.to_thread(singleuser)],
             run=str(self.run),
             homes=str(self.homes),
@@ -139,7 +146,7 @@ class Site:
     def servers(self, name: str | None = None) -> list[int]:
         """Pids of single-user servers: those whose parent runs as somebody else."""
         pids = set(self.processes(name))
-        return sorted(p for p in pids if _parent(p) not in pids)
+        return sorted(p for p in pids if parent_of(p) not in pids)
 
     async def sign_in(self, name: str) -> None:
         """Sign in by the hub's form, without a browser."""
@@ -162,6 +169,7 @@ class Site:
         try:
             target = f"{login}?next={then or '/hub/home'}"
             with opener.open(target, urllib.parse.urlencode(fields).encode(), timeout=60) as answer:
+                self.cookies |= {(name, c.value) for c in jar if c.name != "_xsrf" and c.value}
                 return answer.status, answer.read().decode() if then else answer.url
         except urllib.error.HTTPError as error:
             with error:
@@ -173,7 +181,7 @@ class Site:
 
     def ledger(self) -> Ledger:
         """The hub's own ledger, opened a second time."""
-        return Ledger.open(f"sqlite:///{self.state}/ledger.sqlite", create=False)
+        return Ledger.open(f"sqlite:///{self.ledger_file}", create=False)
 
     def launches(self) -> list[LaunchRow]:
         """All rows, newest first."""
@@ -184,7 +192,8 @@ class Site:
             ledger.close()
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """The pid of a process's parent; 0 where it is gone."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
     except OSError:

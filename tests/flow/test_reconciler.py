@@ -8,15 +8,14 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from daas_hub.core.models import LaunchState, Target
 from daas_hub.db.ledger import LaunchRow
+from tests.faults.aftermath import check_aftermath, watched_site
+from tests.faults.leaks import SERVICES, services
 from tests.flow.site import Site
-from tests.servers.reachable_python import reachable_python
-from tests.servers.tiny_server import program
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
@@ -30,11 +29,13 @@ c.Reconciler.reap_grace_s = 2
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    made = Site(more=SETTINGS, cmd=list(program(reachable_python())), proxy=False)
+    made = watched_site(more=SETTINGS)
     try:
         asyncio.run(made.start())
         asyncio.run(made.sign_in("ada"))
         yield made
+        # Of all boots together: nothing was seen by others, no loop stood still.
+        asyncio.run(check_aftermath(made))
     finally:
         asyncio.run(made.stop())
 
@@ -72,29 +73,14 @@ async def stop(site: Site) -> None:
     await until(lambda: agree(site), within_s=30, every_s=0.2, what="all agree")
 
 
-def services(site: Site, word: str) -> list[int]:
-    """Pids of our service of that name for this site's hub."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            named = f"daas_hub.services.{word}".encode() in (entry / "cmdline").read_bytes()
-            if named and f"DAAS_HUB_ID={site.hub_id}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
 async def test_after_a_kill_there_is_one_of_each_service_and_it_acts(site: Site) -> None:
-    words = ("culler", "reconciler", "console")
-
     def one_of_each() -> bool:
-        return all(len(services(site, word)) == 1 for word in words)
+        return all(len(services(site, word)) == 1 for word in SERVICES)
 
     for _ in range(3):
         await until(one_of_each, within_s=20, what="services run")
         await kill_hub(site)
-        await until(lambda: not any(services(site, word) for word in words), within_s=10, what="services gone")
+        await until(lambda: not any(services(site, word) for word in SERVICES), within_s=10, what="services gone")
         await site.hub.start()
     await until(one_of_each, within_s=20, what="services back")
     (pid,) = services(site, "culler")

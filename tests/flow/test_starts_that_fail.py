@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from daas_hub.core.models import LaunchState
+from tests.faults.aftermath import check_aftermath, differences, watched_site
 from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.servers.tiny_server import program
@@ -16,17 +17,16 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(240)]
 
-QUICK = "c.Reconciler.every_s = 2\n"
-
 
 @asynccontextmanager
 async def small_site(more: str = "", **tiny: object) -> AsyncIterator[Site]:
-    """A site with a tiny server, bob signed in."""
-    site = Site(proxy=False, cmd=list(program(reachable_python(), **tiny)), more=QUICK + more)
+    """A site with a tiny server, bob signed in; some of these servers never start, so the last look starts none."""
+    site = watched_site(cmd=list(program(reachable_python(), **tiny)), more=more)
     try:
         await site.start()
         await site.sign_in("bob")
         yield site
+        await check_aftermath(site, person=None)
     finally:
         await site.stop()
 
@@ -39,11 +39,7 @@ async def nothing_left(site: Site, *, within_s: float = 20) -> None:
         every_s=0.1,
         what="nothing is left",
     )
-    ledger = site.ledger()
-    try:
-        assert ledger.recount() == []
-    finally:
-        ledger.close()
+    assert differences(site) == []
 
 
 async def test_a_server_that_ends_at_once_is_told_with_its_exit_status() -> None:
@@ -93,10 +89,10 @@ async def test_the_next_candidate_is_taken_and_nothing_of_the_first_stays() -> N
 
 
 async def test_a_stop_that_cannot_be_confirmed_stays_counted_and_is_tried_again() -> None:
-    site = Site(proxy=False, cmd=list(program(reachable_python())))
+    site = watched_site()
     flag = site.state / "stubborn"
-    site.more = (
-        f"{QUICK}from tests.flow.failing import StubbornBackend\n"
+    site.more += (
+        "from tests.flow.failing import StubbornBackend\n"
         f'c.DaasHub.backends = {{"local": StubbornBackend}}\nc.StubbornBackend.flag = "{flag}"\n'
     )
     try:
@@ -116,5 +112,6 @@ async def test_a_stop_that_cannot_be_confirmed_stays_counted_and_is_tried_again(
         await nothing_left(site, within_s=100)
         assert (await site.hub.start_server("bob"))[0] in (201, 202)
         assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
+        await check_aftermath(site, person="bob")
     finally:
         await site.stop()

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a real server that can be silent, refuse, drip or reset, and that remembers what it saw."""
+"""A TCP proxy in front of a real server that can be silent, refuse, drip, be slow or reset, and that remembers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class Fault(StrEnum):
     """Accept, read, never answer."""
     DRIP = "drip"
     """Accept, then one byte of a message that never ends, every tenth of a second."""
+    SLOW = "slow"
+    """The real server's answer, one byte every tenth of a second."""
+    CUT = "cut"
+    """The first ``cut_after`` bytes of the real server's answers, then a reset in the middle of one."""
     RESET = "reset"
     """Accept, and reset as soon as something is asked."""
     GARBAGE = "garbage"
@@ -34,6 +38,9 @@ class FaultProxy:
         self.port = free_port()
         self.fault = Fault.NONE
         self.connections = 0
+        self.cut_after = 7
+        self.answered: list[int] = []
+        """How many bytes each connection that is over had for an answer."""
         self.received = bytearray()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,9 +89,8 @@ class FaultProxy:
                     writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 40)
                     await writer.drain()
                 else:
-                    sock = writer.get_extra_info("socket")
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            case Fault.NONE if self.target is not None:
+                    _reset(writer)
+            case _ if self.target is not None:
                 await self._forward(reader, writer)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -105,22 +111,50 @@ class FaultProxy:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
 
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, seen: bool) -> None:
-            while data := await source.read(65536):
-                if seen:
-                    self.received += data
-                if self.fault is Fault.NONE:
-                    sink.write(data)
-                    await sink.drain()
+        async def ask() -> None:
+            while data := await reader.read(65536):
+                self.received += data
+                if self.fault in _REAL:
+                    back.write(data)
+                    await back.drain()
 
-        pumps = [
-            asyncio.ensure_future(pump(reader, back, seen=True)),
-            asyncio.ensure_future(pump(there, writer, seen=False)),
-        ]
+        asking = asyncio.ensure_future(ask())
+        answering = asyncio.ensure_future(self._answer(there, writer))
         try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([asking, answering], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for p in pumps:
-                p.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            for task in (asking, answering):
+                task.cancel()
+            await asyncio.gather(asking, answering, return_exceptions=True)
             back.close()
+
+    async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on what the real server says, as the fault wants it, until one of the two ends."""
+        passed = 0
+        try:
+            while data := await there.read(65536):
+                if self.fault is Fault.CUT and passed + len(data) > self.cut_after:
+                    writer.write(data[: max(0, self.cut_after - passed)])
+                    await writer.drain()
+                    return _reset(writer)
+                if self.fault not in _REAL:
+                    continue
+                pieces = [data] if self.fault is not Fault.SLOW else [data[i : i + 1] for i in range(len(data))]
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    passed += len(piece)
+                    if self.fault is Fault.SLOW:
+                        await asyncio.sleep(0.1)
+        finally:
+            self.answered.append(passed)
+
+
+_REAL = {Fault.NONE, Fault.SLOW, Fault.CUT}
+"""Faults in which the real server is asked."""
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Make the coming close a reset."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
