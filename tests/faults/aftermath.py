@@ -59,6 +59,9 @@ async def check_aftermath(site: Site, *, person: str | None = "ada", within_s: f
         await until(lambda: _signs_in(site, person), within_s=within_s, every_s=0.2, what=f"{person} signs in again")
         await until(lambda: _starts(site, person), within_s=within_s, every_s=0.2, what=f"{person} starts a server")
         await agreed(site, within_s=within_s)
+    # A loop that stands now has written down no gap yet: when it answers, it has.
+    status, _ = await site.hub.http("GET", f"{site.hub.hub_url}/hub/health")
+    assert status == 200
     gap_s = site.hub.worst_gap_s()
     assert gap_s <= LONGEST_GAP_S, f"the hub's loop stood still for {gap_s} s"
     found = await asyncio.to_thread(leaks, site)
@@ -94,9 +97,12 @@ def differences(site: Site) -> list[str]:
     """What ledger and machine do not agree about. Blocks."""
     ledger = site.ledger()
     try:
-        rows, miscounted = ledger.launches(states=list(ACTIVE)), ledger.recount()
+        every, miscounted = ledger.launches(limit=1_000_000), ledger.recount()
     finally:
         ledger.close()
+    rows = [r for r in every if r.state in ACTIVE]
+    # A hub that is killed before it saved a handle leaves a folder without a process; LocalBackend.sweep takes it.
+    swept = {site.run / site.hub_id / r.id for r in every if r.state is LaunchState.ENDED and r.handle is None}
     running = {r.handle["pid"]: r for r in rows if r.handle is not None and r.state is LaunchState.RUNNING}
     servers = set(site.servers())
     return [
@@ -104,7 +110,7 @@ def differences(site: Site) -> list[str]:
         *(f"{r.user_name}'s launch is running, but its process {pid} is not" for pid, r in running.items()
           if pid not in servers),
         *(f"process {pid} is a server, but no running launch" for pid in servers - running.keys()),
-        *(f"{path} is left" for path in _left(site, {r.id for r in rows})),
+        *(f"{path} is left" for path in _left(site, {r.id for r in rows}) if path not in swept),
         *(f"a sum is wrong: {difference}" for difference in miscounted),
     ]  # fmt: skip
 

@@ -16,9 +16,11 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Leave not one free byte."""
-        with contextlib.suppress(OSError), (self.path / "filler").open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
+        with (self.path / "filler").open("wb", buffering=0) as file:
+            for size in (2**20, 4096):
+                with contextlib.suppress(OSError):
+                    while file.write(b"x" * size) == size:
+                        pass
 
     def empty(self) -> None:
         """Give the room back."""

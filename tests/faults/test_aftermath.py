@@ -94,7 +94,7 @@ async def test_a_row_without_a_process_and_a_sum_that_is_wrong(site: Site) -> No
         ledger.save_handle(row.id, row.handle, now=row.created_at)
         assert "ada's launch is running, but its process 1 is not" in told
         with ledger._db.engine.begin() as c:
-            c.exec_driver_sql("UPDATE balance SET amount = amount + 1")
+            c.exec_driver_sql("UPDATE balance SET servers = servers + 1")
         assert [line for line in differences(site) if line.startswith("a sum is wrong")]
     finally:
         ledger.recount(fix=True)

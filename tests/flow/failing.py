@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from traitlets import Unicode
@@ -41,11 +42,11 @@ class DiskFillingBackend(LocalBackend):
 
     async def prepare(self, spec: LaunchSpec) -> None:
         await super().prepare(spec)
-        self._fill_at("prepare")
+        await asyncio.to_thread(self._fill_at, "prepare")
 
     async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
         async def after_filling(handle: Handle) -> None:
-            self._fill_at("checkpoint")
+            await asyncio.to_thread(self._fill_at, "checkpoint")
             await checkpoint(handle)
 
         return await super().start(spec, after_filling)

@@ -47,6 +47,9 @@ c.DaasSpawner.profile_list = [
 configure(c)
 """
 
+LOGIN_COOKIES = {"jupyterhub-hub-login"}
+"""Not ``jupyterhub-session-id``: it opens nothing, and JupyterHub itself logs it (``_xsrf_utils``)."""
+
 
 class Site:
     """``cmd``: argv of the single-user server; JupyterLab by default. ``proxy``: Node's, or this argv, or none."""
@@ -72,7 +75,7 @@ class Site:
         """Where the hub asks instead: a fault proxy before the directory."""
         self.ledger_file = self.state / "ledger.sqlite"
         self.cookies: set[tuple[str, str]] = set()
-        """(person, value) of each cookie that a sign-in gave."""
+        """(person, value) of each cookie that a sign-in gave and that signs in."""
         self.hub_id = f"test-{self.root.name.removeprefix('daas-site-').lower().replace('_', '-').strip('-')}"
         self.run = self.root / "run"
         self.more, self._cmd, self._env = more, cmd, env
@@ -169,7 +172,7 @@ class Site:
         try:
             target = f"{login}?next={then or '/hub/home'}"
             with opener.open(target, urllib.parse.urlencode(fields).encode(), timeout=60) as answer:
-                self.cookies |= {(name, c.value) for c in jar if c.name != "_xsrf" and c.value}
+                self.cookies |= {(name, c.value) for c in jar if c.name in LOGIN_COOKIES and c.value}
                 return answer.status, answer.read().decode() if then else answer.url
         except urllib.error.HTTPError as error:
             with error:
