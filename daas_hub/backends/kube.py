@@ -129,7 +129,8 @@ class KubeBackend(KubeSettings, Backend):
             strict_groups=await self._strict_groups(),
             read_only_root=self.read_only_root,
         )
-        return Tools(self._kube, self._pods, self.log, self.config, self.gpu_resource, rules)
+        allowed = self.pod_rules(self.hub_id)
+        return Tools(self._kube, self._pods, self.log, self.config, self.gpu_resource, rules, allowed)
 
     async def _strict_groups(self) -> bool:
         """Whether every node keeps an image's /etc/group from adding groups; asked once."""

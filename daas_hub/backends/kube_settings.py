@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from traitlets import Bool, Enum, Float, HasTraits, Int, List, Unicode, default
 
+from daas_hub.core.account import RESERVED
+from daas_hub.core.pod_rules import MAX_ID, PodRules
+
 
 class KubeSettings(HasTraits):
     """Traits of ``c.KubeBackend`` beyond those of every backend. What a pod looks like is set by ``c.KubeSpawner``."""
@@ -28,9 +31,55 @@ class KubeSettings(HasTraits):
     min_uid = Int(
         1000,
         min=1,
-        help="The lowest uid and gid that pods may have here, checked again before a pod is submitted, whatever was "
-        "decided before; the cluster's admission policy checks it once more. 1000 is where Linux distributions begin "
-        "ordinary accounts.",
+        help="The lowest uid that pods may have here, checked again before a pod is submitted, whatever was decided "
+        "before; the cluster's admission policy checks it once more. 1000 is where Linux distributions begin ordinary "
+        "accounts.",
+    ).tag(config=True)
+
+    max_uid = Int(
+        MAX_ID,
+        min=1,
+        max=MAX_ID,
+        help="The highest uid that pods may have here. 2147483647, the highest one that Kubernetes takes.",
+    ).tag(config=True)
+
+    min_gid = Int(
+        100,
+        min=1,
+        help="The lowest gid that pods may have here, primary or not, checked like min_uid. 100 is `users`, which many "
+        "directories give as the primary group; lower ones are the system's, such as `disk` and `shadow`.",
+    ).tag(config=True)
+
+    max_gid = Int(
+        MAX_ID,
+        min=1,
+        max=MAX_ID,
+        help="The highest gid that pods may have here. 2147483647, the highest one that Kubernetes takes.",
+    ).tag(config=True)
+
+    reserved_ids = List(
+        List(Int(), minlen=2, maxlen=2),
+        [list(pair) for pair in RESERVED],
+        help="Ranges `[first, last]` in which neither a uid nor a gid of a pod may be. The defaults are those of "
+        "DaasSpawner.reserved_uids. An empty list reserves nothing.",
+    ).tag(config=True)
+
+    denied_gids = List(
+        Int(min=1),
+        help="Gids that no pod may have, for example of groups that open files of the system where homes are. 0 is "
+        "always denied. Empty: none but what the ranges leave out.",
+    ).tag(config=True)
+
+    require_strict_groups = Bool(
+        False,
+        help="Refuse a start where a node lacks supplementalGroupsPolicy Strict, so it cannot be asked for. False: "
+        "such servers start, with the warning `groups_not_strict`. The chart sets it as its policy demands it.",
+    ).tag(config=True)
+
+    pull_secrets = List(
+        Unicode(),
+        help="Secrets of the users' namespace by which images may be pulled (`c.KubeSpawner.image_pull_secrets`). A "
+        "pod that names another one is refused. Empty: none.",
     ).tag(config=True)
 
     gpu_resource = Unicode(
@@ -87,3 +136,15 @@ class KubeSettings(HasTraits):
     def _default_wait_policy_s(self) -> int:
         # A large image takes minutes to pull on a node that never had it.
         return 600
+
+    def pod_rules(self, hub_id: str) -> PodRules:
+        """What every pod must be before it is submitted."""
+        return PodRules(
+            hub_id=hub_id,
+            uids=(self.min_uid, self.max_uid),
+            gids=(self.min_gid, self.max_gid),
+            reserved=tuple((first, last) for first, last in self.reserved_ids),
+            denied_gids=frozenset(self.denied_gids),
+            strict_groups=self.require_strict_groups,
+            pull_secrets=frozenset(self.pull_secrets),
+        )

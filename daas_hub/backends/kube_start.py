@@ -13,6 +13,7 @@ from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRe
 from daas_hub.clients.kube_watch import KubeWatch
 from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.models import Handle, Json, LaunchSpec, Life
+from daas_hub.core.pod_rules import PodRules, violations
 from daas_hub.core.pods import SERVER, Problem, Trouble, address, observe, problem, refused
 
 from . import kube_pod
@@ -40,6 +41,8 @@ class Tools:
     config: Config
     gpu_resource: str
     rules: Rules
+    allowed: PodRules
+    """What the cluster's admission policy lets pass, asked here first."""
 
 
 class Start:
@@ -60,6 +63,7 @@ class Start:
         await checkpoint(handle)
         built = await build_pod(spec, config=self._tools.config, gpu_resource=self._tools.gpu_resource)
         pod = kube_pod.own(built, spec, names, claims_of(spec.mounts), self._tools.rules)
+        judge(pod, self._tools.allowed)
         await asyncio.gather(
             self._make("secrets", kube_pod.secret_of(spec, names)),
             self._make("configmaps", kube_pod.files_of(spec, names)),
@@ -96,6 +100,19 @@ class Start:
         except (KubeRefused, BackendUnavailable) as error:
             # Cleanup removes it by its name anyway.
             self._tools.log.warning("%s %s has no owner: %s", kind, name, error)
+
+
+def judge(pod: Json, allowed: PodRules) -> None:
+    """Raise StartFailed where a setting, a hook or a profile made a pod that the cluster's policy would refuse."""
+    if wrong := violations(pod, allowed):
+        raise StartFailed(
+            "This server would break the site's rules for pods, so it was not started. Ask the administrator: its log "
+            "names the rules.",
+            permanent=True,
+            reason=Trouble.POLICY.value,
+            log_message=f"Pod {pod['metadata']['name']} is not submitted. {'; '.join(wrong)}. A setting, a hook "
+            "or the profile made it so, or KubeBackend's ranges and lists are too narrow.",
+        )
 
 
 async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, secrets: Sequence[str] = ()) -> str:
