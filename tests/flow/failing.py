@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from traitlets import Unicode
@@ -10,7 +11,7 @@ from traitlets import Unicode
 from daas_hub.backends.base import Checkpoint
 from daas_hub.backends.local import LocalBackend
 from daas_hub.core.errors import StartFailed
-from daas_hub.core.models import Handle, LaunchSpec, Life, Observation
+from daas_hub.core.models import Handle, Json, LaunchSpec, Life, Observation
 from tests.faults.small_disk import SmallDisk
 
 
@@ -40,9 +41,10 @@ class DiskFillingBackend(LocalBackend):
 
     flag = Unicode(help="Path of the file.").tag(config=True)
 
-    async def prepare(self, spec: LaunchSpec) -> None:
-        await super().prepare(spec)
+    async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:
+        made = await super().prepare(spec)
         await asyncio.to_thread(self._fill_at, "prepare")
+        return made
 
     async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
         async def after_filling(handle: Handle) -> None:
