@@ -57,6 +57,11 @@ def one_of_server(c: Connection, account_id: str, server_name: str, *, ended: bo
     return found[0] if found else None
 
 
+def begun_as(c: Connection, user_name: str) -> list[LaunchRow]:
+    """Active launches whose user had this name when they began."""
+    return load(c, select(*COLUMNS).where(launch.c.user_name == user_name).where(_ACTIVE))
+
+
 def listing(
     c: Connection,
     states: Collection[LaunchState] | None,

@@ -113,6 +113,10 @@ class Ledger:
         """The launch of this server that has not ended; there is at most one."""
         return self._db.read(launches.one_of_server, account_id, server_name, ended=False)
 
+    def begun_as(self, user_name: str) -> list[LaunchRow]:
+        """Launches not ended yet that a user of this name began, whatever that user is called by now."""
+        return self._db.read(launches.begun_as, user_name)
+
     def last_ended(self, account_id: str, server_name: str) -> LaunchRow | None:
         """The newest ended launch of this server."""
         return self._db.read(launches.one_of_server, account_id, server_name, ended=True)

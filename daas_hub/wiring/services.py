@@ -56,6 +56,9 @@ def hand_on(app: Any, site: DaasHub) -> None:
         "DAAS_HUB_PID": str(os.getpid()),
         "DAAS_SERVICE_CONFIG": settings.dump_config(known, sections),
     }
+    if "TZ" in os.environ:
+        # The hub keeps it from services, whose logs would then tell other times than its own.
+        environment["TZ"] = os.environ["TZ"]
     for service in app._service_map.values():
         if service.command[1:2] == ["-m"] and service.command[2].startswith("daas_hub."):
             service.environment = {**environment, **service.environment}

@@ -64,4 +64,4 @@ def check(app: Any) -> None:
             raise ConfigError(" ".join(missing))
     claims.claim(site)
     hubside.add(app, site)
-    renames.follow()
+    renames.follow(app.authenticator)

@@ -48,6 +48,13 @@ class LaunchContract(Opened):
         assert ledger.reserve(r, now=NOW) == moved
         assert len(ledger.launches()) == 1
 
+    def test_launches_are_found_by_the_name_they_began_with(self, ledger: Ledger) -> None:
+        begun = ledger.reserve(reservation(user_name="alice"), now=NOW)
+        ledger.reserve(reservation("a2", user_name="bob"), now=NOW)
+        assert [row.id for row in ledger.begun_as("alice")] == [begun.id]
+        settle(ledger, begun, NOW)
+        assert ledger.begun_as("alice") == []
+
     def test_one_active_launch_per_server(self, ledger: Ledger) -> None:
         row = ledger.reserve(reservation(), now=NOW)
         with pytest.raises(LaunchConflict) as refused:

@@ -5,26 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from daas_hub.clients import processes
+from daas_hub.db.ledger import LaunchRow, Ledger
 from tests.servers.demo import DemoServer, Visitor, demo_python
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 IDLE_S = 20
+ZONE = "Pacific/Auckland"
+"""Far from UTC: a time without a zone is taken for one half a day off, and servers stop at once or never."""
 
 
 @pytest.fixture
-async def demo(place: Path) -> AsyncIterator[DemoServer]:
+async def demo(place: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DemoServer]:
+    """On a machine of that zone; the other tests start theirs with the clock of this machine."""
+    monkeypatch.setenv("TZ", ZONE)
     server = DemoServer(place, "--idle-after", str(IDLE_S), "--dir", str(place / "demo"))
     try:
         yield await server.start()
@@ -42,6 +50,15 @@ def listening() -> set[tuple[str, int]]:
                 address, port = fields[1].split(":")
                 found.add((address, int(port, 16)))
     return found
+
+
+def launches(demo: DemoServer) -> list[LaunchRow]:
+    """What this run of the demo has started, newest first; what it was seeded with came from no hub."""
+    ledger = Ledger.open(f"sqlite:///{demo.dir}/state/ledger.sqlite", create=False)
+    try:
+        return [row for row in ledger.launches() if row.hub_boot_id != "seed"]
+    finally:
+        ledger.close()
 
 
 def active_launches(demo_dir: Path) -> list[tuple[Any, ...]]:
@@ -66,6 +83,7 @@ async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) 
     assert {a for a, p in listening() if p == port} == {"0100007F"}, "127.0.0.1 and nothing else"
     for person in people:
         assert person["password"] in demo.log_text()
+    _everything_runs_in_the_zone(demo)
     await _doctor_finds_the_directory(demo)
     await _locked_is_told(demo)
     await _over_quota_is_refused_with_numbers(demo)
@@ -79,6 +97,20 @@ async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) 
     assert list(Path("/sys/fs/cgroup").rglob(f"*{hub_id}*")) == []
     assert not {p for _, p in listening()} & {port}
     assert not demo.ready_file.exists()
+
+
+def _everything_runs_in_the_zone(demo: DemoServer) -> None:
+    """Hub, proxy and services have it, and it is not taken for UTC because its rules are missing here."""
+    for known in demo.processes():
+        assert f"TZ={ZONE}".encode() in Path(f"/proc/{known.pid}/environ").read_bytes().split(b"\0")
+    log = (demo.dir / "state/hub.log").read_text()
+    stamp = re.search(r"^\[I (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", log, re.MULTILINE)
+    assert stamp is not None, log[:1000]
+    local = datetime.fromisoformat(stamp[1])
+    [launch] = launches(demo)
+    here = local.replace(tzinfo=ZoneInfo(ZONE))
+    assert here.utcoffset() != timedelta(0)
+    assert abs(here - launch.created_at) < timedelta(hours=1)
 
 
 async def _doctor_finds_the_directory(demo: DemoServer) -> None:
@@ -145,6 +177,10 @@ async def _server_runs_as_the_person_and_is_stopped_when_idle(demo: DemoServer) 
 
     # Servers report every 15 s; the culler looks again itself before it stops one.
     await until(stopped, within_s=IDLE_S + 60, what="idle stop", every_s=0.5)
+    [launch] = [one for one in launches(demo) if one.user_name == person["name"]]
+    assert launch.target_by == "culler"
+    assert launch.ended_at is not None
+    assert launch.ended_at - launch.created_at >= timedelta(seconds=IDLE_S), "not before it was idle for that long"
     _, page = await visitor.call("GET", "/hub/home")
     assert "idle for" in page
 

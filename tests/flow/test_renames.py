@@ -39,17 +39,16 @@ async def test_the_launch_that_was_judged_is_stopped_whoever_has_the_name_now() 
         assert (await site.hub.start_server("ada"))[0] in (201, 202)
         [judged] = site.launches()
         await rename(site, "ada", "oldada")
-        await rename(site, "bob", "ada")
         ledger = site.ledger()
         try:
             account = ledger.accounts.by_user_name("oldada")
             assert account is not None
             assert account.id == judged.account_id
-            # Before any start of hers, and on every page: the name alone shows nobody another one's launches.
+            # On every page: the name alone shows nobody another one's launches.
             assert ledger.accounts.by_user_name("ada") is None
         finally:
             ledger.close()
-        assert (await site.hub.start_server("ada"))[0] in (201, 202)
+        assert (await site.hub.start_server("bob"))[0] in (201, 202)
         [other] = [row for row in site.launches() if row.id != judged.id]
         kept = site.servers("bob")
         assert kept
@@ -71,5 +70,41 @@ async def test_the_launch_that_was_judged_is_stopped_whoever_has_the_name_now() 
             return model is None or bool(model["stopped"])
 
         await until(forgotten, what="the hub knows that it ended")
+        await rename(site, "bob", "ada")
+        assert site.servers("bob") == kept
+        assert row_of(site, other.id).state is LaunchState.RUNNING
+    finally:
+        await site.stop()
+
+
+async def test_nobody_else_gets_a_name_while_a_server_lets_it_in() -> None:
+    """A server asks the hub for a name at its door, so that whoever has her old one would get in as her."""
+    site = Site(proxy=False, cmd=list(program(reachable_python())))
+    try:
+        await site.start()
+        await site.sign_in("ada")
+        await site.sign_in("bob")
+        assert (await site.hub.start_server("ada"))[0] in (201, 202)
+        await rename(site, "ada", "adele")
+        status, answer = await site.hub.api("PATCH", "users/bob", {"name": "ada"})
+        assert status == 409
+        assert "The name ada is still taken" in answer["message"]
+        assert (await site.hub.api("GET", "users/bob"))[0] == 200
+
+        # The directory calls her so, too, and somebody else ada: her password is right, her account is another one.
+        for name, new in (("ada", "adele"), ("bob", "ada")):
+            change = f"changetype: modrdn\nnewrdn: uid={new}\ndeleteoldrdn: 1\n"
+            await site.slapd.modify(f"dn: {site.person(name).dn}\n{change}")
+        status, page = await site.login_answer("ada", site.person("bob").password)
+        assert status == 409
+        assert "The name ada is still taken" in page
+        assert (await site.hub.api("GET", "users/ada"))[0] == 404
+        # She herself is kept from nothing, by neither name.
+        assert (await site.login_answer("adele", site.person("ada").password))[0] == 200
+        await rename(site, "adele", "ada")
+        await rename(site, "ada", "adele")
+
+        assert (await site.hub.api("DELETE", "users/adele/server"))[0] == 204
+        assert (await site.login_answer("ada", site.person("bob").password))[0] == 200
     finally:
         await site.stop()

@@ -1,0 +1,112 @@
+"""A user is renamed while her server runs: process, kernel and launch stay hers, whatever happens to the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from daas_hub.core.models import ACTIVE, LaunchState
+from daas_hub.db.ledger import LaunchRow
+from tests.flow.site import Site
+from tests.flow.test_adoption import forget
+from tests.servers.kernels import ServerApi
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Real JupyterLab servers, because a kernel must be the same afterwards."""
+    made = Site(proxy=False, more="c.Reconciler.every_s = 2")
+    try:
+        asyncio.run(made.start())
+        asyncio.run(made.sign_in("ada"))
+        yield made
+    finally:
+        asyncio.run(made.stop())
+
+
+def active(site: Site) -> LaunchRow:
+    """The one launch that has not ended."""
+    [row] = [row for row in site.launches() if row.state in ACTIVE]
+    return row
+
+
+def asked_with(site: Site, token: str) -> ServerApi:
+    """Her server at the address that it was started with."""
+    row = active(site)
+    assert row.handle is not None
+    return ServerApi(site.hub, f"http://127.0.0.1:{row.handle['port']}{row.handle['service_prefix']}", token)
+
+
+async def token_of(site: Site, name: str) -> str:
+    status, made = await site.hub.api("POST", f"users/{name}/tokens", {"note": "test"})
+    assert status == 201, made
+    return str(made["token"])
+
+
+async def same(site: Site, before: LaunchRow, pids: list[int], kernel: str) -> None:
+    """The hub serves it under the new name; process, kernel, launch and account are what they were."""
+
+    async def ready() -> bool:
+        model = await site.hub.server("adele")
+        return bool(model and model["ready"])
+
+    await until(ready, within_s=40, every_s=0.2, what="the hub has the server under the new name")
+    row = active(site)
+    assert (row.id, row.account_id, row.state) == (before.id, before.account_id, LaunchState.RUNNING)
+    assert site.servers("ada") == pids
+    assert len(site.launches()) == 1
+    # The tests' own token may into every server; hers may not into this one before she has started it again.
+    assert [k["id"] for k in await asked_with(site, site.hub.token).get("api/kernels")] == [kernel]
+
+
+async def test_a_renamed_users_server_survives_restarts_and_is_hers_to_stop(site: Site) -> None:
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    before, pids = active(site), site.servers("ada")
+    kernel = await asked_with(site, await token_of(site, "ada")).new_kernel()
+    status, answer = await site.hub.api("PATCH", "users/ada", {"name": "adele"})
+    assert status == 200, answer
+    await same(site, before, pids, kernel)
+
+    site.hub.signal(signal.SIGTERM)
+    await site.hub.wait_gone()
+    await site.hub.start()
+    await same(site, before, pids, kernel)
+
+    # The hub's row is lost, too: the reconciler asks for the user who has the account now, and it is adopted.
+    await forget(site)
+    await site.hub.start()
+    await same(site, before, pids, kernel)
+
+    ledger = site.ledger()
+    try:
+        [notice] = ledger.notices.list(before.account_id)
+    finally:
+        ledger.close()
+    assert notice.text.startswith("Your server goes on, but it was started while you were called ada")
+
+    hers = await token_of(site, "adele")
+    status, _ = await site.hub.http(
+        "GET", asked_with(site, hers)._url + "api/kernels", None, {"Authorization": f"token {hers}"}
+    )
+    assert status == 403, "it was told to let in ada; the notice says so"
+    assert (await site.hub.api("DELETE", "users/adele/server", token=hers))[0] in (202, 204)
+    await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
+
+    # Started again it is hers in every way: the same account and home, and she gets in.
+    assert (await site.hub.start_server("adele"))[0] in (201, 202)
+    row = active(site)
+    assert (row.account_id, row.user_name) == (before.account_id, "adele")
+    assert await asked_with(site, hers).get("api/kernels") == []
+    assert (await site.hub.api("DELETE", "users/adele/server", token=hers))[0] in (202, 204)
+    await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
+    ledger = site.ledger()
+    try:
+        assert ledger.recount() == []
+    finally:
+        ledger.close()
