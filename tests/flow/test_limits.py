@@ -95,7 +95,7 @@ async def test_a_start_over_the_memory_limit_is_refused_and_a_smaller_profile_st
     assert site.servers("ada") == processes
 
     status, _ = await ada.call("POST", "/hub/spawn/ada/more", {"profile": "small", "_xsrf": ada.xsrf()}, form=True)
-    assert status == 200
+    assert status < 400, "its progress, or already the way to it"
 
     async def ready() -> bool:
         model = await site.hub.server("ada", "more")
