@@ -218,7 +218,7 @@ def check_limit(wanted: m.LimitIn) -> None:
 
 
 def account_id(ledger: Ledger, user: str) -> str | None:
-    """The account that the hub's user of this name has; None where no start of hers was ever seen."""
+    """The account that the hub's user of this name has; None where the ledger knows none."""
     account = ledger.accounts.by_user_name(user)
     return account.id if account is not None else None
 
