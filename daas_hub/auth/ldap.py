@@ -255,10 +255,11 @@ class DaasLDAPAuthenticator(Authenticator):
             task.add_done_callback(lambda _: self._refreshing.pop(identity.subject, None))
         return await asyncio.shield(task)
 
-    async def fresh_identity(self, identity: Identity) -> Identity | None:
+    async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
         """The identity as the directory has it now; None where she is gone or locked. For starts, too.
 
-        Raises DirectoryUnavailable, also for an identity of another directory: nothing can be said about it.
+        ``alone``: raises AccountRefused where another entry has her uid (one more search). Raises
+        DirectoryUnavailable, also for an identity of another directory: nothing can be said about it.
         """
         if identity.issuer != self.directory.issuer:
             raise DirectoryUnavailable(
@@ -267,7 +268,7 @@ class DaasLDAPAuthenticator(Authenticator):
                 log_message=f"{identity.issuer} is not asked any more; this hub asks {self.directory.issuer}",
             )
         try:
-            found = await self.directory.lookup_subject(identity.subject)
+            found = await self.directory.lookup_subject(identity.subject, alone=alone)
         except DirectoryUnavailable as error:
             raise DirectoryUnavailable(
                 NOT_STARTED, reason=error.reason, log_message=error.log_message, retry_after_s=error.retry_after_s

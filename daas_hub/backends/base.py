@@ -33,6 +33,11 @@ class Backend(LoggingConfigurable):
         "Must be 1 or more; JupyterHub's start_timeout is set 30 s above the largest of the candidates.",
     ).tag(config=True)
 
+    @property
+    def shares_uid(self) -> bool:
+        """Whether everybody runs under one uid here, so that accounts may well have one uid between them."""
+        return False
+
     @abstractmethod
     async def capacity(self) -> Sequence[Capacity]:
         """What is free, from a cached look; ``as_of`` tells its age. Never raises: unknown is a value."""
@@ -46,8 +51,8 @@ class Backend(LoggingConfigurable):
         """Make what must exist before the start (home, folders, claims); idempotent.
 
         Returns what was made, by volume id: the caller writes it down, and from then on the mount is ``known``.
-        Raises StartFailed(permanent=True) where a folder belongs to somebody else or may not be made, or where a
-        known volume is gone.
+        Raises HomeRefused where a home is somebody else's, StartFailed(permanent=True) where a folder may not be made
+        or a known volume is gone.
         """
 
     @abstractmethod

@@ -62,6 +62,10 @@ class LocalBackend(LocalSettings, Backend):
         groups = tuple(sorted(set(os.getgroups())))
         return Hub(os.geteuid(), os.getegid(), groups, self.allow_shared_uid, self.min_uid)
 
+    @property
+    def shares_uid(self) -> bool:
+        return bool(self.allow_shared_uid) and os.geteuid() != 0
+
     def claim(self, ledger_id: str) -> None:
         try:
             known = local_folder.claim(self._root, ledger_id)
@@ -76,8 +80,7 @@ class LocalBackend(LocalSettings, Backend):
 
     async def capacity(self) -> Sequence[Capacity]:
         place = await self._limiter.place()
-        shared = self.allow_shared_uid and os.geteuid() != 0
-        notes = [local_launch.SHARED] if shared else []
+        notes = [local_launch.SHARED] if self.shares_uid else []
         notes += [f"{NOT_HERE}: {place.reason}"] if place.reason else []
         return [await self._capacity.look(self.name, enforces_limits=place.enforces, note="; ".join(notes))]
 

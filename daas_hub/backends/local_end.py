@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from dataclasses import replace
 
 from daas_hub.clients import cgroups, processes
 from daas_hub.clients.processes import ProcessId
@@ -52,11 +53,22 @@ class Ends:
     def _evidence(self, handle: Handle, code: int | None, asked_for: bool) -> Observation:
         oom_kills = 0 if asked_for else cgroups.oom_kills(groups_of(handle))
         reason = how_it_ended(code, oom_kills=oom_kills, memory_limit_bytes=handle.get("memory_bytes"))
+        seen = Observation(Life.ENDED, code, reason)
         if code is not None:
-            # Only its parent learns the status: the reconciler reads it here, unless it has cleaned up already.
-            with contextlib.suppress(FileNotFoundError):
-                LaunchFolder.of(handle).save("end", {"exit_code": code, "reason": reason, "pid": handle["pid"]})
-        return Observation(Life.ENDED, code, reason)
+            self._save(handle, seen)
+        return seen
+
+    def _save(self, handle: Handle, seen: Observation) -> None:
+        """Only its parent learns the status: the reconciler reads it here, unless it has cleaned up already."""
+        with contextlib.suppress(FileNotFoundError):
+            end = {"exit_code": seen.exit_code, "reason": seen.reason, "pid": handle["pid"]}
+            LaunchFolder.of(handle).save("end", end)
+
+    async def explain(self, handle: Handle, why: str) -> None:
+        """Let ``why`` be the reason of an end that is there or comes at once: a helper said more than its status."""
+        seen = replace(await self.expect(handle), reason=why)
+        await asyncio.to_thread(self._save, handle, seen)
+        self._conclusions[handle["launch_id"]] = asyncio.create_task(_known(seen))
 
     # ------------------------------------------------------------ look
 
@@ -176,3 +188,7 @@ class Ends:
             watched.close()
         self._watches.clear()
         self._conclusions.clear()
+
+
+async def _known(seen: Observation) -> Observation:
+    return seen

@@ -6,7 +6,7 @@ import os
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 
-from daas_hub.core.errors import StartFailed
+from daas_hub.core.errors import HomeRefused, StartFailed
 from daas_hub.core.models import Json
 
 from . import local_launch, local_spawn
@@ -26,7 +26,7 @@ class Homes:
         self._log = log
 
     async def make(self, home: str, ids: Ids) -> None:
-        """Make a missing home; raises StartFailed where it is, or would be, somebody else's."""
+        """Make a missing home; raises HomeRefused where it is, or would be, somebody else's."""
         roots = list(self._settings.home_roots)
         await self._do({"do": "make", "home": home, "home_roots": roots, "uid": ids.uid, "gid": ids.gid})
 
@@ -69,6 +69,7 @@ class Homes:
             raise StartFailed(text, permanent=False, reason="home_cut_off")
         if "error" not in report:
             return report
-        known = report.get("known")
-        text = report["error"] if known else f"The home {task['home']} cannot be used: {report['error']}"
+        if report.get("known"):
+            raise HomeRefused(report["error"])
+        text = f"The home {task['home']} cannot be used: {report['error']}"
         raise StartFailed(text, permanent=True, reason="home")

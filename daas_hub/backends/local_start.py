@@ -83,7 +83,10 @@ class Start:
         request["env"] |= local_launch.address(self.spec, handle["port"])
         report = await waiting.go(request)
         if "error" in report:
-            raise self._not_become(report["error"])
+            why = report["error"]
+            failed = self._not_executed(why) if report.get("not_executed") else self._not_become(why)
+            await self.tools.ends.explain(handle, failed.message)
+            raise failed
         return await self._warn(handle, [*report.get("warnings", ()), *warnings], checkpoint)
 
     async def _lay_out(self) -> tuple[Json, list[str]]:
@@ -192,6 +195,14 @@ class Start:
         await in_thread(self.folder.save, "record", handle)
         await checkpoint(handle)
         return handle
+
+    def _not_executed(self, why: str) -> StartFailed:
+        return StartFailed(
+            f"The server's program could not be started as {self.spec.account.name}: {why}. Whoever administers this "
+            "hub can install it, or correct DaasSpawner.cmd.",
+            permanent=True,
+            reason="program",
+        )
 
     def _not_become(self, why: str) -> StartFailed:
         account = self.spec.account

@@ -27,8 +27,9 @@ from daas_hub.core.directory import (
     first,
     identity_of,
     lock_state,
+    others,
 )
-from daas_hub.core.errors import DirectoryUnavailable
+from daas_hub.core.errors import AccountRefused, DirectoryUnavailable
 from daas_hub.core.models import Identity
 from daas_hub.core.naming import login_name
 
@@ -126,9 +127,12 @@ class Directory:
         typed = login_name(name)
         return None if typed is None else await self._ask(self._known, typed)
 
-    async def lookup_subject(self, subject: str) -> tuple[Identity, Verdict] | None:
-        """The same by the lasting id, whatever she is called now. None: she is gone. Raises DirectoryUnavailable."""
-        return await self._ask(self._known_subject, subject)
+    async def lookup_subject(self, subject: str, *, alone: bool = False) -> tuple[Identity, Verdict] | None:
+        """The same by the lasting id, whatever she is called now. None: she is gone. Raises DirectoryUnavailable.
+
+        ``alone``: one more search (by `uidNumber`); raises AccountRefused where another entry has her uid.
+        """
+        return await self._ask(self._known_subject, subject, alone=alone)
 
     async def ping(self) -> None:
         """Bind as the service and find the bases. Raises DirectoryUnavailable with what is wrong."""
@@ -214,10 +218,29 @@ class Directory:
             self._bind_service(service)
             return self._judged(service, self._one(service, name))
 
-    def _known_subject(self, call: Call, subject: str) -> tuple[Identity, Verdict] | None:
+    def _known_subject(self, call: Call, subject: str, *, alone: bool) -> tuple[Identity, Verdict] | None:
         with session(self.settings.address, call.register) as service:
             self._bind_service(service)
-            return self._judged(service, self._by_subject(service, subject))
+            found = self._judged(service, self._by_subject(service, subject))
+            if alone and found is not None:
+                self._refuse_shared_uid(service, found[0])
+            return found
+
+    def _refuse_shared_uid(self, service: Session, hers: Identity) -> None:
+        """Two people with one uid would be one on every machine."""
+        uid = hers.attributes.get("uid_number")
+        if not isinstance(uid, int):
+            # No number, or text: where the account is made of it, it is refused or another source is asked.
+            return
+        found = self._search_people(service, f"(&(uidNumber={uid})(!(objectClass=alias)))")
+        names = others(hers.subject, found, self.settings.name_attribute)
+        if names:
+            told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise AccountRefused(
+                f"The site's directory gives uid {uid} to {hers.name} and to {told}. Nothing is started as a uid that "
+                "is not one person's. Whoever administers the directory can correct uidNumber.",
+                reason="uid_shared",
+            )
 
     def _by_subject(self, service: Session, subject: str) -> Attributes | None:
         if subject.startswith(DN_SUBJECT):

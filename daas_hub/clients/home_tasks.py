@@ -75,7 +75,11 @@ def make_home(task: Task) -> Task:
     if found is None or not stat.S_ISDIR(found.st_mode):
         raise Failed(f"The home {path} is not a folder.")
     if found.st_uid != uid:
-        raise Failed(f"The home {path} belongs to uid {found.st_uid}, but the account has uid {uid}.")
+        raise Failed(
+            f"The home {path} belongs to uid {found.st_uid}, but the account has uid {uid}. Nothing in it was touched. "
+            f"Whoever administers this machine can give the folder to uid {uid}; whoever administers the accounts can "
+            "correct uid or home there."
+        )
     return {}
 
 

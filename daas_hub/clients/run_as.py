@@ -3,8 +3,8 @@
 Run as ``python -I -S run_as.py`` by the hub, as root or as the user herself. It waits on standard input for one line
 of JSON (see ``Request``): that line is the permission to go. End of input instead means that the hub died before it
 could save what it had started: the helper ends and nothing is left behind. Descriptor 3 takes one line of JSON back,
-``{"warnings": [...]}`` or ``{"error": "..."}``; it closes at exec. Every step is verified, and a step that fails ends
-the helper with status 78: no program ever runs with more than was asked for.
+``{"warnings": [...]}``, and ``{"error": "...", "not_executed": bool}`` where it failed; it closes at exec. Every step
+is verified, and a step that fails ends the helper with status 78: no program ever runs with more than was asked for.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 class Refused(Exception):
     """Raised when a step failed or its result is not what was asked for."""
+
+
+class NotExecuted(Exception):
+    """Raised when all went well until exec; the text names the program and what is wrong with it."""
 
 
 def call(name: str, *args: Any) -> int:
@@ -142,15 +146,21 @@ def give_up_protection() -> None:
 
 
 def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
-    """exec, a name without a slash looked up on the PATH that the program gets, as the user."""
-    folders = [""] if "/" in argv[0] else [f"{folder}/" for folder in env["PATH"].split(":")]
-    problem: OSError | None = None
+    """exec, a name without a slash looked up on the PATH that the program gets, as the user. Raises NotExecuted."""
+    program = argv[0]
+    folders = [""] if "/" in program else [f"{folder}/" for folder in env["PATH"].split(":")]
+    problem = ""
     for folder in folders:
         try:
-            os.execve(folder + argv[0], argv, env)  # noqa: S606  an argv list, no shell: meant
-        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            problem = error if problem is None or isinstance(error, PermissionError) else problem
-    raise problem or FileNotFoundError(f"{argv[0]} is not on {env['PATH']}")
+            os.execve(folder + program, argv, env)  # noqa: S606  an argv list, no shell: meant
+        except (FileNotFoundError, NotADirectoryError):
+            # There, but "not found": what its first line or its ELF header names is missing.
+            if os.path.lexists(folder + program):
+                problem = problem or f"{folder}{program} could not be run: its interpreter or link leads nowhere"
+        except OSError as error:
+            problem = problem or f"{folder}{program} could not be run: {error.strerror}"
+    where = "" if "/" in program else f" on the PATH {env['PATH']}"
+    raise NotExecuted(problem or f"{program} was not found{where}")
 
 
 def run(request: Request) -> NoReturn:
@@ -180,7 +190,9 @@ def main() -> None:
     try:
         run(json.loads(line))
     except Exception as error:
-        os.write(REPORT_FD, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        known = isinstance(error, NotExecuted)
+        report = {"error": str(error) if known else f"{type(error).__name__}: {error}", "not_executed": known}
+        os.write(REPORT_FD, json.dumps(report).encode() + b"\n")
         sys.exit(EX_CONFIG)
 
 

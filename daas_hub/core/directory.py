@@ -105,6 +105,19 @@ def canonical_name(entry: Attributes, attribute: str) -> str | None:
     return name if name in names else None
 
 
+def subject_of(person: Attributes) -> str:
+    """The lasting id of an entry. Without one the DN must do: a rename is then another person, the safe side."""
+    lasting = first(person, "entryUUID") or first(person, "objectGUID")
+    return lasting or DN_SUBJECT + (first(person, "dn") or "").lower()
+
+
+def others(subject: str, entries: Iterable[Attributes], attribute: str) -> list[str]:
+    """What the entries of other people are called; one entry that is seen twice (two names, a mirror) counts once."""
+    found = {subject_of(e): canonical_name(e, attribute) or first(e, "dn") or "another entry" for e in entries}
+    found.pop(subject, None)
+    return sorted(found.values())
+
+
 def identity_of(issuer: str, name: str, person: Attributes, groups: Iterable[Attributes]) -> Identity:
     """The identity that an entry and its groups assert."""
     posix: list[tuple[str, int]] = []
@@ -124,10 +137,7 @@ def identity_of(issuer: str, name: str, person: Attributes, groups: Iterable[Att
     }
     return Identity(
         issuer=issuer,
-        # Without a lasting id the DN must do: a rename is then another person, which is the safe side.
-        subject=first(person, "entryUUID")
-        or first(person, "objectGUID")
-        or DN_SUBJECT + (first(person, "dn") or "").lower(),
+        subject=subject_of(person),
         name=name,
         display_name=first(person, "displayName") or first(person, "cn") or name,
         mail=first(person, "mail") or "",

@@ -14,6 +14,7 @@ DaasError
 ├── LaunchConflict            409  another launch of the same server is active
 ├── IllegalMove               500  a launch was asked for a state that its table of moves forbids
 ├── StartFailed               500  the server could not be started here (permanent), or not now (temporary)
+│   └── HomeRefused           403  the home is somebody else's, or not a folder: who administers the machine can mend it
 └── ConfigError               –    the operator's setting cannot work: the hub refuses to start
 
 Each carries four texts (design.md, rule 8.4): ``message`` for the person, ``log_message`` for the
@@ -168,6 +169,16 @@ class StartFailed(DaasError):
     def __init__(self, message: str, *, permanent: bool, reason: str | None = None, log_message: str = "") -> None:
         super().__init__(message, reason=reason, log_message=log_message)
         self.permanent = permanent
+
+
+class HomeRefused(StartFailed):
+    """Raised when a home may not be used as it is: it was not touched, and another place may have another one."""
+
+    status = 403
+    reason = "home"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
 
 
 class ConfigError(DaasError):

@@ -28,13 +28,15 @@ class AccountRow(Account):
 
 @dataclass(frozen=True)
 class UidChange:
-    """A uid that an account is said to have now and that nobody has confirmed yet."""
+    """A uid that an account is said to have now and that nobody has confirmed yet: another one, or somebody's."""
 
     account_id: str
     old_uid: int
     new_uid: int
     new_gid: int
     seen_at: datetime
+    holder: str = ""
+    """The name of another account that has ``new_uid`` here."""
 
 
 class Accounts:
@@ -44,16 +46,31 @@ class Accounts:
         self._db = db
 
     def upsert(
-        self, account: Account, identity_key: tuple[str, str], user_name: str, now: datetime, proof: str = "sign-in"
+        self,
+        account: Account,
+        identity_key: tuple[str, str],
+        user_name: str,
+        now: datetime,
+        proof: str = "sign-in",
+        *,
+        share_uid: bool = False,
     ) -> AccountRow:
         """Store what the sources say about an identity's account, and return it with its lasting id.
 
         ``proof`` says where the link comes from when it is made: ``sign-in``, or ``directory entry``.
 
         The id is made once per (issuer, subject) and never changes; ``account.id`` is not looked at. A uid that
-        differs from the one known is remembered, but not taken over: AccountRefused, until ``confirm_uid``.
+        differs from the one known, or that is another account's (unless ``share_uid``), is remembered, but must not
+        run: AccountRefused, until ``confirm_uid``.
         """
-        stored, change = self._db.write(_upsert, account, identity_key, user_name, now, proof)
+        stored, change = self._db.write(_upsert, account, identity_key, user_name, now, proof, share_uid)
+        if change is not None and change.holder:
+            raise AccountRefused(
+                f"The account {account.name} is said to have uid {change.new_uid}, which {change.holder} has here "
+                "under another identity. Nothing runs as a uid of two people: whoever administers the directory can "
+                "correct it; where it was handed on for good, an administrator of this hub confirms it.",
+                reason="uid_taken",
+            )
         if change is not None:
             raise AccountRefused(
                 f"The account {account.name} had uid {change.old_uid} here and is now said to have "
@@ -134,10 +151,17 @@ def _by_identity(c: Connection, issuer: str, subject: str) -> AccountRow | None:
 
 
 def _upsert(
-    c: Connection, account: Account, key: tuple[str, str], user_name: str, now: datetime, proof: str
+    c: Connection,
+    account: Account,
+    key: tuple[str, str],
+    user_name: str,
+    now: datetime,
+    proof: str,
+    share_uid: bool,
 ) -> tuple[AccountRow, UidChange | None]:
     issuer, subject = key
     old = _by_identity(c, issuer, subject)
+    holder = "" if share_uid else _holder(c, account.uid, old.id if old is not None else "")
     # A name that went to another person goes with all its rights to nobody: the keys are ids.
     others = update(accounts).where(accounts.c.user_name == user_name)
     if old is None:
@@ -147,10 +171,16 @@ def _upsert(
         link = {"issuer": issuer, "subject": subject, "account_id": account_id, "proof": proof, "made_at": now}
         c.execute(insert(links).values(**link))
         seen = {"account_id": account_id, "uid": account.uid, "gid": account.gid, "seen_at": now}
-        c.execute(insert(account_uid).values(**seen, confirmed_at=now, confirmed_by=f"first {proof}"))
-        return _stored(c, account_id), None
-    if old.uid != account.uid:
-        return old, _uid_changed(c, old, account, now)
+        confirmed = {} if holder else {"confirmed_at": now, "confirmed_by": f"first {proof}"}
+        c.execute(insert(account_uid).values(**seen, **confirmed))
+        stored = _stored(c, account_id)
+        return stored, UidChange(account_id, account.uid, account.uid, account.gid, now, holder) if holder else None
+    if old.uid != account.uid or (holder and not _confirmed(c, old.id, account.uid)):
+        return old, _uid_changed(c, old, account, now, holder)
+    waiting = _waiting(c, old.id)
+    if waiting is not None and waiting.uid == account.uid:
+        freed = {"confirmed_at": now, "confirmed_by": "nobody else has it any more"}
+        c.execute(update(account_uid).where(account_uid.c.id == waiting.id).values(**freed))
     c.execute(others.where(accounts.c.id != old.id).values(user_name=None))
     c.execute(update(accounts).where(accounts.c.id == old.id).values(user_name=user_name, **_columns(account)))
     return _stored(c, old.id), None
@@ -180,11 +210,23 @@ def _waiting(c: Connection, account_id: str) -> Row[Any] | None:
     return row if row is not None and row.confirmed_at is None else None
 
 
-def _uid_changed(c: Connection, old: AccountRow, new: Account, now: datetime) -> UidChange:
+def _confirmed(c: Connection, account_id: str, uid: int) -> bool:
+    """Whether this account may have this uid: its first one, which nobody had, or one that was confirmed."""
+    query = select(account_uid.c.id).where(account_uid.c.account_id == account_id, account_uid.c.uid == uid)
+    return c.execute(query.where(account_uid.c.confirmed_at.is_not(None)).limit(1)).first() is not None
+
+
+def _holder(c: Connection, uid: int, but: str) -> str:
+    """The name of the oldest other account with this uid, or nothing."""
+    query = select(accounts.c.name).where(accounts.c.uid == uid, accounts.c.id != but).order_by(accounts.c.created_at)
+    return str(c.execute(query.limit(1)).scalar_one_or_none() or "")
+
+
+def _uid_changed(c: Connection, old: AccountRow, new: Account, now: datetime, holder: str) -> UidChange:
     waiting = _waiting(c, old.id)
     if waiting is None or (waiting.uid, waiting.gid) != (new.uid, new.gid):
         c.execute(insert(account_uid).values(account_id=old.id, uid=new.uid, gid=new.gid, seen_at=now))
-    return UidChange(old.id, old.uid, new.uid, new.gid, now)
+    return UidChange(old.id, old.uid, new.uid, new.gid, now, holder)
 
 
 def _uid_changes(c: Connection) -> list[UidChange]:
@@ -192,9 +234,12 @@ def _uid_changes(c: Connection) -> list[UidChange]:
     changes = []
     for account_id in c.execute(query).scalars().all():
         waiting, stored = _waiting(c, account_id), _stored(c, account_id)
+        if waiting is None:
+            continue
+        holder = _holder(c, waiting.uid, account_id)
         # One that was seen and then corrected by the directory itself needs nobody.
-        if waiting is not None and waiting.uid != stored.uid:
-            changes.append(UidChange(account_id, stored.uid, waiting.uid, waiting.gid, waiting.seen_at))
+        if waiting.uid != stored.uid or holder:
+            changes.append(UidChange(account_id, stored.uid, waiting.uid, waiting.gid, waiting.seen_at, holder))
     return changes
 
 

@@ -75,8 +75,12 @@ def account_of(person: Person, site: Site, now: datetime) -> Account:
 
 def seed(ledger: Ledger, site: Site, subjects: dict[str, tuple[str, str]], now: datetime) -> int:
     """Write accounts (``subjects`` are their identity keys), thirty days of launches, limits. Returns how many."""
+    # Without root everybody is the demo's own user.
+    shared = len({person.uid for person in site.people}) == 1
     accounts = {
-        person.name: ledger.accounts.upsert(account_of(person, site, now), subjects[person.name], person.name, now=now)
+        person.name: ledger.accounts.upsert(
+            account_of(person, site, now), subjects[person.name], person.name, now=now, share_uid=shared
+        )
         for person in site.people
         if not person.locked
     }

@@ -83,7 +83,8 @@ class Admission:
                 "POSIX account to use. Sign in once; then servers can be started, also by REST.",
                 reason="no_identity",
             )
-        identity = await people.renewed(self.spawner.authenticator, identity, user.name)
+        alone = not self.site.shares_uid()
+        identity = await people.renewed(self.spawner.authenticator, identity, user.name, alone=alone)
         return await people.record(self.site, self.spawner, identity, user.name)
 
     # ------------------------------------------------------------ what is there already

@@ -26,10 +26,13 @@ def identity_in(auth_state: Mapping[str, Any] | None) -> Identity | None:
     return Identity(**{**known, "groups": tuple(known.get("groups", ()))})
 
 
-async def renewed(authenticator: Any, identity: Identity, user_name: str) -> Identity:
-    """The identity as its source has it now. Raises AccountRefused where it is gone, DirectoryUnavailable."""
+async def renewed(authenticator: Any, identity: Identity, user_name: str, *, alone: bool = False) -> Identity:
+    """The identity as its source has it now. Raises AccountRefused where it is gone, DirectoryUnavailable.
+
+    ``alone``, for a start: AccountRefused as well where the source gives her uid to somebody else too.
+    """
     fresh = getattr(authenticator, "fresh_identity", None)
-    now_known: Identity | None = await fresh(identity) if fresh is not None else identity
+    now_known: Identity | None = await fresh(identity, alone=alone) if fresh is not None else identity
     if now_known is None:
         raise AccountRefused(
             f"The site's directory no longer has an active account for {user_name}. Ask its administrator.",
@@ -54,7 +57,9 @@ async def record(
         now=utcnow(),
     )
     key = (identity.issuer, identity.subject)
-    return await site.run(rows.upsert, account, key, user_name, now=utcnow(), proof=proof)
+    return await site.run(
+        rows.upsert, account, key, user_name, now=utcnow(), proof=proof, share_uid=site.shares_uid()
+    )
 
 
 async def find(site: DaasHub, settings: SpawnerSettings, authenticator: Any, name: str, user: Any) -> AccountRow:

@@ -74,6 +74,8 @@ class DaasHub(SingletonConfigurable):
         super().__init__(**kwargs)
         self.boot_id = new_id()
         """Fresh at every start of the hub: tells launches of this boot from earlier ones."""
+        self.checked = False
+        """Whether the start-up checks have passed."""
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
         self._built: dict[str, Backend] = {}
@@ -81,6 +83,14 @@ class DaasHub(SingletonConfigurable):
         # A task that is kept lives until it is done.
         self._settling: WeakValueDictionary[str, asyncio.Task[None]] = WeakValueDictionary()
         self.catalogue = Catalogue(tuple(self.backends))
+
+    def require_checks(self) -> None:
+        """Raise ConfigError in a hub whose start-up checks never ran: nothing says that limits and accounts hold."""
+        if not self.checked:
+            raise ConfigError(
+                "This hub's settings were never checked, so no server is started. Whoever administers it adds "
+                "`from daas_hub import configure` and `configure(c)` to its configuration file and restarts it."
+            )
 
     @property
     def ledger(self) -> Ledger:
@@ -140,6 +150,10 @@ class DaasHub(SingletonConfigurable):
             cls: type[Backend] = self.backends[name]
             self._built[name] = cls(parent=self, hub_id=self.hub_id)
         return self._built[name]
+
+    def shares_uid(self) -> bool:
+        """Whether nobody runs under a uid of her own anywhere here (`LocalBackend.allow_shared_uid`)."""
+        return all(self.backend(name).shares_uid for name in self.backends)
 
     @property
     def default_backend(self) -> str:

@@ -23,6 +23,7 @@ from daas_hub.db.ledger import LaunchRow
 
 from . import form, options
 from .admission import Admission
+from .insist import insist
 from .record import LaunchRecord
 from .refusals import ShowForm, refusal
 from .runtime import DaasHub, utcnow
@@ -76,6 +77,7 @@ class DaasSpawner(SpawnerSettings, Spawner):
         self._steps, self._record, self._started, self._failure = Steps(), None, Started.NOT_HERE, ""
         self._admission = admission = Admission(self)
         try:
+            self.site.require_checks()
             adopted = await admission.find_launch()
             if adopted is not None:
                 self._started = Started.ADOPTED
@@ -319,7 +321,12 @@ class DaasSpawner(SpawnerSettings, Spawner):
         """One at a time: a start that comes while the hub hears of an end waits until the hub is done with it."""
         if self._notifying is None or self._notifying.done():
             self._notifying = self.site.keep(super().poll_and_notify())
-        return await asyncio.shield(self._notifying)
+        status = await asyncio.shield(self._notifying)
+        if status is None and self.pending == "stop" and self._stop_future is not None:
+            # Another DELETE was faster; told "running", this one's handler would stop again, which ends in a 500.
+            await asyncio.wait([self._stop_future])
+            return 0
+        return status
 
     async def _watch(self, record: LaunchRecord) -> None:
         """Settle the launch the moment its server ends, then let the hub know."""
@@ -389,3 +396,6 @@ class DaasSpawner(SpawnerSettings, Spawner):
         """Forget the launch; its row stays in the ledger."""
         super().clear_state()
         self._record = None
+
+
+insist(DaasSpawner)

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from jupyterhub.crypto import KEY_ENV, CryptKeeper
 from traitlets import HasTraits, TraitError
 from traitlets.config import Config
 from traitlets.config.loader import LazyConfigValue
@@ -20,6 +21,7 @@ from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
 from . import services
+from .configuration import OWNED
 
 REMEDY = "append to c.JupyterHub.{0}, or call configure(c) last"
 
@@ -28,6 +30,8 @@ def problems(app: Any) -> Iterator[str]:
     """One sentence for each thing that cannot work; ``app`` is a JupyterHub that has its settings, started or not."""
     looks: list[Callable[[], Iterator[str]]] = [
         lambda: spawner(app.spawner_class),
+        lambda: configured(app.config),
+        lambda: crypt_key(app.config),
         lambda: names(app),
         lambda: values(app.config),
         lambda: rules(app.config),
@@ -51,6 +55,30 @@ def spawner(cls: type[Any]) -> Iterator[str]:
             f"JupyterHub.spawner_class is {cls.__name__}: servers would start without accounts, limits and ledger. "
             'Allowed are "daas" and classes derived from DaasSpawner.'
         )
+
+
+def configured(config: Config) -> Iterator[str]:
+    """Without ``configure(c)`` JupyterHub's own values are in force, which do not fit (``configuration.OWNED``)."""
+    missing = [f"{section}.{name}" for section, owned in OWNED.items() for name in owned if name not in config[section]]
+    if missing:
+        yield (
+            f"configure(c) was never called: {', '.join(missing)} not set. Whoever administers this hub adds "
+            "`from daas_hub import configure` and `configure(c)` to its configuration file."
+        )
+
+
+def crypt_key(config: Config) -> Iterator[str]:
+    """The key is always needed: sign-ins and, whatever `enable_auth_state` says, each server's token are kept by it."""
+    try:
+        if CryptKeeper(config=config).keys:
+            return
+        found = "there is no crypt key."
+    except ValueError as error:
+        found = f"the crypt key cannot be used: {error}"
+    yield (
+        f"Sign-ins and the servers' tokens are kept encrypted, but {found} Set the environment variable {KEY_ENV} to "
+        "the output of `openssl rand -hex 32`, kept outside the database."
+    )
 
 
 def names(app: Any) -> Iterator[str]:

@@ -13,9 +13,10 @@ from typing import Any
 from jupyterhub.app import JupyterHub
 from traitlets.config import Config
 
+from daas_hub.spawners.insist import CHECKS
+
 from . import console, services
 
-STARTUP = "daas_hub.wiring.startup.StartupChecks"
 SHARED = ("services", "load_roles", "custom_scopes", "extra_user_scopes", "jinja_environment_options")
 """Traits of JupyterHub that hold parts of the operator's and parts of ours."""
 
@@ -23,7 +24,7 @@ SHARED = ("services", "load_roles", "custom_scopes", "extra_user_scopes", "jinja
 def add(c: Any) -> None:
     """Add our parts to a config; what is there already stays."""
     extensions = c.JupyterHub.setdefault("jinja_environment_options", {}).setdefault("extensions", [])
-    append(extensions, [STARTUP])
+    append(extensions, [CHECKS])
     console.apply(c, append)
     services.apply(c, append, console.there)
 

@@ -12,7 +12,6 @@ from typing import Any
 from jinja2 import Environment
 from jinja2.ext import Extension
 from jupyterhub.app import JupyterHub
-from jupyterhub.crypto import CryptKeeper
 
 from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.core.profiles import missing_limits
@@ -47,11 +46,6 @@ def check(app: Any) -> None:
     guard.install()
     for problem in judging.problems(app):
         raise ConfigError(problem)
-    if app.authenticator.enable_auth_state and not CryptKeeper.instance().keys:
-        raise ConfigError(
-            "Authenticator.enable_auth_state is on, but there is no key: set the environment variable "
-            "JUPYTERHUB_CRYPT_KEY to the output of `openssl rand -hex 32`, kept outside the database."
-        )
     site = DaasHub.instance(config=app.config)
     services.hand_on(app, site)
     services.hear_sigint()
@@ -65,3 +59,4 @@ def check(app: Any) -> None:
     claims.claim(site)
     hubside.add(app, site)
     renames.follow(app.authenticator)
+    site.checked = True

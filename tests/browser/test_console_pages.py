@@ -242,6 +242,14 @@ async def test_accounts_are_entered_and_a_changed_uid_is_confirmed(
     hugo = ledger.accounts.by_user_name("hugo")
     assert hugo is not None
     assert hugo.uid == 5999
+    with pytest.raises(Exception, match="which hugo has here"):
+        seeds.account(ledger, "ines", 5999)
+    await page.reload()
+    assert "This is the uid of hugo." in await page.inner_text("form:has-text('ines')")
+    assert await axe(page) == []
+    await page.fill("form:has-text('ines') input[name=uid]", "5999")
+    await page.click("form:has-text('ines') button")
+    assert seeds.account(ledger, "ines", 5999).uid == 5999
     for field, text in {"name": "ida", "uid": "0", "gid": "7000", "home": "/home/ida"}.items():
         await page.fill(f"#{field}", text)
     await page.fill("#groups", "ida:7000 lab:8000")

@@ -128,6 +128,7 @@ class DirectoryContract:
         assert identity is not None
         assert await directory.lookup(site.person.name) == (identity, Verdict.OK)
         assert await directory.lookup_subject(identity.subject) == (identity, Verdict.OK)
+        assert await directory.lookup_subject(identity.subject, alone=True) == (identity, Verdict.OK)
 
     async def test_looking_up_says_who_is_locked_and_who_is_gone(self, site: DirectorySite) -> None:
         directory = site.directory()

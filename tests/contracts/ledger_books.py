@@ -185,6 +185,43 @@ class BooksContract(Opened):
         with pytest.raises(NotFound):
             ledger.accounts.confirm_uid(old.id, by="admin:root", now=NOW)
 
+    def test_a_uid_of_somebody_else_waits_for_an_administrator(self, ledger: Ledger) -> None:
+        ada, eve = ("ldap:site", "uuid-1"), ("ldap:site", "uuid-2")
+        ledger.accounts.upsert(account(name="ada"), ada, "ada", now=NOW)
+        for _ in range(2):
+            with pytest.raises(AccountRefused, match=r"eve .*uid 5001, which ada has") as refused:
+                ledger.accounts.upsert(account(name="eve"), eve, "eve", now=NOW)
+            assert refused.value.reason == "uid_taken"
+        assert ledger.accounts.upsert(account(name="ada"), ada, "ada", now=NOW).uid == 5001
+        (change,) = ledger.accounts.uid_changes()
+        assert (change.new_uid, change.holder) == (5001, "ada")
+        # A detour over a free uid and back confirms nothing.
+        for uid in (6001, 5001):
+            with pytest.raises(AccountRefused):
+                ledger.accounts.upsert(account(name="eve", uid=uid), eve, "eve", now=NOW)
+        ledger.accounts.confirm_uid(change.account_id, by="admin:root", now=NOW)
+        assert ledger.accounts.uid_changes() == []
+        assert ledger.accounts.upsert(account(name="eve"), eve, "eve", now=NOW).uid == 5001
+
+    def test_a_uid_that_is_free_again_needs_nobody(self, ledger: Ledger) -> None:
+        ada, eve = ("ldap:site", "uuid-1"), ("ldap:site", "uuid-2")
+        first = ledger.accounts.upsert(account(name="ada"), ada, "ada", now=NOW)
+        for key, uid in ((eve, 5001), (ada, 6001)):
+            with pytest.raises(AccountRefused):
+                ledger.accounts.upsert(account(name="x", uid=uid), key, key[1], now=NOW)
+        ledger.accounts.confirm_uid(first.id, by="admin:root", now=NOW)
+        assert ledger.accounts.upsert(account(name="eve"), eve, "eve", now=NOW).uid == 5001
+        assert ledger.accounts.uid_changes() == []
+        # Hers from now on, whoever comes next.
+        with pytest.raises(AccountRefused, match="which eve has"):
+            ledger.accounts.upsert(account(name="carl"), ("ldap:site", "uuid-3"), "carl", now=NOW)
+        assert ledger.accounts.upsert(account(name="eve"), eve, "eve", now=NOW).uid == 5001
+
+    def test_where_everybody_shares_a_uid_it_is_no_duplicate(self, ledger: Ledger) -> None:
+        for n in range(2):
+            ledger.accounts.upsert(account(name=f"p{n}"), ("ldap:site", f"u{n}"), f"p{n}", now=NOW, share_uid=True)
+        assert ledger.accounts.uid_changes() == []
+
     def test_rows_of_an_administrator(self, ledger: Ledger) -> None:
         assert ledger.accounts.get_row("alice") is None
         ledger.accounts.set_row(account(), by="admin:root", now=NOW, why="guest")

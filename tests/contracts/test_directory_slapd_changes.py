@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from daas_hub.clients.directory import Directory, Verdict, fill
 from daas_hub.clients.directory_session import session
-from daas_hub.core.errors import DirectoryUnavailable
+from daas_hub.core.errors import AccountRefused, DirectoryUnavailable
 from daas_hub.core.naming import login_name
 from tests.contracts.test_directory_slapd import settings
 from tests.servers.slapd import BASE, PEOPLE, SERVICE_DN, SERVICE_PASSWORD, Slapd
@@ -171,6 +171,34 @@ async def test_a_second_name_of_an_entry_is_not_a_second_user(slapd: Slapd, dire
     assert found[0].name == "carol"
     assert await directory.lookup("alias") is None
     assert (await directory.authenticate("alias", "other-secret")).verdict is Verdict.WRONG
+
+
+ALIAS = f"""dn: uid=also-ada,ou=people,{BASE}
+objectClass: alias
+objectClass: extensibleObject
+uid: also-ada
+uidNumber: {PEOPLE["ada"].uid}
+aliasedObjectName: {PEOPLE["ada"].dn}
+
+"""
+
+
+async def test_a_uid_of_two_entries_is_refused_for_a_start_and_names_both(slapd: Slapd, directory: Directory) -> None:
+    subject = await subject_of(directory, "ada")
+    await slapd.add(ALIAS)
+    assert await directory.lookup_subject(subject, alone=True) is not None, "an alias is no second person"
+    await slapd.add(PERSON.format(rdn="otto", ou=f"ou=people,{BASE}", more="").replace("29999", "20001"))
+    before = slapd.log.read_text().count(" SRCH base=")
+    with pytest.raises(AccountRefused, match="uid 20001 to ada and to otto") as refused:
+        await directory.lookup_subject(subject, alone=True)
+    cost = slapd.log.read_text().count(" SRCH base=") - before
+    assert refused.value.reason == "uid_shared"
+    # For everything else she is who she is, and it costs one search less.
+    before = slapd.log.read_text().count(" SRCH base=")
+    assert await directory.lookup_subject(subject) is not None
+    assert cost == slapd.log.read_text().count(" SRCH base=") - before + 1
+    await slapd.modify(f"dn: uid=otto,ou=people,{BASE}\nchangetype: delete\n")
+    assert await directory.lookup_subject(subject, alone=True) is not None
 
 
 # ---------------------------------------------------------------- groups

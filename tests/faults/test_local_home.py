@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from daas_hub.core.errors import AccountRefused, StartFailed
+from daas_hub.core.errors import AccountRefused, HomeRefused, StartFailed
 from daas_hub.core.models import LaunchSpec, Mount
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import Saved
@@ -55,7 +55,7 @@ async def test_a_home_of_somebody_else_is_refused_with_both_uids(place: LocalPla
     home = Path(place.account.home)
     home.mkdir(mode=0o700)
     os.chown(home, UID + 7, GID)
-    with pytest.raises(StartFailed, match=f"uid {UID + 7}.*uid {UID}") as failure:
+    with pytest.raises(HomeRefused, match=f"{home} belongs to uid {UID + 7}.*uid {UID}.*administers") as failure:
         await place.backend.prepare(place.spec(new_id()))
     assert failure.value.permanent
     assert facts(home) == (UID + 7, GID, 0o700)

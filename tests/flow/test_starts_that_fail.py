@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -115,3 +116,64 @@ async def test_a_stop_that_cannot_be_confirmed_stays_counted_and_is_tried_again(
         await check_aftermath(site, person="bob")
     finally:
         await site.stop()
+
+
+async def test_a_home_of_somebody_else_is_refused_and_stays_as_it_is() -> None:
+    async with small_site() as site:
+        home, uid = site.home("bob"), site.person("bob").uid
+        home.mkdir(mode=0o700)
+        (home / "notes").write_text("hers")
+        os.chown(home / "notes", uid + 500, 30001)
+        os.chown(home, uid + 500, 30001)
+        before = [path.stat() for path in (home, home / "notes")]
+        status, answer = await site.hub.start_server("bob")
+        assert status == 403
+        for word in (str(home), f"uid {uid + 500}", f"uid {uid}", "administers this machine"):
+            assert word in answer["message"]
+        (row,) = site.launches()
+        assert str(home) in row.reason
+        assert [path.stat() for path in (home, home / "notes")] == before
+        assert [path.name for path in home.iterdir()] == ["notes"]
+        await nothing_left(site)
+
+
+@pytest.mark.parametrize("cmd", ["no-such-server", "/srv/no-such-server"])
+async def test_a_program_that_is_not_there_is_named_with_who_can_change_it(cmd: str) -> None:
+    async with small_site(f"c.DaasSpawner.cmd = [{cmd!r}]\n") as site:
+        status, answer = await site.hub.start_server("bob")
+        assert status == 500
+        (row,) = site.launches()
+        page = await site.page("bob", "/hub/spawn-pending/bob")
+        for text in (answer["message"], row.reason, page):
+            assert f"{cmd} was not found" in text
+            assert "Whoever administers this hub can install it, or correct DaasSpawner.cmd" in text
+        assert row.exit_code == 78
+        await nothing_left(site)
+
+
+async def test_two_entries_with_one_uid_start_nothing_until_one_is_corrected() -> None:
+    async with small_site() as site:
+        change = f"dn: {site.person('carl').dn}\nchangetype: modify\nreplace: uidNumber\nuidNumber: {{}}\n"
+        await site.slapd.modify(change.format(site.person("bob").uid))
+        await site.sign_in("carl")
+        for name, other in (("bob", "carl"), ("carl", "bob")):
+            status, answer = await site.hub.start_server(name)
+            assert status == 403
+            assert f"gives uid {site.person('bob').uid} to {name} and to {other}" in answer["message"]
+        assert site.servers() == []
+        await site.slapd.modify(change.format(site.person("carl").uid))
+        for name in ("bob", "carl"):
+            assert (await site.hub.start_server(name))[0] in (201, 202)
+            assert (await site.hub.api("DELETE", f"users/{name}/server"))[0] == 204
+        await nothing_left(site)
+
+
+async def test_parallel_stops_of_one_server_all_succeed() -> None:
+    async with small_site() as site:
+        assert (await site.hub.start_server("bob"))[0] in (201, 202)
+        answers = await asyncio.gather(*(site.hub.api("DELETE", "users/bob/server") for _ in range(8)))
+        assert {status for status, _ in answers} <= {202, 204}, answers
+        await nothing_left(site)
+        (row,) = site.launches()
+        assert row.reason == "stopped on request"
+        assert (await site.hub.start_server("bob"))[0] in (201, 202)

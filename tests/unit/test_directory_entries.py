@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from daas_hub.clients.directory import fill, sendable, subject_filter
-from daas_hub.core.directory import Verdict, canonical_name, escape, identity_of, lock_state, number
+from daas_hub.core.directory import Verdict, canonical_name, escape, identity_of, lock_state, number, others
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -88,3 +88,15 @@ def test_an_entry_without_a_lasting_id_is_known_by_its_dn() -> None:
 @pytest.mark.parametrize(("password", "ok"), [("", False), ("x", True), ("\ud800", False), ("x" * 4097, False)])
 def test_sendable(password: str, ok: bool) -> None:
     assert sendable(password) is ok
+
+
+def test_one_entry_that_is_seen_twice_is_no_other_person() -> None:
+    ada = {"dn": ["uid=ada,ou=people"], "entryuuid": ["1"], "uid": ["ada"]}
+    mirrored = {**ada, "dn": ["uid=ada,ou=mirror"]}
+    bob = {"dn": ["uid=bob,ou=people"], "entryuuid": ["2"], "uid": ["bob"]}
+    nameless = {"dn": ["cn=x,ou=people"], "entryuuid": ["3"]}
+    assert others("1", [ada, mirrored], "uid") == []
+    twice = [bob, {**bob, "dn": ["uid=bob,ou=mirror"]}]
+    assert others("1", [mirrored, nameless, *twice], "uid") == ["bob", "cn=x,ou=people"]
+    # Without lasting ids two names are two entries.
+    assert others("dn:uid=ada,ou=people", [{"dn": ["uid=ADA,ou=people"]}, {"dn": ["uid=eve"]}], "uid") == ["uid=eve"]

@@ -134,14 +134,28 @@ def test_no_new_privs_can_be_left_off(helper: Helper) -> None:
         ({"uid": "54321"}, "not a uid"),
         ({"groups": [None]}, "not a uid"),
         ({"cwd": "/root/nowhere"}, "PermissionError"),
-        ({"argv": ["/nowhere/program"]}, "FileNotFoundError"),
-        ({"argv": ["no-such-program"]}, "no-such-program"),
-        ({"argv": ["/root/.profile"]}, "PermissionError"),
+        ({"argv": ["/nowhere/program"]}, "/nowhere/program was not found"),
+        ({"argv": ["no-such-program"]}, "no-such-program was not found on the PATH /"),
+        ({"argv": ["/root/.profile"]}, "/root/.profile could not be run: Permission denied"),
+        ({"argv": ["/etc/passwd"]}, "/etc/passwd could not be run: Permission denied"),
         ({"secrets": "/nowhere"}, "FileNotFoundError"),
     ],
 )
 def test_wrong_requests_end_before_the_program(helper: Helper, changes: dict[str, Any], because: str) -> None:
     helper.refuses(because=because, **changes)
+
+
+@pytest.mark.parametrize(
+    ("first_line", "why"), [("#!/nowhere/python", "its interpreter or link leads nowhere"), ("", "Exec format error")]
+)
+def test_a_program_that_is_there_and_cannot_run_is_told_apart(helper: Helper, first_line: str, why: str) -> None:
+    program = helper.folder / "program"
+    program.write_text(first_line + "\n")
+    program.chmod(0o755)
+    for argv, path in (([str(program)], "/usr/bin"), (["program"], f"/usr/bin:{helper.folder}:/bin")):
+        code, report, _ = helper.go(argv=argv, env={"PATH": path})
+        assert (code, report["not_executed"]) == (run_as.EX_CONFIG, True)
+        assert report["error"] == f"{program} could not be run: {why}"
 
 
 @pytest.mark.parametrize("right", ["setgid", "setuid", "setpcap"])

@@ -88,7 +88,8 @@ def _row(ledger: Ledger, user: str) -> AccountRow:
 
 
 def _model(ledger: Ledger, row: AccountRow) -> m.AccountModel:
-    pending = {change.account_id: change.new_uid for change in ledger.accounts.uid_changes()}
+    pending = {change.account_id: change for change in ledger.accounts.uid_changes()}
+    change = pending.get(row.id)
     return m.AccountModel(
         id=row.id,
         user_name=row.user_name,
@@ -97,5 +98,6 @@ def _model(ledger: Ledger, row: AccountRow) -> m.AccountModel:
         gid=row.gid,
         home=row.home,
         source=row.source,
-        pending_uid=pending.get(row.id),
+        pending_uid=None if change is None else change.new_uid,
+        pending_uid_holder=None if change is None else change.holder or None,
     )

@@ -192,6 +192,7 @@ class AccountModel(Out):
     home: str
     source: str
     pending_uid: int | None = Field(description="Another uid that a source has since reported; null where none has.")
+    pending_uid_holder: str | None = Field(description="The account that has that uid here; null where none has.")
 
 
 class ConfirmUid(In):
