@@ -158,7 +158,9 @@ def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
             if os.path.lexists(folder + program):
                 problem = problem or f"{folder}{program} could not be run: its interpreter or link leads nowhere"
         except OSError as error:
-            problem = problem or f"{folder}{program} could not be run: {error.strerror}"
+            # A folder of the PATH that she may not enter says nothing about the program.
+            if "/" in program or os.path.lexists(folder + program):
+                problem = problem or f"{folder}{program} could not be run: {error.strerror}"
     where = "" if "/" in program else f" on the PATH {env['PATH']}"
     raise NotExecuted(problem or f"{program} was not found{where}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 
 CHECKS = "daas_hub.wiring.startup.StartupChecks"
@@ -11,18 +12,20 @@ CHECKS = "daas_hub.wiring.startup.StartupChecks"
 
 
 def insist(ours: type[Any]) -> None:
-    """Let the hub of this process run our checks if its spawner is a class of ``ours``, whoever sets what when.
+    """Let the hub of this process run our checks if its spawner is a class of ``ours``.
 
-    Called where ``ours`` is defined: the hub resolves its spawner's name before it builds anything.
+    Called where ``ours`` is defined, which may be before the hub object exists. Every hub meets its first role after
+    it has read its settings and before it builds its templates: there the checks are hung up.
     """
+    for event in ("init", "load"):
+        orm.event.listen(orm.Role, event, lambda *_: _hang(ours), once=True)
+
+
+def _hang(ours: type[Any]) -> None:
     if not JupyterHub.initialized():
         return
     app = JupyterHub.instance()
-
-    def ensure(_change: Any = None) -> None:
-        options = app.jinja_environment_options
-        extensions = options.get("extensions", [])
-        if issubclass(app.spawner_class, ours) and CHECKS not in extensions:
-            app.jinja_environment_options = {**options, "extensions": [*extensions, CHECKS]}
-
-    app.observe(ensure, names=["spawner_class", "jinja_environment_options"])
+    options = app.jinja_environment_options
+    extensions = options.get("extensions", [])
+    if issubclass(app.spawner_class, ours) and CHECKS not in extensions:
+        app.jinja_environment_options = {**options, "extensions": [*extensions, CHECKS]}

@@ -243,13 +243,14 @@ async def test_accounts_are_entered_and_a_changed_uid_is_confirmed(
     assert hugo is not None
     assert hugo.uid == 5999
     with pytest.raises(Exception, match="which hugo has here"):
-        seeds.account(ledger, "ines", 5999)
-    await page.reload()
-    assert "This is the uid of hugo." in await page.inner_text("form:has-text('ines')")
+        seeds.account(ledger, "iris", 5999)
+    await page.goto(f"{hub.console}admin/accounts")
+    assert "This is the uid of hugo." in await page.inner_text("form:has-text('iris')")
     assert await axe(page) == []
-    await page.fill("form:has-text('ines') input[name=uid]", "5999")
-    await page.click("form:has-text('ines') button")
-    assert seeds.account(ledger, "ines", 5999).uid == 5999
+    await page.fill("form:has-text('iris') input[name=uid]", "5999")
+    await page.click("form:has-text('iris') button")
+    assert "The uid is confirmed." in await page.inner_text("[role=status]")
+    assert seeds.account(ledger, "iris", 5999).uid == 5999
     for field, text in {"name": "ida", "uid": "0", "gid": "7000", "home": "/home/ida"}.items():
         await page.fill(f"#{field}", text)
     await page.fill("#groups", "ida:7000 lab:8000")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from daas_hub import cli
 from tests.servers.hub import HubServer
 
+SOURCE = Path(__file__).parents[2]
 DUMMY = """
 c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
@@ -29,7 +30,7 @@ def start(server: HubServer, **env: str) -> tuple[int | None, str]:
     done = subprocess.run(
         [sys.executable, "-m", "jupyterhub", "-f", str(server.write_config())],
         cwd=server.root,
-        env={"PATH": "/usr/bin:/bin", **env},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(SOURCE), **env},
         capture_output=True,
         text=True,
         timeout=60,
@@ -61,19 +62,12 @@ async def test_another_spawner_is_none_of_our_business(tmp_path: Path) -> None:
     await server.stop()
 
 
-async def test_checks_that_could_not_be_hung_up_refuse_every_start(tmp_path: Path) -> None:
-    # Whoever loads our spawner before the hub exists leaves nothing to hang the checks on.
+def test_a_spawner_that_is_loaded_before_the_hub_is_checked_as_well(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import daas_hub.spawners.spawner\n")
-    path = f"{tmp_path}:{Path(__file__).parents[2]}"
-    server = HubServer(tmp_path, f"{DUMMY}c.JupyterHub.spawner_class = 'daas'", env={"PYTHONPATH": path})
-    await server.start()
-    try:
-        assert (await server.api("POST", "users/ada"))[0] == 201
-        status, answer = await server.api("POST", "users/ada/server")
-        assert status == 500
-        assert "no server is started. Whoever administers it adds `from daas_hub import configure`" in answer["message"]
-    finally:
-        await server.stop()
+    server = HubServer(tmp_path, f"{DUMMY}c.JupyterHub.spawner_class = 'daas'")
+    status, lines = start(server, JUPYTERHUB_CRYPT_KEY=server.crypt_key, PYTHONPATH=f"{tmp_path}:{SOURCE}")
+    assert status == 1
+    assert "daas_hub refuses to start: configure(c) was never called: " in lines
 
 
 @pytest.mark.parametrize(("key", "words"), [("", "there is no crypt key"), ("short", "the crypt key cannot be used")])

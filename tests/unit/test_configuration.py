@@ -53,3 +53,11 @@ def test_a_relative_ledger_is_made_absolute_for_services() -> None:
     assert DaasHub(ledger_url="sqlite:///x.sqlite").absolute_ledger_url().startswith("sqlite:////")
     url = "postgresql+psycopg://u@h/n"
     assert DaasHub(ledger_url=url).absolute_ledger_url() == url
+
+
+def test_a_hub_that_was_never_checked_starts_nothing() -> None:
+    site = DaasHub()
+    with pytest.raises(ConfigError, match=r"no server is started.*configure\(c\)"):
+        site.require_checks()
+    site.checked = True
+    site.require_checks()
