@@ -91,6 +91,7 @@ class Admission:
 
     async def find_launch(self) -> LaunchRow | None:
         """The active launch of this server to adopt, or None for a fresh start. Refuses while one is in between."""
+        self.site.require_checks()
         account_id = await self.account_id()
         if account_id is None:
             return None

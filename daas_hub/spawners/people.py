@@ -57,9 +57,7 @@ async def record(
         now=utcnow(),
     )
     key = (identity.issuer, identity.subject)
-    return await site.run(
-        rows.upsert, account, key, user_name, now=utcnow(), proof=proof, share_uid=site.shares_uid()
-    )
+    return await site.run(rows.upsert, account, key, user_name, now=utcnow(), proof=proof, share_uid=site.shares_uid())
 
 
 async def find(site: DaasHub, settings: SpawnerSettings, authenticator: Any, name: str, user: Any) -> AccountRow:

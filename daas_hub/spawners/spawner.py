@@ -77,7 +77,6 @@ class DaasSpawner(SpawnerSettings, Spawner):
         self._steps, self._record, self._started, self._failure = Steps(), None, Started.NOT_HERE, ""
         self._admission = admission = Admission(self)
         try:
-            self.site.require_checks()
             adopted = await admission.find_launch()
             if adopted is not None:
                 self._started = Started.ADOPTED
