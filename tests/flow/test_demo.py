@@ -21,6 +21,7 @@ import pytest
 from daas_hub.clients import processes
 from daas_hub.db.ledger import LaunchRow, Ledger
 from tests.servers.demo import DemoServer, Visitor, demo_python
+from tests.servers.ports import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -84,6 +85,8 @@ async def test_from_the_ready_file_to_an_idle_stop_and_ctrl_c(demo: DemoServer) 
     for person in people:
         assert person["password"] in demo.log_text()
     _everything_runs_in_the_zone(demo)
+    _, login = await Visitor(demo.url).call("GET", "/hub/login")
+    assert f"<strong>Basic</strong> that is idle for {IDLE_S} s is stopped" in login
     await _doctor_finds_the_directory(demo)
     await _locked_is_told(demo)
     await _over_quota_is_refused_with_numbers(demo)
@@ -170,7 +173,9 @@ async def _server_runs_as_the_person_and_is_stopped_when_idle(demo: DemoServer) 
     [known] = [p for p in site["people"] if p["name"] == person["name"]]
     assert (home.stat().st_uid, stat.S_IMODE(home.stat().st_mode)) == (known["uid"], 0o700)
     record = next((demo.dir / "run").glob("*/*/record.json"))
-    assert processes.uid_of(json.loads(record.read_text())["pid"]) in {p["uid"] for p in site["people"]}
+    pid = json.loads(record.read_text())["pid"]
+    assert processes.uid_of(pid) in {p["uid"] for p in site["people"]}
+    assert b"JUPYTERHUB_ACTIVITY_INTERVAL=15" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
     async def stopped() -> bool:
         return await server() is None
@@ -186,13 +191,22 @@ async def _server_runs_as_the_person_and_is_stopped_when_idle(demo: DemoServer) 
 
 
 @pytest.mark.needs("root")
-async def test_after_a_sigkill_the_next_start_with_the_same_folder_clears_up(place: Path) -> None:
+@pytest.mark.parametrize("hub_too", [False, True])
+async def test_after_a_sigkill_the_next_start_with_the_same_folder_clears_up(place: Path, hub_too: bool) -> None:
+    """The demo alone: its hub still stops what it knows. The hub as well: proxy and servers are left behind."""
     first = await DemoServer(place, "--dir", str(place / "demo")).start()
     before = {p["name"]: p["password"] for p in first.ready["people"]}
     marked = first.processes()
     servers = [json.loads(r.read_text()) for r in (first.dir / "run").glob("*/*/record.json")]
     assert servers
+    hub = json.loads((first.dir / "state/process-hub.json").read_text())["pid"]
+    if hub_too:
+        # Stopped first, so that it cannot hear of the demo's end.
+        os.kill(hub, signal.SIGSTOP)
     assert await first.end(signal.SIGKILL) == -signal.SIGKILL
+    if hub_too:
+        os.kill(hub, signal.SIGKILL)
+        assert any(processes.alive(p) for p in marked if p.pid != hub), "something is left for the next start"
     first.ready_file.unlink()
     second = DemoServer(place, "--dir", str(place / "demo"))
     try:
@@ -227,8 +241,10 @@ async def test_without_root_it_says_that_there_is_no_isolation(place: Path) -> N
 
 @pytest.mark.needs("root")
 async def test_a_temporary_folder_is_removed(place: Path) -> None:
-    demo = await DemoServer(place).start()
+    port = free_port()
+    demo = await DemoServer(place, "--port", str(port)).start()
     folder = demo.dir
+    assert demo.url == f"http://127.0.0.1:{port}"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
     assert await demo.end(signal.SIGTERM) == 0
     assert not folder.exists()
