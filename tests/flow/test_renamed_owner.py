@@ -36,11 +36,16 @@ def active(site: Site) -> LaunchRow:
     return row
 
 
-def asked_with(site: Site, token: str) -> ServerApi:
-    """Her server at the address that it was started with."""
+def url(site: Site) -> str:
+    """Where her server lies, by the address that it was started with."""
     row = active(site)
     assert row.handle is not None
-    return ServerApi(site.hub, f"http://127.0.0.1:{row.handle['port']}{row.handle['service_prefix']}", token)
+    return f"http://127.0.0.1:{row.handle['port']}{row.handle['service_prefix']}"
+
+
+def asked_with(site: Site, token: str) -> ServerApi:
+    """Her server, asked with this token."""
+    return ServerApi(url(site), token)
 
 
 async def token_of(site: Site, name: str) -> str:
@@ -91,9 +96,7 @@ async def test_a_renamed_users_server_survives_restarts_and_is_hers_to_stop(site
     assert notice.text.startswith("Your server goes on, but it was started while you were called ada")
 
     hers = await token_of(site, "adele")
-    status, _ = await site.hub.http(
-        "GET", asked_with(site, hers)._url + "api/kernels", None, {"Authorization": f"token {hers}"}
-    )
+    status, _ = await site.hub.http("GET", url(site) + "api/kernels", None, {"Authorization": f"token {hers}"})
     assert status == 403, "it was told to let in ada; the notice says so"
     assert (await site.hub.api("DELETE", "users/adele/server", token=hers))[0] in (202, 204)
     await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
