@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from daas_hub.clients import cgroups
+from tests.servers import machine
 from tests.servers.kubernetes import fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig
 
 __all__ = ["kube", "kube_namespace", "kube_rig"]
+
+
+@functools.cache
+def way_of_cgroups() -> str:
+    """How groups are made on this machine, or ``none``; only looked at, nothing is made or moved."""
+    return cgroups.look().kind
+
+
+@functools.cache
+def loop_devices() -> bool:
+    """Whether a file can become a loop device."""
+    if shutil.which("losetup") is None:
+        return False
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(2**20)
+        made = subprocess.run(["losetup", "--find", "--show", file.name], capture_output=True, text=True)
+        return made.returncode == 0 and subprocess.run(["losetup", "--detach", made.stdout.strip()]).returncode == 0
+
 
 ENGINES = {
     "root": lambda: os.geteuid() == 0,
@@ -22,6 +45,8 @@ ENGINES = {
     "node": lambda: shutil.which("node") is not None,
     "kubernetes": fixtures.cluster_possible,
     "kube_rig": fixtures.own_cluster_possible,
+    "loop": loop_devices,
+    "vm": machine.available,
 }
 """Engine → whether this machine has it."""
 
@@ -52,12 +77,25 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for engine in marker.args:
-            if ENGINES[engine]():
-                continue
-            if os.environ.get("DAAS_TEST_REQUIRE") == "all":
-                pytest.fail(f"needs {engine}, which this machine lacks (DAAS_TEST_REQUIRE=all)", pytrace=False)
-            _left_out.setdefault(engine, []).append(item.nodeid)
-            pytest.skip(f"needs {engine}")
+            if not ENGINES[engine]():
+                leave_out(item, engine)
+    for marker in item.iter_markers("cgroups"):
+        wanted = marker.args or machine.WAYS
+        assert set(wanted) <= set(machine.WAYS), f"{item.nodeid}: there are the ways {machine.WAYS}, not {wanted}"
+        if way_of_cgroups() in wanted:
+            continue
+        if machine.available():
+            # test_other_machines.py runs every test that is so marked, in each way that is not this machine's.
+            pytest.skip(f"runs in a virtual machine: cgroups by {' or '.join(wanted)}")
+        leave_out(item, f"cgroups by {' or '.join(wanted)}")
+
+
+def leave_out(item: pytest.Item, engine: str) -> None:
+    """Skip a test and tell of it at the end, or fail it where every engine is required."""
+    if os.environ.get("DAAS_TEST_REQUIRE") == "all":
+        pytest.fail(f"needs {engine}, which this machine lacks (DAAS_TEST_REQUIRE=all)", pytrace=False)
+    _left_out.setdefault(engine, []).append(item.nodeid)
+    pytest.skip(f"needs {engine}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

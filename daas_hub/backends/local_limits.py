@@ -7,10 +7,10 @@ import contextlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from daas_hub.clients import cgroups, processes
+from daas_hub.clients import cgroups, processes, systemd
 from daas_hub.clients.cgroups import Limits, Place
 from daas_hub.clients.processes import ProcessId
 from daas_hub.core.errors import BackendUnavailable
@@ -64,7 +64,10 @@ class Limiter:
     async def prefix(self, launch_id: str, limits: Limits) -> tuple[str, ...]:
         """Words before the helper's command: systemd-run's, where systemd makes the groups."""
         place = await self.place()
-        return cgroups.systemd_scope(self._unit(launch_id), limits) if place.kind == "systemd" else ()
+        if place.kind != "systemd":
+            return ()
+        inside = systemd.slice_name(self.family, launch_id)
+        return systemd.scope(self._unit(launch_id), inside, **asdict(limits), words=place.words)
 
     def _unit(self, launch_id: str) -> str:
         return f"{self.family}-{launch_id}.scope"
@@ -93,19 +96,22 @@ class Limiter:
         return Held(groups)
 
     async def groups(self, launch_id: str) -> tuple[str, ...]:
-        """The groups that a launch has, or would have; none where systemd makes and removes them."""
+        """The groups that a launch has, or would have; none where systemd makes them."""
         return tuple(str(base / launch_id) for base in (await self.place()).bases)
 
     async def _scope_of(self, launch_id: str, process: ProcessId) -> Held:
-        """The groups of the scope that systemd-run has put our helper into before it became the helper."""
-        unit = self._unit(launch_id)
+        """The groups of the scope that systemd-run has put our helper into before it became the helper.
+
+        Those of its slice come after them: they tell how it ended when systemd has removed the scope.
+        """
+        unit, inside = self._unit(launch_id), systemd.slice_name(self.family, launch_id)
         try:
             async with asyncio.timeout(SCOPE_WITHIN_S):
                 while await in_thread(processes.alive, process):
                     with contextlib.suppress(FileNotFoundError):
                         seen = await in_thread(cgroups.groups_of, process.pid)
-                        if groups := tuple(group for group in seen if group.endswith(f"/{unit}")):
-                            return Held(groups)
+                        if groups := tuple(group for group in seen if group.endswith(f"/{inside}/{unit}")):
+                            return Held((*groups, *(str(Path(group).parent) for group in groups)))
                     await asyncio.sleep(0.05)
         except TimeoutError:
             return Held(reason=f"systemd did not make a scope within {SCOPE_WITHIN_S:g} s")
@@ -114,8 +120,16 @@ class Limiter:
             log_message=f"systemd-run ended before it had made {unit}",
         )
 
+    async def undo(self, launch_id: str) -> None:
+        """Remove the groups of a launch that never had a handle."""
+        if (await self.place()).kind == "systemd":
+            await in_thread(systemd.stop, systemd.slice_name(self.family, launch_id))
+        await in_thread(self.remove, await self.groups(launch_id))
+
     def remove(self, groups: Sequence[str]) -> bool:
         """Remove the groups of an ended launch, and our folder above them after the last one. Blocks."""
+        for unit in {Path(group).name for group in groups if group.endswith(".slice")}:
+            systemd.stop(unit)
         gone = cgroups.remove(groups)
         for family in {Path(group).parent for group in groups}:
             if family.name == self.family:

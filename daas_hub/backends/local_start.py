@@ -181,8 +181,7 @@ class Start:
             waiting.abandon()
             ended = await self.tools.ends.gone(self.spec.launch_id)
         if ended:
-            limiter = self.tools.limiter
-            await in_thread(limiter.remove, await limiter.groups(self.spec.launch_id))
+            await self.tools.limiter.undo(self.spec.launch_id)
             await in_thread(self.folder.remove)
             self.tools.ends.forget(self.spec.launch_id)
 

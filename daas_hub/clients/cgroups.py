@@ -1,22 +1,21 @@
 """Control groups: one per server, for its limits and so that nothing of it can be left behind.
 
-Three ways, in this order: systemd makes a scope for us where it runs (``systemd_scope``, only the argv is built
-here); cgroup v2; cgroup v1. ``detect`` says which, or why none. A group is a tuple of folders (v2: one, v1: one for
-each controller), which is what handles record. Everything here blocks: call it in a thread.
+Three ways, in this order: systemd makes a scope for us where it runs (``clients/systemd.py``); cgroup v2; cgroup v1.
+``detect`` says which, or why none. A group is a tuple of folders (v2: one, v1: one for each controller; systemd: the
+scope's, then its slice's), which is what handles record. Everything here blocks: call it in a thread.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import processes
+from . import processes, systemd
 
 SELF_LEAF = "daas-hub-self"
 """Where the processes that were in our own v2 group go: a group with controllers may hold none itself."""
@@ -46,6 +45,8 @@ class Place:
     bases: tuple[Path, ...] = ()
     reason: str = ""
     """Why limits, or some of them, cannot be enforced here; empty: all are."""
+    words: tuple[str, ...] = ()
+    """What this machine's systemd takes for a scope beyond limits."""
 
     @property
     def enforces(self) -> bool:
@@ -97,7 +98,7 @@ def mounted(mountinfo: str, own: str) -> list[Mounted]:
 def detect(
     family: str,
     *,
-    systemd: Path = Path("/run/systemd/system"),
+    systemd_folder: Path = Path("/run/systemd/system"),
     mountinfo: Path = Path("/proc/self/mountinfo"),
     own: Path = Path("/proc/self/cgroup"),
 ) -> Place:
@@ -105,14 +106,17 @@ def detect(
 
     May move the processes of our own v2 group into a leaf. Never raises for what the machine lacks.
     """
-    if systemd.is_dir() and os.geteuid() == 0 and shutil.which("systemd-run") is not None:
-        return Place("systemd")
+    why = []
+    if systemd.runs(systemd_folder):
+        words, refused = systemd.known()
+        if words is not None:
+            return Place("systemd", words=words)
+        why.append(refused)
     try:
         here = mounted(mountinfo.read_text(), own.read_text())
     except (OSError, ValueError) as error:
         return Place("none", reason=f"cgroups cannot be read: {error}")
     unified = next((place for place in here if place.version == 2), None)
-    why = []
     if unified is not None and {"cpu", "memory"} <= controllers(unified.own):
         try:
             return Place("v2", (open_v2(unified.own, family, {"cpu", "memory"}),))
@@ -129,12 +133,12 @@ def detect(
 
 def look(
     *,
-    systemd: Path = Path("/run/systemd/system"),
+    systemd_folder: Path = Path("/run/systemd/system"),
     mountinfo: Path = Path("/proc/self/mountinfo"),
     own: Path = Path("/proc/self/cgroup"),
 ) -> Place:
     """What ``detect`` would find, told without making a folder or moving a process: ``bases`` are our own groups."""
-    if systemd.is_dir() and os.geteuid() == 0 and shutil.which("systemd-run") is not None:
+    if systemd.runs(systemd_folder):
         return Place("systemd")
     try:
         here = mounted(mountinfo.read_text(), own.read_text())
@@ -254,18 +258,6 @@ def v2_settings(limits: Limits) -> list[tuple[str, str]]:
     if limits.processes is not None:
         settings += [("pids.max", str(limits.processes))]
     return settings
-
-
-def systemd_scope(unit: str, limits: Limits) -> tuple[str, ...]:
-    """The words before a command that make systemd run it in a scope of its own with these limits. Pure."""
-    argv = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--property=KillMode=control-group"]
-    if limits.memory_bytes is not None:
-        argv += [f"--property=MemoryMax={limits.memory_bytes}", "--property=MemorySwapMax=0"]
-    if limits.cores is not None:
-        argv += [f"--property=CPUQuota={max(1, round(limits.cores * 100))}%"]
-    if limits.processes is not None:
-        argv += [f"--property=TasksMax={limits.processes}"]
-    return (*argv, "--")
 
 
 def groups_of(pid: int, *, mountinfo: Path = Path("/proc/self/mountinfo")) -> tuple[str, ...]:

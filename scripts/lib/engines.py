@@ -1,4 +1,4 @@
-"""The real engines that the tests start (slapd, PostgreSQL, Chromium, …): installed where possible, as root on Debian.
+"""The real engines that the tests start (slapd, PostgreSQL, Chromium, …): had where possible, as root on Debian.
 
 Runs before the tests' environment exists: only the standard library. What is there already is left alone.
 """
@@ -6,6 +6,8 @@ Runs before the tests' environment exists: only the standard library. What is th
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -37,18 +39,50 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "openssl": lambda: _program("openssl"),
     "mount": lambda: _program("mount"),
     "util-linux": lambda: _program("nsenter"),
+    "qemu-system-x86": lambda: platform.machine() != "x86_64" or _program("qemu-system-x86_64"),
 }
 """Debian package → whether what it brings is there."""
+MACHINE = Path("/var/tmp") / f"daas-hub-tests-{os.getuid()}" / "machine"
+"""What virtual machines of the tests boot from (tests/servers/machine.py): packages that are not installed."""
+
+
+def download_machine() -> None:
+    """A kernel and a busybox, as packages: installed, the kernel would be what this machine boots next."""
+    if platform.machine() != "x86_64" or not _program("apt-get") or list(MACHINE.glob("busybox-static_*.deb")):
+        return
+    MACHINE.parent.mkdir(mode=0o755, exist_ok=True)
+    if MACHINE.parent.lstat().st_uid != os.getuid():
+        print(f"{MACHINE.parent} is somebody else's: no virtual machine.", file=sys.stderr)
+        return
+    MACHINE.mkdir(mode=0o755, exist_ok=True)
+    about = subprocess.run(["apt-cache", "depends", "linux-image-amd64"], capture_output=True, text=True, check=False)
+    kernels = re.findall(r"^ *Depends: (linux-image-\S+)$", about.stdout, re.MULTILINE)
+    if not kernels:
+        print("The package linux-image-amd64 is not known here: no virtual machine.", file=sys.stderr)
+        return
+    # The kernel comes first: the other package says that both are there.
+    for package in (*kernels, "busybox-static"):
+        argv = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
+        if subprocess.run(argv, cwd=MACHINE, stdout=sys.stderr, check=False).returncode:
+            print(f"{package} cannot be downloaded: no virtual machine.", file=sys.stderr)
+            return
 
 
 def main() -> int:
-    """Install what is missing where that is possible; the tests themselves say what they then leave out."""
+    """Get what is missing where that is possible; the tests themselves say what they then leave out."""
+    install()
+    download_machine()
+    return 0
+
+
+def install() -> None:
+    """Install packages, as root on Debian."""
     missing = [package for package, there in PACKAGES.items() if not there()]
     if not missing:
-        return 0
+        return
     if os.geteuid() != 0 or not _program("apt-get"):
         print(f"Not here, and only root on Debian can install it: {', '.join(missing)}.", file=sys.stderr)
-        return 0
+        return
     print(f"Installing {', '.join(missing)} …", file=sys.stderr, flush=True)
     # No package may start a daemon or ask a question: the tests start their own servers on their own ports.
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1", "PATH": PATH}
@@ -66,7 +100,6 @@ def main() -> int:
     finally:
         if ours:
             policy.unlink()
-    return 0
 
 
 if __name__ == "__main__":

@@ -105,10 +105,10 @@ def test_the_look_at_cgroups_agrees_with_what_the_hub_finds(tmp_path: Path) -> N
     mountinfo, own = tmp_path / "mountinfo", tmp_path / "own"
     mountinfo.write_text(f"30 20 0:26 / {tmp_path} rw - cgroup2 cgroup2 rw\n")
     own.write_text("0::/\n")
-    place = cgroups.look(systemd=tmp_path / "none", mountinfo=mountinfo, own=own)
+    place = cgroups.look(systemd_folder=tmp_path / "none", mountinfo=mountinfo, own=own)
     assert (place.kind, place.enforces) == ("v2", True)
     (tmp_path / "cgroup.controllers").write_text("pids")
-    assert not cgroups.look(systemd=tmp_path / "none", mountinfo=mountinfo, own=own).enforces
+    assert not cgroups.look(systemd_folder=tmp_path / "none", mountinfo=mountinfo, own=own).enforces
 
 
 def test_recount_of_no_ledger_is_refused_and_makes_none(
