@@ -47,13 +47,14 @@ ENGINES = {
     "kube_rig": fixtures.own_cluster_possible,
     "loop": loop_devices,
     "vm": machine.available,
+    "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),
 }
 """Engine → whether this machine has it."""
 
 _left_out: dict[str, list[str]] = {}
 
 
-KUBERNETES = {"kubernetes", "kube_rig"}
+KUBERNETES = {"kubernetes", "kube_rig", "kube_api"}
 
 
 def _needs(item: pytest.Item) -> set[str]:

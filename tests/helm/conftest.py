@@ -1,0 +1,91 @@
+"""One API server for all tests of the chart, with two releases of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from daas_hub.core.models import Json
+from tests.servers.kubernetes.build import programs
+
+from .api_server import Answer, ApiServer
+from .chart import HUB, RELEASE, RELEASE_NAMESPACE, USERS, VALUES, Helm
+from .pods import good_pod
+
+OPEN_USERS, OPEN_HOME = "open-users", "open-hub-home"
+OPEN_HUB = f"{OPEN_HOME}:{RELEASE}-hub"
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """The API server, empty."""
+    server = ApiServer(tmp_path_factory.mktemp("api"), programs())
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def helm(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """helm with an administrator's rights."""
+    return Helm(programs()["helm"], tmp_path_factory.mktemp("helm"), api.kubeconfig)
+
+
+def _make(api: ApiServer, path: str, body: Json) -> None:
+    answer = api.ask("POST", path, body)
+    assert answer.code in (201, 409), answer.why
+
+
+def _accounts(api: ApiServer, namespace: str) -> None:
+    """The one that the controller manager would make, and one that somebody else made."""
+    for name in ("default", "operator"):
+        _make(api, f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
+
+
+def _until_policies_act(api: ApiServer, namespace: str, account: str) -> None:
+    """An API server takes a moment to compile new policies: both answer, and the first rule is the policy's."""
+    pod, disk = good_pod(namespace), {"metadata": {"name": "wrong"}, "spec": dict(_DISK)}
+    deadline = time.monotonic() + 30
+    while True:
+        by_admin = api.ask("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)
+        by_hub = api.ask("POST", "/api/v1/persistentvolumes?dryRun=All", disk, as_account=account)
+        if "creator:" in by_admin.why and "root:" in by_hub.why:
+            return
+        assert time.monotonic() < deadline, f"the policies do not act: {by_admin}, {by_hub}"
+        time.sleep(0.1)
+
+
+_DISK = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"], "hostPath": {"path": "/elsewhere"}}
+
+
+@pytest.fixture(scope="session")
+def release(api: ApiServer, helm: Helm) -> Helm:
+    """The chart as a site installs it: its users' namespace is *restricted*."""
+    helm.install(RELEASE_NAMESPACE, VALUES)
+    _accounts(api, USERS)
+    _until_policies_act(api, USERS, HUB)
+    return helm
+
+
+@pytest.fixture(scope="session")
+def policy_alone(api: ApiServer, release: Helm) -> str:
+    """A users' namespace without Pod Security, whose hub has every right there: what is refused, the policy refuses."""
+    _make(api, "/api/v1/namespaces", {"metadata": {"name": OPEN_USERS}})
+    _accounts(api, OPEN_USERS)
+    users = {**VALUES["users"], "namespace": OPEN_USERS, "createNamespace": False}
+    release.install(OPEN_HOME, {**VALUES, "users": users, "networkPolicy": False})
+    subject = {"kind": "User", "name": f"system:serviceaccount:{OPEN_HUB}"}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    binding = {"metadata": {"name": "every-right"}, "roleRef": role, "subjects": [subject]}
+    _make(api, f"/apis/rbac.authorization.k8s.io/v1/namespaces/{OPEN_USERS}/rolebindings", binding)
+    _until_policies_act(api, OPEN_USERS, OPEN_HUB)
+    return OPEN_USERS
+
+
+def rule_of(answer: Answer) -> str:
+    """The name of the rule by which a policy of the chart refused; empty where something else did."""
+    _, found, said = answer.why.partition("denied request: ")
+    return said.partition(":")[0] if found else ""
