@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
+
+from tests.servers.tiny_server import program as tiny_server
 
 from .control import listens
 from .keys import Keys
@@ -13,6 +16,8 @@ from .program import Program, write
 from .space import Space
 
 VOLUMES_NAMESPACE = "local-path-storage"
+STAGES = Path(__file__).with_name("stages.yaml")
+SIMULATED_PORT = 8888
 SIMULATED = "kwok.x-k8s.io/node"
 """The annotation of simulated nodes; its value is ``fake``. It is their taint's key, too."""
 
@@ -41,17 +46,31 @@ class Addons:
         )  # fmt: skip
         self.simulation = Program(
             "kwok",
-            [str(programs["kwok"]), f"--kubeconfig={kubeconfig}", f"--cidr={self.place.simulated}",
-             f"--node-ip={self.place.host}", f"--manage-nodes-with-annotation-selector={SIMULATED}=fake",
-             "--node-lease-duration-seconds=40"],
+            [
+                str(programs["kwok"]),
+                f"--kubeconfig={kubeconfig}",
+                f"--config={STAGES}",
+                f"--cidr={self.place.simulated}",
+                f"--node-ip={self.place.node}",
+                f"--manage-nodes-with-annotation-selector={SIMULATED}=fake",
+                "--node-lease-duration-seconds=40",
+            ],
             space,
             environment={"HOME": str(self.folder)},
-        )  # fmt: skip
+        )
+        self.servers = Program(
+            "simulated-servers",
+            list(tiny_server(sys.executable)),
+            space,
+            answers=listens(self.place.node, SIMULATED_PORT),
+            environment={"JUPYTERHUB_SERVICE_URL": f"http://0.0.0.0:{SIMULATED_PORT}/"},
+        )
+        """One small server for all simulated pods: their addresses are the node's own, and each path is answered."""
 
     @property
     def all(self) -> tuple[Program, ...]:
         """In the order of starting."""
-        return self.dns, self.volumes, self.simulation
+        return self.dns, self.volumes, self.simulation, self.servers
 
     def start(self) -> None:
         """Start all; their manifests must have been applied."""
@@ -107,21 +126,17 @@ class Addons:
         ]
 
 
-def simulated_node(
-    name: str, *, pods: int = 1000, cores: int = 1000, memory: str = "4Ti", **more: str
-) -> dict[str, Any]:
-    """The manifest of a simulated node. ``more``: further resources. Pods must tolerate its taint to land there."""
-    amounts = {"pods": str(pods), "cpu": str(cores), "memory": memory, **more}
+def simulated_node(name: str) -> dict[str, Any]:
+    """The manifest of a simulated node. Pods must tolerate its taint to land there."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
             "name": name,
-            "annotations": {SIMULATED: "fake", "node.alpha.kubernetes.io/ttl": "0"},
-            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "type": "kwok"},
+            "annotations": {SIMULATED: "fake"},
+            "labels": {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", SIMULATED: "fake"},
         },
         "spec": {"taints": [{"key": SIMULATED, "value": "fake", "effect": "NoSchedule"}]},
-        "status": {"allocatable": amounts, "capacity": amounts},
     }
 
 

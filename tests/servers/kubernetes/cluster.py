@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from .addons import Addons, simulated_node
 from .build import programs
@@ -95,12 +95,15 @@ class Cluster(Client):
         if name not in self.node.ctr("images", "list", "--quiet").stdout.split():
             self.node.ctr("images", "import", "--local", str(archive))
 
-    def add_simulated_node(self, name: str, **more: Any) -> None:
-        """A node that holds pods without running them (see ``addons.simulated_node``), once it is ready."""
-        self.apply(simulated_node(name, **more))
+    def add_simulated_node(self, name: str, **amounts: str) -> None:
+        """A node that holds pods without running them, once it is ready. ``amounts``: what it has, by resource."""
+        self.apply(simulated_node(name))
+        amounts = {"pods": "10000", "cpu": "1000", "memory": "4Ti", **amounts}
+        status = json.dumps({"status": {"capacity": amounts, "allocatable": amounts}})
+        self.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", status)
 
         def ready() -> bool:
-            conditions = self.get("node", name).get("status", {}).get("conditions", [])
+            conditions = self.get("node", name)["status"].get("conditions", [])
             return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
         self.until(ready, what=f"the simulated node {name}")

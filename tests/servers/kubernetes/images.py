@@ -23,7 +23,16 @@ from pathlib import Path
 from daas_hub.demo.setup import cache_root, say
 
 BASE = "localhost/debian:bookworm-slim"
-BASE_PACKAGES = "ca-certificates"
+BASE_OPTIONS = (
+    "--variant=minbase",
+    "--include=ca-certificates",
+    # As in the published slim image: no manuals, and apt keeps nothing that it downloaded.
+    *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "info", "locale", "man")),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    '--aptopt=Binary::apt::APT::Keep-Downloaded-Packages "false"',
+    '--aptopt=Dir::Cache::pkgcache ""',
+    '--aptopt=Dir::Cache::srcpkgcache ""',
+)
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 TRUST = ("PIP_CERT", "SSL_CERT_FILE")
 BUSYBOX = Path("/bin/busybox")
@@ -125,20 +134,20 @@ def _push(image: Image, log: Path) -> None:
 def _base_key() -> str:
     """What the base image is made of, as far as we choose it."""
     trust = CERTIFICATES.read_bytes() if CERTIFICATES.exists() else b""
-    return hashlib.sha256(f"1 {BASE_PACKAGES} {os.uname().machine}".encode() + trust).hexdigest()[:12]
+    return hashlib.sha256(f"{BASE_OPTIONS} {os.uname().machine}".encode() + trust).hexdigest()[:12]
 
 
 def _base() -> None:
     """Make the base image, unless this machine has it."""
-    mark = _folder() / f"base-{_base_key()}"
+    mark = _folder() / "base.key"
     with _alone(mark):
-        if mark.exists():
+        if mark.exists() and mark.read_text() == _base_key():
             return
         say(f"Making the image {BASE} of Debian's packages (once).")
         log = _folder() / "base.log"
         with tempfile.TemporaryDirectory(dir=_folder()) as place:
             tar = Path(place) / "base.tar"
-            _run(log, "mmdebstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", "bookworm", str(tar))
+            _run(log, "mmdebstrap", *BASE_OPTIONS, "bookworm", str(tar))
             container = _buildah(log, "from", "--pull=never", "scratch").strip()
             try:
                 _buildah(log, "add", container, str(tar), "/")
@@ -151,7 +160,7 @@ def _base() -> None:
                 _buildah(log, "commit", "--format", "docker", container, BASE)
             finally:
                 _buildah(log, "rm", container)
-        mark.touch()
+        mark.write_text(_base_key())
 
 
 def toolbox_archive(name: str) -> Path:
@@ -216,7 +225,7 @@ def _folder() -> Path:
 
 def _buildah(log: Path, *words: str) -> str:
     storage = _folder() / "storage"
-    options = ["--storage-driver", "vfs", "--root", str(storage / "root"), "--runroot", str(storage / "run")]
+    options = ["--storage-driver", "overlay", "--root", str(storage / "root"), "--runroot", str(storage / "run")]
     return _run(log, "buildah", *options, *words)
 
 

@@ -64,7 +64,7 @@ class Place:
 
     @property
     def simulated(self) -> str:
-        """Addresses of simulated pods: whatever listens on all addresses of this machine answers for them."""
+        """Addresses of simulated pods: whatever listens on all addresses of the node answers for them."""
         return self._address("64.0/18")
 
     @property

@@ -45,10 +45,13 @@ class Space:
         _ip("address", "add", f"{self.place.host}/{PREFIX}", "dev", here)
         _ip("link", "set", here, "up")
         _ip("route", "add", self.place.services, "via", self.place.node)
-        # Every address of simulated pods is this machine's own.
-        _ip("route", "add", "local", self.place.simulated, "dev", here)
-        for command in (f"link set {there} master cni0", f"link set {there} up",
-                        f"route add {self.place.simulated} via {self.place.host}"):  # fmt: skip
+        _ip("route", "add", self.place.simulated, "via", self.place.node)
+        for command in (
+            f"link set {there} master cni0",
+            f"link set {there} up",
+            # Every address of simulated pods is the node's own.
+            f"route add local {self.place.simulated} dev lo",
+        ):
             subprocess.run([*self.enter(net_only=True), "ip", *command.split()], check=True, capture_output=True)
 
     def enter(self, *, net_only: bool = False) -> list[str]:
