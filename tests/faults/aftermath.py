@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from daas_hub.core.models import ACTIVE, LaunchState
-from tests.faults.leaks import TOKEN_BOOK, leaks
+from tests.faults.leaks import TOKEN_BOOK, leaks, watch
 from tests.flow.site import Site
 from tests.servers.hub import LOOP_MONITOR
 from tests.servers.reachable_python import reachable_python
@@ -29,7 +29,9 @@ QUICK = "c.Reconciler.every_s = 2\nc.Reconciler.lost_start_grace_s = 3\nc.Reconc
 def watched_site(*, more: str = "", cmd: list[str] | None = None, **options: Any) -> Site:
     """A site whose loop is measured and whose tokens are known; tiny servers and no proxy unless said otherwise."""
     options.setdefault("proxy", False)
-    return Site(cmd=cmd or list(program(reachable_python())), more=LOOP_MONITOR + TOKEN_BOOK + QUICK + more, **options)
+    site = Site(cmd=cmd or list(program(reachable_python())), more=LOOP_MONITOR + TOKEN_BOOK + QUICK + more, **options)
+    watch(site)
+    return site
 
 
 @asynccontextmanager

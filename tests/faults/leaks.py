@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tests.flow.site import Site, parent_of
 from tests.servers.reachable_python import reachable_python
@@ -24,7 +26,54 @@ c.Spawner.pre_spawn_hook = _keep_token
 """For a hub's configuration: keeps the token of every launch, also of those that have ended, for the search."""
 
 NOBODY = 64999
+LOOKS = 100
+"""How often a process is looked at, from its begin on."""
+RANDOM_BYTES = 32
+"""From this length on a secret is this site's alone, and may be looked for in processes of the whole machine."""
 SERVICES = ("console", "culler", "reconciler")
+
+
+class ArgvWatch:
+    """Sees the argv of young processes of the whole machine, also of those that soon end, until the site is removed.
+
+    Many times a second, so a process of a few milliseconds may be missed; one that waits for anything is not.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.seen: dict[bytes, int] = {}
+        """argv → pid."""
+        self._left: dict[int, int] = {}
+        threading.Thread(target=self._watch, name="argv watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        pause = threading.Event()
+        while self.root.exists():
+            pids = set(_pids())
+            # A process may become another program a while after it began.
+            self._left = {pid: self._left.get(pid, LOOKS) - 1 for pid in pids}
+            for pid, left in self._left.items():
+                if left >= 0 and (argv := _read(f"/proc/{pid}/cmdline")):
+                    self.seen.setdefault(argv, pid)
+            pause.wait(0.03)
+
+
+_watches: WeakKeyDictionary[Site, ArgvWatch] = WeakKeyDictionary()
+
+
+def watch(site: Site) -> None:
+    """See the argv of all that is started from now on; ``leaks`` looks into them."""
+    _watches[site] = ArgvWatch(site.root)
+
+
+def watched_argv(site: Site) -> dict[bytes, int]:
+    """Each argv that was seen since ``watch``, with its pid; nothing where nobody watches."""
+    return dict(_watches[site].seen) if site in _watches else {}
+
+
+def forget_argv(site: Site) -> None:
+    """Forget what was seen: for tests that plant something."""
+    _watches[site].seen.clear()
 
 
 @dataclass(frozen=True)
@@ -69,6 +118,8 @@ def leaks(site: Site) -> list[str]:
             found += [f"{s.what} in the log {path}" for s in secrets if s.value in _read(path)]
     for pid in pids:
         found += [f"{s.what} in the argv of {pid}" for s in secrets if s.value in _read(f"/proc/{pid}/cmdline")]
+    for argv, pid in watched_argv(site).items():
+        found += [f"{s.what} in the argv of {pid}" for s in secrets if len(s.value) >= RANDOM_BYTES and s.value in argv]
     places = [*map(str, files), *(f"/proc/{pid}/environ" for pid in pids)]
     for name, uid, gid, groups in _viewers():
         others = [(s.what, s.value.hex()) for s in secrets if s.of != name]

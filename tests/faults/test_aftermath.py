@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.aftermath import agreed, check_aftermath, differences, watched_site
-from tests.faults.leaks import leaks
+from tests.faults.leaks import forget_argv, leaks, watched_argv
 from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.waiting import until
@@ -124,6 +124,11 @@ async def test_a_token_in_a_log(site: Site) -> None:
 async def test_a_secret_in_an_argv(site: Site) -> None:
     with process(site, "ada", site.hub.crypt_key) as pid:
         assert leaks(site) == [f"the crypt key in the argv of {pid}"]
+        await until(lambda: any(site.hub.crypt_key.encode() in argv for argv in watched_argv(site)), what="it was seen")
+    # It was seen, so that it has ended helps nothing.
+    assert pid not in site.processes()
+    assert leaks(site) == [f"the crypt key in the argv of {pid}"]
+    forget_argv(site)
 
 
 @pytest.mark.parametrize("secret", ["token", "password", "service password", "cookie"])
