@@ -15,9 +15,9 @@ import pytest
 from daas_hub.clients import cgroups
 from tests.servers import machine
 from tests.servers.kubernetes import fixtures
-from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig
+from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, tiny
 
-__all__ = ["kube", "kube_namespace", "kube_rig"]
+__all__ = ["kube", "kube_namespace", "kube_rig", "tiny"]
 
 
 @functools.cache

@@ -80,6 +80,7 @@ class Site:
         self.run = self.root / "run"
         self.more, self._cmd, self._env = more, cmd, env
         self._proxy = (proxy_command() if proxy is True else proxy) or None
+        self.hub_host = "127.0.0.1"
         self.hub: HubServer
 
     async def start(self) -> Site:
@@ -99,6 +100,7 @@ class Site:
             more=self.more,
         )
         self.hub = HubServer(self.state, config, proxy=self._proxy, env=self._env)
+        self.hub.hub_host = self.hub_host
         await self.hub.start()
         return self
 

@@ -45,6 +45,8 @@ class HubServer:
         self.env = env or {}
         self.port = free_port()
         self.hub_port = free_port()
+        self.hub_host = "127.0.0.1"
+        """Where the hub itself listens: servers that are not on this machine need an address that they reach."""
         self.api_port = free_port()
         self.token = secrets.token_hex(16)
         self.crypt_key = secrets.token_hex(32)
@@ -62,7 +64,7 @@ class HubServer:
     @property
     def hub_url(self) -> str:
         """The hub's own URL, past the proxy."""
-        return f"http://127.0.0.1:{self.hub_port}"
+        return f"http://{self.hub_host}:{self.hub_port}"
 
     def write_config(self) -> Path:
         """jupyterhub_config.py as it will be read."""

@@ -12,6 +12,7 @@ import pytest
 from .build import BuildFailed, programs
 from .client import Client
 from .cluster import Cluster
+from .images import Image, tiny_singleuser
 
 EXISTING = "DAAS_TEST_KUBECONFIG"
 NEEDED = ("runc", "iptables", "ip", "unshare", "nsenter", "mount", "openssl", "buildah", "mmdebstrap", "busybox")
@@ -61,6 +62,14 @@ def kube(request: pytest.FixtureRequest) -> Client:
         own: Cluster = request.getfixturevalue("kube_rig")
         return own
     return Client(shutil.which("kubectl") or programs()["kubectl"], Path(existing))
+
+
+@pytest.fixture(scope="session")
+def tiny(kube_rig: Cluster) -> Image:
+    """The image of the tests' tiny server, on the cluster's node."""
+    image = tiny_singleuser()
+    kube_rig.load(image.archive, image.name)
+    return image
 
 
 @pytest.fixture

@@ -1,0 +1,25 @@
+"""The backends' contract on a real cluster: API server, kubelet, containerd, a claim for each home."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.contracts.backend import BackendContract
+from tests.servers.kube_place import KubePlace, kube_place
+from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.images import Image
+
+pytestmark = [pytest.mark.needs("kubernetes"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+async def place(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubePlace]:
+    async with kube_place(kube_rig, tiny.name) as place:
+        yield place
+
+
+class TestKubernetes(BackendContract):
+    end_within_s = 20.0
+    stop_within_s = 30.0

@@ -1,0 +1,100 @@
+"""From sign-in to a stopped server in a real cluster: pods as the directory's own uids, homes that come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from daas_hub.core.models import LaunchState
+from tests.flow.kube_site import KubeSite
+from tests.servers.kube_place import RESTRICTED
+from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.images import Image
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("kubernetes", "slapd", "root"), pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+async def site(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubeSite]:
+    with kube_rig.namespace(**RESTRICTED) as namespace:
+        site = KubeSite(kube_rig, namespace, tiny.name, proxy=False)
+        await site.start()
+        try:
+            yield site
+        finally:
+            await site.stop()
+
+
+async def test_a_server_is_a_pod_of_the_person_and_her_home_comes_back(site: KubeSite) -> None:
+    ada = site.person("ada")
+    await site.sign_in("ada")
+    status, answer = await site.hub.start_server("ada", options={"profile": "small"})
+    assert status in (201, 202), answer
+    (pod,) = await site.pods()
+    assert pod["metadata"]["labels"]["tier"] == "small"
+    name = pod["metadata"]["name"]
+    groups = {ada.gid, *(int(g) for g in (await site.inside(name, "id", "-G")).split())}
+    assert (await site.inside(name, "id", "-u")).strip() == str(ada.uid)
+    assert (await site.inside(name, "id", "-un")).strip() == "ada"
+    assert ada.gid in groups
+    assert 31337 not in groups, "the image's own /etc/group gives her a group that she is not in"
+    home = str(site.home("ada"))
+    await site.inside(name, "sh", "-c", f"echo kept > {home}/result")
+    (row,) = site.launches()
+    assert (row.state, row.backend) == (LaunchState.RUNNING, "kubernetes")
+
+    status, _ = await site.hub.api("DELETE", "users/ada/server")
+    assert status in (202, 204)
+    await until(lambda: _ended(site), within_s=60, what="the launch ended")
+    await until(lambda: _nothing(site), within_s=60, what="pod, Secret and ConfigMap gone")
+
+    status, answer = await site.hub.start_server("ada")
+    assert status in (201, 202), answer
+    (pod,) = await site.pods()
+    name = pod["metadata"]["name"]
+    assert (await site.inside(name, "cat", f"{home}/result")).strip() == "kept"
+    assert (await site.inside(name, "stat", "-c", "%u", f"{home}/result")).strip() == str(ada.uid)
+    (claim,) = await site.objects("persistentvolumeclaims")
+    disk = await asyncio.to_thread(site.cluster.get, "persistentvolume", claim["spec"]["volumeName"])
+    assert disk["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    assert disk["metadata"]["annotations"]["daas-hub/user"] == "ada"
+
+
+async def _ended(site: KubeSite) -> bool:
+    return all(row.state is LaunchState.ENDED for row in await asyncio.to_thread(site.launches))
+
+
+async def _nothing(site: KubeSite) -> bool:
+    left = [*await site.pods(), *await site.objects("secrets"), *await site.objects("configmaps")]
+    return not [one for one in left if one["metadata"]["name"].startswith("daas-")]
+
+
+async def test_a_claim_that_is_gone_is_never_replaced_by_an_empty_one(site: KubeSite) -> None:
+    await site.sign_in("ada")
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    await site.hub.api("DELETE", "users/ada/server")
+    await until(lambda: _ended(site), within_s=60, what="the launch ended")
+    (claim,) = await site.objects("persistentvolumeclaims")
+    await asyncio.to_thread(
+        site.cluster.kubectl, "-n", site.namespace, "delete", "pvc", claim["metadata"]["name"], "--wait=true"
+    )
+    status, answer = await site.hub.api("POST", "users/ada/server")
+    assert status >= 400
+    assert "gone from the cluster" in answer["message"]
+    assert await site.objects("persistentvolumeclaims") == []
+
+
+async def test_a_pod_that_dies_frees_its_place_at_once(site: KubeSite) -> None:
+    await site.sign_in("ada")
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    (pod,) = await site.pods()
+    await asyncio.to_thread(
+        site.cluster.kubectl, "-n", site.namespace, "delete", "pod", pod["metadata"]["name"], "--wait=false"
+    )
+    await until(lambda: _ended(site), within_s=40, what="the launch ended")
+    (row,) = site.launches()
+    assert row.reason
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
