@@ -31,8 +31,8 @@ RULES = PodRules(
 """As the chart is installed for the tests of its policies."""
 
 
-@cache
-def _built(namespace: str) -> Json:
+def launch_spec() -> LaunchSpec:
+    """One launch of one account."""
     account = Account(
         id="a" * 32,
         name="zora",
@@ -44,7 +44,7 @@ def _built(namespace: str) -> Json:
         source="test",
         fetched_at=datetime.now(UTC),
     )
-    spec = LaunchSpec(
+    return LaunchSpec(
         launch_id=LAUNCH,
         hub_id="hub",
         account=account,
@@ -57,12 +57,17 @@ def _built(namespace: str) -> Json:
         mounts=(),
         service_prefix="/user/zora/",
     )
+
+
+@cache
+def _built(namespace: str) -> Json:
+    spec = launch_spec()
     config = Config()
     config.KubeSpawner.init_containers = [{"name": "first", "image": "example.org/first:1"}]
     config.KubeSpawner.image = "example.org/lab:1"
     made = asyncio.run(build_pod(spec, config=config, gpu_resource="example.org/gpu"))
     names = kube_pod.names_of(spec, namespace)
-    return kube_pod.own(made, spec, names, [kube_pod.Claim("daas-home", account.home)], kube_pod.Rules())
+    return kube_pod.own(made, spec, names, [kube_pod.Claim("daas-home", spec.account.home)], kube_pod.Rules())
 
 
 def good_pod(namespace: str = "daas-users") -> Json:

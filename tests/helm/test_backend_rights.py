@@ -1,0 +1,142 @@
+"""The backend itself, with the hub's token and so with its rights: everything that it asks of the API is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitlets.config import Config
+
+from daas_hub.backends.kube import KubeBackend
+from daas_hub.backends.kube_claims import claim_name
+from daas_hub.core.errors import StartFailed
+from daas_hub.core.models import Handle, Json, LaunchSpec, Life, Mount
+from daas_hub.core.naming import new_id
+from tests.waiting import until
+
+from .api_server import Answer, ApiServer
+from .chart import RELEASE, RELEASE_NAMESPACE, USERS, Helm
+from .pods import RULES, launch_spec
+
+pytestmark = [pytest.mark.needs("kube_api"), pytest.mark.timeout(120)]
+MERGE = "application/merge-patch+json"
+
+
+class Site:
+    """A backend as the chart sets it up, and an administrator beside it who does what controllers would do."""
+
+    def __init__(self, api: ApiServer, kubeconfig: Path) -> None:
+        self.api = api
+        self.config = Config()
+        self.config.KubeSpawner.image = "example.org/lab:1"
+        self.backend = KubeBackend(
+            config=self.config,
+            kubeconfig=str(kubeconfig),
+            namespace=USERS,
+            hub_id="hub",
+            wait_policy_s=60,
+            require_strict_groups=True,
+            reserved_ids=[list(pair) for pair in RULES.reserved],
+            denied_gids=list(RULES.denied_gids),
+        )
+        self.saved: list[Handle] = []
+
+    async def admin(self, method: str, path: str, body: Json | None = None, **more: Any) -> Answer:
+        answer = await asyncio.to_thread(self.api.ask, method, path, body, **more)
+        assert answer.code in (200, 201), answer.why
+        return answer
+
+    async def save(self, handle: Handle) -> None:
+        self.saved.append(handle)
+
+    async def bind(self, mount: Mount) -> None:
+        """What a provisioner and the cluster's controllers do with a new claim."""
+        name = claim_name(mount.volume_id)
+        disk = {
+            "metadata": {"name": f"pvc-{mount.volume_id}"},
+            "spec": {
+                "capacity": {"storage": "10Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Delete",
+                "csi": {"driver": "csi.example.org", "volumeHandle": mount.volume_id},
+                "claimRef": {"namespace": USERS, "name": name},
+            },
+        }
+        await self.admin("POST", "/api/v1/persistentvolumes", disk)
+        claim = f"/api/v1/namespaces/{USERS}/persistentvolumeclaims/{name}"
+        body = {"spec": {"volumeName": disk["metadata"]["name"]}}
+        await self.admin("PATCH", claim, body, content_type=MERGE)
+        await self.admin("PATCH", f"{claim}/status", {"status": {"phase": "Bound"}}, content_type=MERGE)
+
+
+@pytest.fixture
+async def site(api: ApiServer, release: Helm, tmp_path: Path) -> AsyncIterator[Site]:
+    path = f"/api/v1/namespaces/{RELEASE_NAMESPACE}/serviceaccounts/{RELEASE}-hub/token"
+    answer = api.ask("POST", path, {"spec": {"expirationSeconds": 3600}})
+    assert answer.code == 201, answer.why
+    config = json.loads(api.kubeconfig.read_text())
+    config["users"] = [{"name": "rig", "user": {"token": answer.body["status"]["token"]}}]
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(json.dumps(config))
+    made = Site(api, kubeconfig)
+    try:
+        yield made
+    finally:
+        await made.backend.close()
+
+
+def spec() -> LaunchSpec:
+    mount = Mount(new_id(), "/home/zora", "/home/zora")
+    return replace(launch_spec(), launch_id=new_id(), mounts=(mount,))
+
+
+async def test_a_whole_life_of_a_server(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    mine, backend = spec(), site.backend
+    made = await backend.prepare(mine)
+    assert set(made) == {mine.mounts[0].volume_id}
+    starting = asyncio.create_task(backend.start(mine, site.save))
+    try:
+        await until(lambda: site.saved and site.saved[-1]["pod_uid"], within_s=30, what="the pod is made")
+        assert [found.launch_id for found in await backend.find()] == [mine.launch_id]
+        await site.bind(mine.mounts[0])
+        kept = await backend.keep(mine)
+        assert kept[mine.mounts[0].volume_id]["disk"] == f"pvc-{mine.mounts[0].volume_id}"
+        disk = await site.admin("GET", f"/api/v1/persistentvolumes/pvc-{mine.mounts[0].volume_id}")
+        assert disk.body["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+        assert (await backend.stop(site.saved[-1], within_s=30)).life is Life.ENDED
+        with pytest.raises(StartFailed):
+            await starting
+    finally:
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError, StartFailed):
+            await starting
+    await backend.cleanup(site.saved[-1])
+    for kind in ("pods", "secrets", "configmaps"):
+        left = await site.admin(
+            "GET", f"/api/v1/namespaces/{USERS}/{kind}?labelSelector=daas-hub/launch={mine.launch_id}"
+        )
+        assert left.body["items"] == []
+    refused = [r.getMessage() for r in caplog.records if "forbidden" in r.getMessage() or "403" in r.getMessage()]
+    assert refused == []
+
+
+async def test_a_hook_that_makes_another_pod_is_refused_before_the_api_server_is_asked(site: Site) -> None:
+    def hook(_: Any, pod: Any) -> Any:
+        pod.spec.volumes.append({"name": "etc", "hostPath": {"path": "/etc"}})
+        return pod
+
+    site.config.KubeSpawner.modify_pod_hook = hook
+    mine = spec()
+    await site.backend.prepare(mine)
+    with pytest.raises(StartFailed) as raised:
+        await site.backend.start(mine, site.save)
+    assert (raised.value.permanent, raised.value.reason) == (True, "policy")
+    assert "volumes: volume etc is of type hostPath" in raised.value.log_message
+    left = await site.admin("GET", f"/api/v1/namespaces/{USERS}/secrets?labelSelector=daas-hub/launch={mine.launch_id}")
+    assert left.body["items"] == []
