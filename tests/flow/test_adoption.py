@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from daas_hub.core.models import LaunchState
+from tests.faults.aftermath import check_aftermath, watched_site
 from tests.flow.site import Site
+from tests.servers.reachable_python import singleuser
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
@@ -22,11 +24,13 @@ pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """Real JupyterLab servers, because a kernel must be the same afterwards; no reconciler, so that the test adopts."""
-    made = Site(proxy=False, more="c.Reconciler.every_s = 3600")
+    made = watched_site(cmd=[singleuser()], more="c.Reconciler.every_s = 3600\n")
     try:
         asyncio.run(made.start())
         asyncio.run(made.sign_in("ada"))
         yield made
+        # Of all boots together, and of real kernels.
+        asyncio.run(check_aftermath(made))
     finally:
         asyncio.run(made.stop())
 
