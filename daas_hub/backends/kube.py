@@ -21,6 +21,7 @@ from daas_hub.clients.kube_watch import KubeWatch
 from daas_hub.clients.passwd_files import unfit
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.pod_rules import refused_ids
 from daas_hub.core.pods import observe, step
 
 from . import kube_pod
@@ -78,11 +79,11 @@ class KubeBackend(KubeSettings, Backend):
         account = spec.account
         if problem := unfit(account):
             raise AccountRefused(f"The account cannot be used: {problem}.", reason="unfit_account")
-        ids = {account.uid, account.gid, *(group.gid for group in account.groups)}
-        if account.uid < self.min_uid or account.gid == 0 or 0 in ids:
+        gids = [account.gid, *kube_pod.group_ids(account)]
+        if wrong := refused_ids(account.uid, gids, self.pod_rules(self.hub_id)):
             raise AccountRefused(
-                f"Servers may not run as uid {account.uid} with groups {sorted(ids - {account.uid})} here: allowed are "
-                f"uids from {self.min_uid} on, and never group 0.",
+                f"The account {account.name} may not run servers in this cluster: {'; '.join(wrong)}. Ask the "
+                "administrator, who sets these ranges, or leave the group.",
                 reason="forbidden_id",
             )
         await self._sweep()

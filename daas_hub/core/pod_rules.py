@@ -42,6 +42,16 @@ def violations(pod: Json, rules: PodRules) -> list[str]:
     return [f"{name}: {what}" for name, rule in RULES.items() for what in rule(pod, rules)]
 
 
+def refused_ids(uid: int, gids: Sequence[int], rules: PodRules) -> list[str]:
+    """Which ids of an account no pod may have, each with what is allowed; empty where all may be had.
+
+    The same judgement as the rules ``uid`` and ``gid``, for the moment before there is a pod.
+    """
+    context = {"runAsUser": uid, "runAsGroup": gids[0], "supplementalGroups": list(gids[1:])}
+    pod: Json = {"metadata": {"annotations": {f"{PREFIX}uid": str(uid)}}, "spec": {"securityContext": context}}
+    return [*_uid(pod, rules), *_gid(pod, rules)]
+
+
 # ---------------------------------------------------------------- reading
 
 
@@ -101,7 +111,7 @@ def _non_root(pod: Json, rules: PodRules) -> Iterator[str]:  # noqa: ARG001
 def _uid(pod: Json, rules: PodRules) -> Iterator[str]:
     uid = _context(pod).get("runAsUser")
     if not _allowed(uid, rules.uids, rules):
-        yield f"runAsUser is {uid}; allowed is {_range(rules.uids)}, but for reserved ranges"
+        yield f"uid {uid}; allowed is {_range(rules.uids)}, but for reserved ranges"
     noted = (_has(pod.get("metadata"), "annotations") or {}).get(f"{PREFIX}uid")
     if noted != str(uid):
         yield f"the annotation {PREFIX}uid is {noted!r}, but runAsUser is {uid}"

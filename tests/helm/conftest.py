@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ from .chart import HUB, RELEASE, RELEASE_NAMESPACE, USERS, VALUES, Helm
 from .pods import good_pod
 
 OPEN_USERS, OPEN_HOME = "open-users", "open-hub-home"
-OPEN_HUB = f"{OPEN_HOME}:{RELEASE}-hub"
+LOOSE_USERS, LOOSE_HOME = "loose-users", "loose-hub-home"
+OPEN_HUB, LOOSE_HUB = f"{OPEN_HOME}:{RELEASE}-hub", f"{LOOSE_HOME}:{RELEASE}-hub"
 
 
 @pytest.fixture(scope="session")
@@ -70,19 +72,31 @@ def release(api: ApiServer, helm: Helm) -> Helm:
     return helm
 
 
-@pytest.fixture(scope="session")
-def policy_alone(api: ApiServer, release: Helm) -> str:
-    """A users' namespace without Pod Security, whose hub has every right there: what is refused, the policy refuses."""
-    _make(api, "/api/v1/namespaces", {"metadata": {"name": OPEN_USERS}})
-    _accounts(api, OPEN_USERS)
-    users = {**VALUES["users"], "namespace": OPEN_USERS, "createNamespace": False}
-    release.install(OPEN_HOME, {**VALUES, "users": users, "networkPolicy": False})
-    subject = {"kind": "User", "name": f"system:serviceaccount:{OPEN_HUB}"}
+def _without_pod_security(api: ApiServer, helm: Helm, users: str, home: str, **settings: Any) -> str:
+    """One more release. Its users' namespace has no Pod Security, and its hub every right there."""
+    _make(api, "/api/v1/namespaces", {"metadata": {"name": users}})
+    _accounts(api, users)
+    given = {**VALUES["users"], "namespace": users, "createNamespace": False, **settings}
+    helm.install(home, {**VALUES, "users": given, "networkPolicy": False})
+    account = f"{home}:{RELEASE}-hub"
+    subject = {"kind": "User", "name": f"system:serviceaccount:{account}"}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     binding = {"metadata": {"name": "every-right"}, "roleRef": role, "subjects": [subject]}
-    _make(api, f"/apis/rbac.authorization.k8s.io/v1/namespaces/{OPEN_USERS}/rolebindings", binding)
-    _until_policies_act(api, OPEN_USERS, OPEN_HUB)
-    return OPEN_USERS
+    _make(api, f"/apis/rbac.authorization.k8s.io/v1/namespaces/{users}/rolebindings", binding)
+    _until_policies_act(api, users, account)
+    return users
+
+
+@pytest.fixture(scope="session")
+def policy_alone(api: ApiServer, helm: Helm) -> str:
+    """A users' namespace where nothing but the policy refuses."""
+    return _without_pod_security(api, helm, OPEN_USERS, OPEN_HOME)
+
+
+@pytest.fixture(scope="session")
+def loose_groups(api: ApiServer, helm: Helm) -> str:
+    """The same, where groups need not be strict."""
+    return _without_pod_security(api, helm, LOOSE_USERS, LOOSE_HOME, strictGroups=False)
 
 
 def rule_of(answer: Answer) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from daas_hub.core.pod_rules import violations
 
 from .api_server import Answer, ApiServer
 from .chart import HUB, USERS, Helm
-from .conftest import OPEN_HUB, rule_of
+from .conftest import LOOSE_HUB, OPEN_HUB, rule_of
 from .pods import HARMLESS, MUTATIONS, RULES, Mutation, good_pod, put
 
 pytestmark = [pytest.mark.needs("kube_api"), pytest.mark.timeout(120)]
@@ -95,6 +96,15 @@ def test_function_and_policy_agree_on_random_mixtures(api: ApiServer, policy_alo
         assert (answer.code, rule_of(answer)) == (403 if said else 201, first), (answer.why, said)
         judged[first] = judged.get(first, 0) + 1
     assert len(judged) > 10, judged
+
+
+def test_groups_need_not_be_strict_where_the_value_says_so(api: ApiServer, loose_groups: str) -> None:
+    rules = replace(RULES, strict_groups=False)
+    for mutation in MUTATIONS:
+        pod = mutation.pod(loose_groups)
+        answer = submit(api, pod, LOOSE_HUB)
+        assert (answer.code == 201) is (mutation.rule == "strict-groups"), (mutation.name, answer.why)
+        assert (violations(pod, rules) == []) is (answer.code == 201)
 
 
 # ---------------------------------------------------------------- pods that run

@@ -8,9 +8,9 @@ import pytest
 
 from daas_hub.backends.kube import KubeBackend
 from daas_hub.backends.kube_start import judge
-from daas_hub.core.errors import StartFailed
-from daas_hub.core.pod_rules import PodRules, violations
-from tests.helm.pods import HARMLESS, MUTATIONS, RULES, Mutation, good_pod, put
+from daas_hub.core.errors import AccountRefused, StartFailed
+from daas_hub.core.pod_rules import PodRules, refused_ids, violations
+from tests.helm.pods import HARMLESS, MUTATIONS, RULES, Mutation, good_pod, launch_spec, put
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.name)
@@ -70,7 +70,7 @@ def test_a_start_is_refused_for_good_and_its_log_names_the_rules() -> None:
         judge(pod, RULES)
     assert (raised.value.permanent, raised.value.reason) == (True, "policy")
     assert pod["metadata"]["name"] in raised.value.log_message
-    assert all(word in raised.value.log_message for word in ("uid: runAsUser is 0", "volumes: volume more"))
+    assert all(word in raised.value.log_message for word in ("uid: uid 0;", "volumes: volume more"))
 
 
 def test_the_settings_are_the_rules() -> None:
@@ -81,3 +81,19 @@ def test_the_settings_are_the_rules() -> None:
     assert backend.pod_rules("here") == PodRules(
         "here", (2000, 3000), (200, 300), ((1, 2),), frozenset({250}), True, frozenset({"registry"})
     )
+
+
+def test_an_accounts_ids_are_judged_before_there_is_a_pod() -> None:
+    assert refused_ids(20001, [20001, 20002], RULES) == []
+    assert refused_ids(0, [20001], RULES) == ["uid 0; allowed is 1000 to 2147483647, but for reserved ranges"]
+    for gids in ([0], [20001, 0], [20001, 42], [20001, 31337], [60001]):
+        assert len(refused_ids(20001, gids, RULES)) == 1
+
+
+async def test_an_account_with_a_gid_out_of_range_is_refused_before_anything_is_made() -> None:
+    backend = KubeBackend(denied_gids=[20002])
+    with pytest.raises(AccountRefused) as raised:
+        await backend.prepare(launch_spec())
+    assert raised.value.reason == "forbidden_id"
+    assert "zora" in raised.value.message
+    assert "gids [20002]" in raised.value.message
