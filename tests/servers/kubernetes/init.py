@@ -29,7 +29,8 @@ def prepare(node: str, prefix: int) -> None:
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
     for argv in (
         "link set lo up",
-        "link add cni0 type bridge",
+        # Without an address of its own a bridge takes one of its members': it would change with every pod.
+        "link add cni0 address 0a:58:0a:00:00:01 type bridge",
         f"address add {node}/{prefix} dev cni0",
         "link set cni0 up",
     ):
