@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def loop_devices() -> bool:
         return made.returncode == 0 and subprocess.run(["losetup", "--detach", made.stdout.strip()]).returncode == 0
 
 
-ENGINES = {
+ENGINES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "slapd": lambda: shutil.which("slapd", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None,
     "postgres": lambda: bool(list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),

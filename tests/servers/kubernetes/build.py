@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,10 +187,16 @@ def _go_version(go: str) -> tuple[int, int]:
 
 def main() -> int:
     """Build what is missing, below the priority of the tests that run meanwhile."""
+    from .images import ImageFailed, tiny_singleuser
+
     os.nice(10)
     try:
-        programs()
-    except BuildFailed as error:
+        with ThreadPoolExecutor(2) as meanwhile:
+            # An image waits for downloads most of the time.
+            image = meanwhile.submit(tiny_singleuser)
+            programs()
+            image.result()
+    except (BuildFailed, ImageFailed) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -12,7 +12,7 @@ from .addons import Addons, simulated_node
 from .build import programs
 from .client import Client, KubectlFailed
 from .control import ControlPlane
-from .images import toolbox_archive
+from .images import archive_of, toolbox_archive
 from .keys import Keys
 from .node import NAME, TOOLBOX, Node
 from .place import Place
@@ -58,7 +58,8 @@ class Cluster(Client):
         try:
             self._start()
         except BaseException:
-            self.stop()
+            # The logs stay until the place is taken again.
+            self.stop(keep=True)
             raise
         return self
 
@@ -79,7 +80,15 @@ class Cluster(Client):
 
     def _start_runtime(self) -> None:
         self.node.start_runtime()
-        self.load(toolbox_archive(TOOLBOX), TOOLBOX)
+        self._forget_images()
+        # Its name says nothing of its content: it is imported anew.
+        self.node.ctr("images", "import", "--local", str(toolbox_archive(TOOLBOX)))
+
+    def _forget_images(self) -> None:
+        """Images that were built from other content in earlier runs, and whose files are gone."""
+        for name in self.node.ctr("images", "list", "--quiet").stdout.split():
+            if name.startswith("localhost/") and not archive_of(name).exists():
+                self.node.ctr("images", "delete", name)
 
     def _apply_first(self) -> bool:
         self.apply(*self.addons.manifests())
@@ -108,8 +117,8 @@ class Cluster(Client):
 
         self.until(ready, what=f"the simulated node {name}")
 
-    def stop(self) -> None:
-        """End everything and leave nothing behind but the kept images."""
+    def stop(self, *, keep: bool = False) -> None:
+        """End everything and leave nothing behind but the kept images; with ``keep`` its files, too."""
         # etcd and containerd write their files whole; everybody else has nothing to lose.
         with contextlib.suppress(KubectlFailed):
             for program in (self.node.kubelet, self.node.containerd):
@@ -117,4 +126,4 @@ class Cluster(Client):
         self.space.stop()
         for program in self.all:
             program.stop(signal.SIGKILL)
-        self.place.close()
+        self.place.close(keep=keep)

@@ -13,6 +13,8 @@ from .program import Program
 from .space import Space
 
 ADMISSION = "NodeRestriction,ResourceQuota,PodSecurity"
+# Thousands of simulated pods: the defaults are 20 and 50 requests a second.
+QUICK = ("--kube-api-qps=500", "--kube-api-burst=1000")
 ETCD = "http://127.0.0.1:2379"
 
 
@@ -83,6 +85,7 @@ class ControlPlane:
             f"--service-account-private-key-file={keys.pair('accounts')[1]}",
             "--use-service-account-credentials",
             "--leader-elect=false",
+            *QUICK,
             f"--cert-dir={keys.folder}/self-made-controllers",
             "--bind-address=127.0.0.1",
         ]
@@ -92,6 +95,7 @@ class ControlPlane:
             str(program),
             f"--kubeconfig={self.keys.kubeconfig('scheduler')}",
             "--leader-elect=false",
+            *QUICK,
             f"--cert-dir={self.keys.folder}/self-made-scheduler",
             "--bind-address=127.0.0.1",
         ]

@@ -12,7 +12,7 @@ import pytest
 from .build import BuildFailed, programs
 from .client import Client
 from .cluster import Cluster
-from .images import Image, tiny_singleuser
+from .images import Image, ImageFailed, tiny_singleuser
 
 EXISTING = "DAAS_TEST_KUBECONFIG"
 NEEDED = ("runc", "iptables", "ip", "unshare", "nsenter", "mount", "openssl", "buildah", "mmdebstrap", "busybox")
@@ -31,14 +31,18 @@ def cluster_possible() -> bool:
     return bool(os.environ.get(EXISTING)) or own_cluster_possible()
 
 
-_failed: list[BuildFailed] = []
+_failed: list[BuildFailed | ImageFailed] = []
 
 
 def wait_for_programs() -> None:
     """Wait for the build that the run began, or do it: outside of any test, whose time limit is much shorter."""
+    if _failed:
+        return
     try:
         programs()
-    except BuildFailed as error:
+        if own_cluster_possible():
+            tiny_singleuser()
+    except (BuildFailed, ImageFailed) as error:
         _failed.append(error)
 
 

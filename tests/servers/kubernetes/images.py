@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ ACCOUNTS = {
     "etc/group": "root:x:0:\nscientist:x:20001:\nstolen:x:31337:scientist\n",
 }
 """As an image that a user made may have them: its group file gives a uid of the site a group that she is not in."""
+KEEP_S = 14 * 24 * 3600
 TINY = Path(__file__).with_name("tiny")
 
 
@@ -83,13 +85,28 @@ def build(folder: Path, name: str, more: Mapping[str, str] | None = None) -> Ima
     for path, content in sorted(files.items()):
         digest.update(f"{path}\0{len(content)}\0".encode() + content)
     key = digest.hexdigest()[:12]
-    image = Image(f"localhost/{name}:{key}", _folder() / f"{name.replace('/', '-')}-{key}.tar")
+    whole = f"localhost/{name}:{key}"
+    image = Image(whole, archive_of(whole))
     with _alone(image.archive):
         if not image.archive.exists():
             _base()
             say(f"Building the image {image.name} (once).")
             _build(folder, files, image)
+            _forget_old()
+    os.utime(image.archive)
     return image
+
+
+def archive_of(name: str) -> Path:
+    """The file of a built image, by its whole name."""
+    return _folder() / f"{name.removeprefix('localhost/').replace('/', '-').replace(':', '-')}.tar"
+
+
+def _forget_old() -> None:
+    """Files of images that nothing asked for in two weeks: their content has changed since."""
+    for archive in _folder().glob("*.tar"):
+        if archive.stat().st_mtime < time.time() - KEEP_S:
+            archive.unlink()
 
 
 def tiny_singleuser() -> Image:

@@ -97,14 +97,15 @@ class Place:
         """The container runtime's images, kept from run to run."""
         return self.root / "containerd"
 
-    def clean(self) -> None:
-        """Remove what a killed run left: its interface, its cgroups, its files."""
+    def clean(self, *, keep: bool = False) -> None:
+        """Remove what a killed run left: its interface, its cgroups and, unless ``keep``, its files."""
         if Path(f"/sys/class/net/{self.interface}").exists():
             subprocess.run(["ip", "link", "delete", self.interface], check=False, capture_output=True)
         for cgroup in self.cgroups():
             _remove_cgroup(cgroup)
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir()
+        if not keep:
+            shutil.rmtree(self.data, ignore_errors=True)
+            self.data.mkdir()
 
     def cgroups(self) -> list[Path]:
         """The parent cgroup in each hierarchy that there is, whether made or not."""
@@ -126,9 +127,9 @@ class Place:
                 if (cgroup / name).exists() and (cgroup.parent / name).exists():
                     (cgroup / name).write_text((cgroup.parent / name).read_text())
 
-    def close(self) -> None:
-        """Let go of the place, empty."""
-        self.clean()
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of the place, empty unless ``keep``."""
+        self.clean(keep=keep)
         self._lock.close()
 
 

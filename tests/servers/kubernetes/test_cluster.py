@@ -93,6 +93,20 @@ def test_names_answer_in_a_pod(kube_rig: Cluster, kube_namespace: str) -> None:
     assert kube_rig.place.first_service in said
 
 
+def test_pods_that_come_and_go_leave_the_bridge_its_address(kube_rig: Cluster, kube_namespace: str) -> None:
+    # Whoever talks to the API server remembers it: with another one, all are cut off until they ask again.
+    asked = [*kube_rig.space.enter(net_only=True), "ip", "-j", "link", "show", "cni0"]
+
+    def address() -> str:
+        return str(json.loads(subprocess.run(asked, check=True, capture_output=True).stdout)[0]["address"])
+
+    before = address()
+    kube_rig.apply(in_namespace(kube_namespace, pod("stays", "sleep", "infinity")))
+    kube_rig.pod_in_phase("stays", kube_namespace, "Running")
+    members = {address()} | {address() for n in range(3) if run_pod(kube_rig, kube_namespace, f"goes-{n}", "echo yes")}
+    assert members == {before}
+
+
 def test_simulated_nodes_hold_simulated_pods(kube_rig: Cluster, kube_namespace: str) -> None:
     node = f"simulated-{kube_namespace}"
     kube_rig.add_simulated_node(node, **{"example.test/gpu": "2"})
