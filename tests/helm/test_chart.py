@@ -68,6 +68,12 @@ def test_a_value_that_cannot_work_is_refused(helm: Helm, name: str) -> None:
     assert "values don't meet the specifications of the schema" in done.stderr
 
 
+def test_users_and_hub_need_two_namespaces(helm: Helm) -> None:
+    done = template(helm, {"users": {"namespace": RELEASE_NAMESPACE}})
+    assert done.returncode != 0
+    assert f"users.namespace is {RELEASE_NAMESPACE}, the release's own namespace" in done.stderr
+
+
 def test_equal_values_give_the_hub_the_rules_of_its_policy(api: ApiServer, release: Helm, tmp_path: Path) -> None:
     """The ConfigMap as the hub reads it, loaded as JupyterHub does."""
     config = api.ask("GET", f"/api/v1/namespaces/{RELEASE_NAMESPACE}/configmaps/{RELEASE}-hub").body

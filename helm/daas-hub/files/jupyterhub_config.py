@@ -11,8 +11,9 @@ here = Path(__file__).parent
 values = json.loads((here / "values.json").read_text())
 users, ids = values["users"], values["users"]["ids"]
 
-# What the hub can lose (its database) and must not lose (the ledger) lie on one claim; both are SQLite.
-data = Path("/srv/daas-hub")
+# What the hub can lose (its database) and must not lose (the ledger) lie on one claim, where the hub is started; both
+# are SQLite.
+data = Path.cwd()
 c.JupyterHub.db_url = f"sqlite:///{data}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = str(data / "cookie-secret")
 c.DaasHub.ledger_url = f"sqlite:///{data}/ledger.sqlite"
