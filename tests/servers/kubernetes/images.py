@@ -58,6 +58,7 @@ ACCOUNTS = {
     "etc/group": "root:x:0:\nscientist:x:20001:\nstolen:x:31337:scientist\n",
 }
 """As an image that a user made may have them: its group file gives a uid of the site a group that she is not in."""
+DRAFT = "draft-"
 KEEP_S = 14 * 24 * 3600
 TINY = Path(__file__).with_name("tiny")
 
@@ -103,10 +104,10 @@ def archive_of(name: str) -> Path:
 
 
 def _forget_old() -> None:
-    """Files of images that nothing asked for in two weeks: their content has changed since."""
-    for archive in _folder().glob("*.tar"):
-        if archive.stat().st_mtime < time.time() - KEEP_S:
-            archive.unlink()
+    """Files of images that nothing asked for in two weeks: their content has changed since. What killed builds left."""
+    for old in (*_folder().glob("*.tar"), *_folder().glob(f"{DRAFT}*")):
+        if old.stat().st_mtime < time.time() - KEEP_S:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 def tiny_singleuser() -> Image:
@@ -118,7 +119,7 @@ def tiny_singleuser() -> Image:
 
 def _build(folder: Path, files: Mapping[str, bytes], image: Image) -> None:
     log = image.archive.with_suffix(".log")
-    with tempfile.TemporaryDirectory(dir=_folder()) as place:
+    with tempfile.TemporaryDirectory(dir=_folder(), prefix=DRAFT) as place:
         context = Path(place)
         for path, content in files.items():
             (context / path).parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +163,7 @@ def _base() -> None:
             return
         say(f"Making the image {BASE} of Debian's packages (once).")
         log = _folder() / "base.log"
-        with tempfile.TemporaryDirectory(dir=_folder()) as place:
+        with tempfile.TemporaryDirectory(dir=_folder(), prefix=DRAFT) as place:
             tar = Path(place) / "base.tar"
             _run(log, "mmdebstrap", *BASE_OPTIONS, "bookworm", str(tar))
             container = _buildah(log, "from", "--pull=never", "scratch").strip()

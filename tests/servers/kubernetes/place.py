@@ -15,6 +15,7 @@ from typing import TextIO
 from daas_hub.demo.setup import cache_root
 
 MOST = 16
+LOCKS = Path("/run")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -23,26 +24,37 @@ class Place:
 
     def __init__(self, number: int | None = None) -> None:
         """Take it and remove what a killed run left there. Raises RuntimeError where it, or every one, is taken."""
-        taken = _routes()
         asked = range(MOST) if number is None else range(number, number + 1)
         for self.number in asked:
-            subnet = ipaddress.ip_network(self._address("0.0/16"))
             self.root = cache_root() / "clusters" / str(self.number)
             self.root.mkdir(parents=True, exist_ok=True)
-            held = (self.root / "lock").open("a")
+            if self._take():
+                return
+        raise RuntimeError(
+            f"No place for a cluster of {len(asked)}: all are taken, by other test runs or by routes of this machine."
+        )
+
+    def _take(self) -> bool:
+        # Two locks: machines (or containers) may share a cache folder, and one machine may have several.
+        self._locks: list[TextIO] = []
+        for path in (self.root / "lock", LOCKS / f"daas-cluster-{self.number}.lock"):
+            held = path.open("a")
+            self._locks.append(held)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                held.close()
-                continue
-            self._lock: TextIO = held
-            self.clean()
-            if not any(subnet.overlaps(other) for other, device in taken if device != self.interface):
-                return
+                self._let_go()
+                return False
+        self.clean()
+        subnet = ipaddress.ip_network(self._address("0.0/16"))
+        if any(subnet.overlaps(route) for route in _routes()):
+            self._let_go()
+            return False
+        return True
+
+    def _let_go(self) -> None:
+        for held in self._locks:
             held.close()
-        raise RuntimeError(
-            f"All {MOST} places for a cluster are taken: by other test runs, or by routes of the machine."
-        )
 
     def _address(self, rest: str) -> str:
         return f"10.{200 + self.number}.{rest}"
@@ -130,18 +142,15 @@ class Place:
     def close(self, *, keep: bool = False) -> None:
         """Let go of the place, empty unless ``keep``."""
         self.clean(keep=keep)
-        self._lock.close()
+        self._let_go()
 
 
-def _routes() -> list[tuple[ipaddress.IPv4Network, str]]:
+def _routes() -> list[ipaddress.IPv4Network]:
     said = subprocess.run(
         ["ip", "-4", "-j", "route", "show", "table", "all"], capture_output=True, text=True, check=True
     )
-    found = []
-    for route in json.loads(said.stdout):
-        if route["dst"] != "default":
-            found.append((ipaddress.IPv4Network(route["dst"], strict=False), route.get("dev", "")))
-    return found
+    known = [str(route["dst"]) for route in json.loads(said.stdout)]
+    return [ipaddress.IPv4Network(network, strict=False) for network in known if network != "default"]
 
 
 def _remove_cgroup(top: Path, within_s: float = 10.0) -> None:
