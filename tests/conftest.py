@@ -14,7 +14,7 @@ import pytest
 
 from daas_hub.clients import cgroups
 from tests.servers import machine
-from tests.servers.kubernetes import fixtures
+from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, tiny
 
 __all__ = ["kube", "kube_namespace", "kube_rig", "tiny"]
@@ -71,6 +71,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     # Around everything else, so that no test's time limit counts while the programs are built.
     needed = _needs(item) & KUBERNETES
     if needed and all(ENGINES[engine]() for engine in needed):
+        if not all(module.built for module in build.ALL):
+            terminal = item.config.pluginmanager.get_plugin("terminalreporter")
+            terminal.write_line("\nWaiting for the programs of the Kubernetes cluster: they are built once.")
         fixtures.wait_for_programs()
     return (yield)
 

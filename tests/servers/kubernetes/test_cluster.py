@@ -185,6 +185,21 @@ def test_a_program_is_stopped_and_started_alone(kube_rig: Cluster, kube_namespac
     assert kube_rig.get("pod", "lasts", kube_namespace)["status"]["containerStatuses"] == before
 
 
+def test_every_program_can_be_killed_and_started_again(kube_rig: Cluster, kube_namespace: str) -> None:
+    kube_rig.apply(in_namespace(kube_namespace, pod("lasts", "sleep", "infinity")))
+    before = kube_rig.pod_in_phase("lasts", kube_namespace, "Running")["status"]["containerStatuses"]
+    for program in kube_rig.all:
+        old = program.pid
+        program.stop(signal.SIGKILL)
+        program.start()
+        program.wait()
+        assert program.pid != old
+    kube_rig.control.api.wait()
+    assert run_pod(kube_rig, kube_namespace, "after", "nslookup kubernetes.default.svc.cluster.local")
+    assert kube_rig.get("pod", "lasts", kube_namespace)["status"]["containerStatuses"] == before
+    assert all(program.running for program in kube_rig.all)
+
+
 OWNER = """
 import sys
 from tests.servers.kubernetes.cluster import Cluster
