@@ -12,6 +12,7 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[2]
 NO_TESTS_RAN = 5
+BUILD = [sys.executable, "-m", "tests.servers.kubernetes.build"]
 
 
 @contextmanager
@@ -20,11 +21,10 @@ def cluster_built_meanwhile(environment: dict[str, str]) -> Iterator[None]:
     if os.geteuid() != 0 or os.environ.get("DAAS_TEST_KUBECONFIG"):
         yield
         return
-    argv = [sys.executable, "-m", "tests.servers.kubernetes.build"]
     # Its words would tear the tests' apart; whoever waits for a build that fails tries again and says why.
     quiet = subprocess.DEVNULL
     build = subprocess.Popen(
-        argv, cwd=CLONE, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        BUILD, cwd=CLONE, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
     )
     try:
         yield
