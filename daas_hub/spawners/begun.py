@@ -1,0 +1,182 @@
+"""What the hub asks of a server that was begun: does it run, end it, remember it (design.md §2, steps 9 and 11).
+
+``DaasSpawner`` builds on this; the flow that begins a server is in ``spawner.py``. What an answer is, is decided by
+pure functions in ``core/launch.py``; the acts on a launch are in ``record.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jupyterhub.spawner import Spawner
+
+from daas_hub.core.errors import DaasError, LedgerBusy
+from daas_hub.core.launch import Poll, Started, Stop, decide_poll, decide_stop
+from daas_hub.core.models import LaunchState, Life
+from daas_hub.db.ledger import LaunchRow
+
+from .record import LaunchRecord
+from .runtime import DaasHub, utcnow
+from .settings import SpawnerSettings
+
+STOP_WITHIN_S = 25.0
+"""How long a backend may take to stop a server. With the ledger's own patience before and after, ``stop``
+returns within 60 s (design.md §4.4)."""
+GIVE_UP_AFTER_S = 50.0
+"""After this the hub gets its answer, whatever was reached; one ledger call may still run to its end."""
+POST_STOP_WITHIN_S = 20.0
+
+
+class BegunServer(SpawnerSettings, Spawner):
+    """A server that was begun here, by an earlier boot, or not at all: all that the hub does with it afterwards."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._record: LaunchRecord | None = None
+        self._started = Started.NOT_HERE
+        self._failure = ""
+        self._polling_began = False
+        self._watcher: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[int | None] | None = None
+        self._oauth_scopes: list[str] | None = None
+
+    @property
+    def site(self) -> DaasHub:
+        """What all spawners of this hub share."""
+        return DaasHub.instance(config=self.config)
+
+    async def start(self) -> str:
+        """The flow, in ``spawner.py``; JupyterHub wants every class of spawners to have it."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ 9 observe
+
+    async def poll(self) -> int | None:
+        """None while the hub may treat the server as running; else its exit code (design.md §4.1)."""
+        try:
+            return await self._poll()
+        except LedgerBusy as error:
+            # Unknown is never "ended": the hub goes on, or drops its own row at boot and adopts later.
+            self.log.warning("Cannot tell whether %s runs: %s", self._log_name, error.log_message)
+            self.will_resume = True
+            return None if self._polling_began or self._started is not Started.NOT_HERE else 0
+
+    async def _poll(self) -> int | None:
+        record = self._record
+        row = await record.row() if record is not None else None
+        if record is None or row is None:
+            self.will_resume = False
+            return 0
+        life, code = Life.UNKNOWN, row.exit_code
+        if row.state is not LaunchState.ENDED:
+            seen = await record.look(row)
+            life, code = seen.life, seen.exit_code
+        answer = decide_poll(row.state, life, of_this_boot=self._polling_began or row.hub_boot_id == self.site.boot_id)
+        if answer is Poll.PROBE:
+            answer = Poll.RUNNING if await record.answers(row) else Poll.FORGET
+        self.will_resume = answer is not Poll.ENDED
+        if answer is Poll.RUNNING:
+            return None
+        return code if answer is Poll.ENDED and code is not None else 0
+
+    async def _row(self) -> LaunchRow | None:
+        return await self._record.row() if self._record is not None else None
+
+    def start_polling(self) -> None:
+        """The hub holds the server for running: it belongs to this boot now, and its end is noticed at once."""
+        super().start_polling()
+        self._polling_began = True
+        if self._oauth_scopes is not None and self._started is Started.ADOPTED:
+            # user.spawn() has just emptied them, registering the kept token (user.py:1047).
+            self.orm_spawner.oauth_client.allowed_scopes = self._oauth_scopes
+            self.user.db.commit()
+        if self._record is not None:
+            self._watcher = asyncio.create_task(self._watch(self._record))
+
+    def stop_polling(self) -> None:
+        """Stop watching; the watcher itself may be the caller, by way of the hub's `user_stopped`."""
+        super().stop_polling()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and watcher is not asyncio.current_task():
+            watcher.cancel()
+
+    async def poll_and_notify(self) -> int | None:
+        """One at a time: a start that comes while the hub hears of an end waits until the hub is done with it."""
+        if self._notifying is None or self._notifying.done():
+            self._notifying = self.site.keep(super().poll_and_notify())
+        status = await asyncio.shield(self._notifying)
+        if status is None and self.pending == "stop" and self._stop_future is not None:
+            # Another DELETE was faster; told "running", this one's handler would stop again, which ends in a 500.
+            await asyncio.wait([self._stop_future])
+            return 0
+        return status
+
+    async def _watch(self, record: LaunchRecord) -> None:
+        """Settle the launch the moment its server ends, then let the hub know."""
+        row = await record.row()
+        if row is not None and row.hub_boot_id != self.site.boot_id and row.state is not LaunchState.ENDED:
+            await self.site.run(self.site.ledger.adopt, row.id, self.site.boot_id, now=utcnow())
+        if await record.wait_ended() is not None and self._callbacks:
+            # Without callbacks the start is still being checked, and that check finds the server gone.
+            await self.poll_and_notify()
+
+    # ------------------------------------------------------------ 11 stop and settle
+
+    async def stop(self, now: bool = False) -> None:  # noqa: ARG002  the hub never sets it
+        """Stop, detach or nothing, by what is known (core/launch.py). Returns within 60 s, always."""
+        try:
+            async with asyncio.timeout(GIVE_UP_AFTER_S):
+                await self._stop()
+        except (TimeoutError, DaasError) as error:
+            # The hub clears its row all the same; ours stays, counted, and the reconciler goes on.
+            self.log.error("Stopping %s is not finished; it is tried again: %s", self._log_name, error)
+
+    async def _stop(self) -> None:
+        row = await self._row()
+        pending = self._spawn_future is not None and not self._spawn_future.done()
+        decision = decide_stop(
+            row.state if row is not None else None,
+            started=self._started,
+            start_pending=pending,
+            polling_began=self._polling_began,
+        )
+        self.will_resume = decision is Stop.DETACH
+        if decision is Stop.STOP and self._record is not None and row is not None:
+            reason = self._failure or ("the start took too long" if pending else "stopped on request")
+            await self._record.stop(row, reason=reason, within_s=STOP_WITHIN_S)
+
+    async def run_post_stop_hook(self) -> None:
+        """After every end, also one that the hub only noticed: whatever has ended is settled (user.py:1195)."""
+        row = await self._row()
+        if self._record is not None and row is not None and row.state is not LaunchState.ENDED:
+            try:
+                async with asyncio.timeout(POST_STOP_WITHIN_S):
+                    await self._record.look(row)
+            except (TimeoutError, LedgerBusy) as error:
+                # Its settling goes on by itself.
+                self.log.warning("The end of %s is written down later: %s", self._log_name, error)
+        hook = super().run_post_stop_hook()
+        if hook is not None:
+            await hook
+
+    # ------------------------------------------------------------ the hub's own store
+
+    def get_state(self) -> dict[str, Any]:
+        """Only the launch's id: everything else is in the ledger."""
+        state: dict[str, Any] = super().get_state()
+        if self._record is not None:
+            state["launch_id"] = self._record.id
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """At boot, for servers that the hub's database holds for running."""
+        super().load_state(state)
+        launch_id = state.get("launch_id")
+        if isinstance(launch_id, str):
+            self._record = LaunchRecord(self.site, launch_id, self.log)
+
+    def clear_state(self) -> None:
+        """Forget the launch; its row stays in the ledger."""
+        super().clear_state()
+        self._record = None
