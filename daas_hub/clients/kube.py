@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -109,13 +109,19 @@ class Kube:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unavailable(error) from error
 
-    async def stream(self, path: str, query: Mapping[str, str | int], *, silent_s: float) -> AsyncIterator[Json]:
-        """The lines of a watch, as JSON; ends when the server ends it, raises where ``silent_s`` pass without one."""
+    async def stream(
+        self, path: str, query: Mapping[str, str | int], *, silent_s: float, opened: Callable[[], None]
+    ) -> AsyncIterator[Json]:
+        """The lines of a watch, as JSON; ends when the server ends it, raises where ``silent_s`` pass without one.
+
+        ``opened`` is called when the server has said yes, which may be long before the first line.
+        """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_WITHIN_S, sock_read=silent_s)
         try:
             async with self._open("GET", path, query, None, "application/json", timeout) as answer:
                 if answer.status != 200:
                     _judged(answer.status, await answer.read())
+                opened()
                 async for line in answer.content:
                     if line.strip():
                         yield _event(line)

@@ -2,15 +2,17 @@
 
 List in pages, then watch from the list's version; a watch that ends or fails is resumed from the last version seen;
 410 (the version was compacted away) lists anew and tells the difference. See "Efficient detection of changes" in
-Kubernetes' API concepts.
+Kubernetes' API concepts. Many hubs and their services may watch one API server: pauses have jitter, so that they do
+not all come back in the same moment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from daas_hub.core.backoff import delays
@@ -25,6 +27,8 @@ WATCH_S = 240
 SILENT_S = 90.0
 """A watch without a line for so long is broken: bookmarks come about every minute (Kubernetes, KEP-956)."""
 LIST_WITHIN_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
+"""Between two tries, before jitter. 20: whatever happened in an outage is known half a minute after it."""
 
 Slim = Callable[[Json], Json]
 
@@ -32,8 +36,18 @@ Slim = Callable[[Json], Json]
 class KubeWatch:
     """All objects of one path and label selector, by name. One task keeps them; any number of readers wait on it."""
 
-    def __init__(self, kube: Kube, path: str, *, labels: str = "", fields: str = "", log: Any, slim: Slim) -> None:
-        self._kube, self._path, self._log, self._slim = kube, path, log, slim
+    def __init__(
+        self,
+        kube: Kube,
+        path: str,
+        *,
+        labels: str = "",
+        fields: str = "",
+        log: Any,
+        slim: Slim,
+        silent_s: float = SILENT_S,
+    ) -> None:
+        self._kube, self._path, self._log, self._slim, self._silent_s = kube, path, log, slim, silent_s
         self._query: dict[str, str | int] = {}
         if labels:
             self._query["labelSelector"] = labels
@@ -45,8 +59,11 @@ class KubeWatch:
         self._task: asyncio.Task[None] | None = None
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._synced = asyncio.Event()
+        self._pauses: Iterator[float] = pauses()
         self.failures = 0
         """How often it had to begin again since it was last true."""
+        self.lists = 0
+        """How often everything was listed: once at the start, and once for each version that was lost."""
 
     # ------------------------------------------------------------ reading
 
@@ -66,6 +83,10 @@ class KubeWatch:
     def age_s(self) -> float | None:
         """Seconds since the API server last said anything; None before the first list."""
         return None if self._seen_at is None else time.monotonic() - self._seen_at
+
+    def fresh(self, within_s: float) -> bool:
+        """Whether what is known may be believed: a watch is open, and something came by it that lately."""
+        return self.failures == 0 and self._seen_at is not None and time.monotonic() - self._seen_at <= within_s
 
     @property
     def objects(self) -> Mapping[str, Json]:
@@ -96,30 +117,31 @@ class KubeWatch:
     # ------------------------------------------------------------ keeping
 
     async def _forever(self) -> None:
-        pause = delays(0.2, 30.0)
         while True:
+            began_at = time.monotonic()
             try:
                 if not self._version:
                     await self._list()
-                    pause = delays(0.2, 30.0)
                 await self._follow()
-                pause = delays(0.2, 30.0)
-                continue
+                if time.monotonic() - began_at > LONGEST_PAUSE_S:
+                    continue
+                # Ended at once by whoever stands between: the next one may, too.
             except KubeGone:
                 self._log.info("The watch of %s is too old and lists anew", self._path)
                 self._version = ""
             except BackendUnavailable as error:
                 self._failed(error.log_message)
             except KubeRefused as error:
-                # Rights may be given back; an answer that makes no sense may make sense after an upgrade.
                 self._failed(str(error))
-                self._version = ""
+                if error.code not in (401, 403):
+                    # An answer that makes no sense may make sense after an upgrade. Rights are given back.
+                    self._version = ""
             except Exception as error:
                 # Whatever it is: a watch that has ended unseen would be believed for ever.
                 self._log.exception("The watch of %s met what it does not know", self._path)
                 self._failed(str(error))
                 self._version = ""
-            await asyncio.sleep(next(pause))
+            await asyncio.sleep(next(self._pauses))
 
     def _failed(self, why: str) -> None:
         self.failures += 1
@@ -142,9 +164,11 @@ class KubeWatch:
         changed = {name for name in self._objects.keys() | found.keys() if self._objects.get(name) != found.get(name)}
         self._objects = found
         self._version = page["metadata"]["resourceVersion"]
+        self.lists += 1
         self._alive()
         self._synced.set()
-        for name in changed:
+        # Who waits for one that is not there may have missed its end: it was before the first list.
+        for name in changed | (self._waiting.keys() - found.keys()):
             self._tell(name)
 
     async def _follow(self) -> None:
@@ -155,12 +179,13 @@ class KubeWatch:
             "resourceVersion": self._version,
             "timeoutSeconds": WATCH_S,
         }
-        stream = self._kube.stream(self._path, query, silent_s=SILENT_S)
+        stream = self._kube.stream(self._path, query, silent_s=self._silent_s, opened=self._alive)
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for event in stream:
                 item = event["object"]
                 self._version = item["metadata"]["resourceVersion"]
                 self._alive()
+                self._pauses = pauses()
                 if event["type"] == "BOOKMARK":
                     continue
                 name = item["metadata"]["name"]
@@ -171,9 +196,16 @@ class KubeWatch:
                 self._tell(name)
 
     def _alive(self) -> None:
+        if self.failures and self.age_s is not None:
+            self._log.info("The watch of %s goes on after %.0f s", self._path, self.age_s)
         self._seen_at = time.monotonic()
         self.failures = 0
 
     def _tell(self, name: str) -> None:
         for event in self._waiting.get(name, ()):
             event.set()
+
+
+def pauses() -> Iterator[float]:
+    """Growing seconds between two tries, each between half of it and the whole."""
+    return (delay_s * random.uniform(0.5, 1.0) for delay_s in delays(FIRST_PAUSE_S, LONGEST_PAUSE_S))  # noqa: S311
