@@ -7,12 +7,13 @@ A backend starts, observes, stops and finds servers; it decides nothing about pe
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
 from traitlets import Int, Unicode
 from traitlets.config import LoggingConfigurable
 
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation
+from daas_hub.core.volumes import Planned, plan_home
 
 Checkpoint = Callable[[Handle], Awaitable[None]]
 """Saves a handle durably. A backend awaits it as soon as there is something that could be left behind,
@@ -45,6 +46,17 @@ class Backend(LoggingConfigurable):
     def home_place(self, account: Account) -> Json:
         """Where the account's home is kept here, as its volume's row says it: by default a folder on this machine."""
         return {"version": 1, "path": account.home}
+
+    def plan(self, account: Account, groups: Collection[str], wanted: Sequence[str]) -> tuple[Planned, ...]:  # noqa: ARG002
+        """The volumes of a server here; ``wanted``: those that the profile names. By default the home alone.
+
+        Raises StartFailed(permanent=True) where they cannot be had together.
+        """
+        return plan_home(account, self.home_place(account))
+
+    def volume_names(self) -> tuple[str, ...] | None:
+        """Which volumes a profile may name; None: any, and none is mounted (their folders are there anyway)."""
+        return None
 
     @abstractmethod
     async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakValueDictionary
@@ -23,6 +23,7 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, 
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.pod_rules import refused_ids
 from daas_hub.core.pods import observe, step
+from daas_hub.core.volumes import Planned, plan
 
 from . import kube_pod
 from .base import Backend, Checkpoint
@@ -51,7 +52,8 @@ class KubeBackend(KubeSettings, Backend):
         super().__init__(**kwargs)
         check_settings(self.config)
         self._kube = Kube(kubeconfig=self.kubeconfig, context=self.context)
-        self._claims = Claims(self._kube, self)
+        self._rules = self.volume_rules()
+        self._claims = Claims(self._kube, self, self._rules, self.log)
         ours = f"{HUB}={self.hub_id}"
         self._pods = KubeWatch(
             self._kube, path("pods", self.namespace), labels=f"{ours},{LAUNCH}", log=self.log, slim=_slim_pod
@@ -71,9 +73,11 @@ class KubeBackend(KubeSettings, Backend):
 
     # ------------------------------------------------------------ volumes
 
-    def home_place(self, account: Account) -> Json:  # noqa: ARG002
-        """A claim, named by the volume's id: the same one wherever it is mounted."""
-        return {"version": 1, "kind": "claim"}
+    def plan(self, account: Account, groups: Collection[str], wanted: Sequence[str]) -> tuple[Planned, ...]:
+        return plan(account, groups, wanted, self._rules)
+
+    def volume_names(self) -> tuple[str, ...] | None:
+        return tuple(self._rules)
 
     async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:
         account = spec.account

@@ -1,4 +1,4 @@
-"""Claims of homes: made once, named by their volume, labelled with their account, and their disks retained."""
+"""Claims of volumes: made once, named by their volume, labelled with their account; grown, and their disks retained."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRe
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import Json, LaunchSpec, Mount
 from daas_hub.core.pods import refused
+from daas_hub.core.volume_rules import VolumeRule
+from daas_hub.core.volumes import grows, growth
 
-from .kube_pod import ACCOUNT, HUB, PREFIX, VOLUME, Claim
+from .kube_pod import PREFIX, Claim
 from .kube_settings import KubeSettings
+from .kube_static import StaticDisks, labels_of, notes_of
+from .local_homes import AnyLogger
+
+EXPANDS = "allowVolumeExpansion"
+STORAGE_GROUP = "storage.k8s.io/v1"
 
 
 def claim_name(volume_id: str) -> str:
@@ -20,25 +27,33 @@ def claim_name(volume_id: str) -> str:
 
 def claims_of(mounts: Sequence[Mount]) -> tuple[Claim, ...]:
     """What a pod mounts."""
-    return tuple(Claim(claim_name(mount.volume_id), mount.path, mount.read_only) for mount in mounts)
+    return tuple(
+        Claim(claim_name(mount.volume_id), mount.path, mount.read_only, dynamic=not is_static(mount))
+        for mount in mounts
+    )
 
 
-def claim_of(mount: Mount, spec: LaunchSpec, settings: KubeSettings) -> Json:
-    """The claim of a new volume."""
+def is_static(mount: Mount) -> bool:
+    """Whether its folder exists without the cluster."""
+    return bool(mount.place.get("kind", "claim") != "claim")
+
+
+def claim_of(mount: Mount, spec: LaunchSpec, rule: VolumeRule, namespace: str) -> Json:
+    """The claim of a new volume that the cluster makes."""
     body: Json = {
-        "accessModes": list(settings.access_modes),
-        "resources": {"requests": {"storage": settings.home_size}},
+        "accessModes": list(rule.access_modes),
+        "resources": {"requests": {"storage": rule.size}},
     }
-    if settings.storage_class:
-        body["storageClassName"] = settings.storage_class
+    if rule.storage_class:
+        body["storageClassName"] = rule.storage_class
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": {
             "name": claim_name(mount.volume_id),
-            "namespace": settings.namespace,
-            "labels": {HUB: spec.hub_id, ACCOUNT: spec.account.id, VOLUME: mount.volume_id},
-            "annotations": {f"{PREFIX}/user": spec.user_name, f"{PREFIX}/path": mount.path},
+            "namespace": namespace,
+            "labels": labels_of(mount, spec),
+            "annotations": notes_of(mount, spec),
         },
         "spec": body,
     }
@@ -47,24 +62,70 @@ def claim_of(mount: Mount, spec: LaunchSpec, settings: KubeSettings) -> Json:
 class Claims:
     """Makes claims that are new, looks for those that are not, and keeps their disks."""
 
-    def __init__(self, kube: Kube, settings: KubeSettings) -> None:
-        self._kube, self._settings = kube, settings
+    def __init__(self, kube: Kube, settings: KubeSettings, rules: Mapping[str, VolumeRule], log: AnyLogger) -> None:
+        self._kube, self._settings, self._rules, self._log = kube, settings, rules, log
+        self._static = StaticDisks(kube, settings)
 
     async def make(self, spec: LaunchSpec) -> dict[str, Json]:
-        """Every claim of the launch exists afterwards. What is known of each new one, by volume id.
+        """Every claim of the launch exists afterwards. What is known of each new or growing one, by volume id.
 
         A volume that the ledger has seen before is never made anew: an empty claim in the place of a home would look
         as if all had been lost. Raises StartFailed(permanent=True) where such a claim is gone.
         """
-        made = {}
+        made: dict[str, Json] = {}
         for mount in spec.mounts:
-            if mount.known:
-                await self._expect(mount)
+            rule = self._rules.get(mount.rule)
+            if rule is None:
+                raise StartFailed(
+                    f"The volume {mount.rule!r} is not known here. Ask the administrator.",
+                    permanent=True,
+                    reason="volume",
+                )
+            if is_static(mount):
+                what = await self._static.make(mount, spec, rule, claim_name(mount.volume_id))
+            elif mount.known:
+                what = await self._grow(await self._expect(mount), rule)
             else:
-                made[mount.volume_id] = await self._create(claim_of(mount, spec, self._settings))
+                what = await self._create(claim_of(mount, spec, rule, self._settings.namespace))
+            if what:
+                made[mount.volume_id] = what
         return made
 
-    async def _expect(self, mount: Mount) -> None:
+    async def _grow(self, claim: Json, rule: VolumeRule) -> Json:
+        """Ask a claim to grow where the site's size grew. How far it is, or nothing where nothing is to be said.
+
+        Never stands in a start's way: a home that is smaller than it should be is a home.
+        """
+        spec = claim["spec"]
+        requested = spec["resources"]["requests"]["storage"]
+        if claim.get("status", {}).get("phase") != "Bound":
+            return {}
+        if not grows(requested, rule.size):
+            return {"growth": growth(claim)}
+        has = claim["status"].get("capacity", {}).get("storage", requested)
+        refusal = {"state": "refused", "to": rule.size, "has": has}
+        name = claim["metadata"]["name"]
+        where = path("persistentvolumeclaims", self._settings.namespace, name)
+        try:
+            if why := await self._cannot_grow(spec.get("storageClassName") or ""):
+                return {"growth": {**refusal, "why": why}}
+            body: Json = {"spec": {"resources": {"requests": {"storage": rule.size}}}}
+            return {"growth": growth(await self._kube.call("PATCH", where, body=body, content_type=MERGE))}
+        except KubeRefused as error:
+            self._log.warning("Claim %s does not grow from %s to %s: %s", name, requested, rule.size, error.why)
+            return {"growth": {**refusal, "why": "the cluster refuses it"}}
+
+    async def _cannot_grow(self, storage_class: str) -> str:
+        """Why claims of that class stay as they are; empty where they can grow."""
+        if not storage_class:
+            return "its disk has no class"
+        try:
+            found = await self._kube.call("GET", path("storageclasses", name=storage_class, group=STORAGE_GROUP))
+        except KubeMissing:
+            return f"its class {storage_class} is gone"
+        return "" if found.get(EXPANDS) else f"disks of the class {storage_class} cannot grow"
+
+    async def _expect(self, mount: Mount) -> Json:
         where = path("persistentvolumeclaims", self._settings.namespace, claim_name(mount.volume_id))
         try:
             claim = await self._kube.call("GET", where)
@@ -82,6 +143,7 @@ class Claims:
                 permanent=True,
                 reason="volume_lost",
             )
+        return claim
 
     async def _create(self, claim: Json) -> Json:
         try:
@@ -93,7 +155,7 @@ class Claims:
         except KubeRefused as error:
             told = refused(error.code, error.why)
             raise StartFailed(
-                f"The volume for the home cannot be made. {told.message}",
+                f"The volume cannot be made. {told.message}",
                 permanent=told.final,
                 reason=told.trouble.value,
                 log_message=error.why,

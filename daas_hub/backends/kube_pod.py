@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from daas_hub.clients.passwd_files import with_lines
@@ -56,6 +56,8 @@ class Claim:
     name: str
     path: str
     read_only: bool = False
+    dynamic: bool = True
+    """The cluster made it for this account; a folder of the site is not touched by kubelet."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Rules:
     strict_groups: bool = True
     """The cluster knows ``supplementalGroupsPolicy`` (beta in 1.33, GA in 1.35)."""
     fs_group: bool = True
-    """All claims are dynamic ones, made for this account: kubelet may give their root folder her gid."""
+    """Kubelet may give the root folders of claims her gid, where all of the pod's are dynamic ones."""
     read_only_root: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -134,7 +136,7 @@ def own(pod: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim], rule
     meta["annotations"] = {**(meta.get("annotations") or {}), **annotations_of(spec)}
     for key in ("ownerReferences", "finalizers", "generateName"):
         meta.pop(key, None)
-    _security(body, spec, rules)
+    _security(body, spec, replace(rules, fs_group=rules.fs_group and all_dynamic(body, claims)))
     # A server that has ended has ended: restarted without its kernels it would look as if nothing had happened.
     body["restartPolicy"] = "Never"
     body["enableServiceLinks"] = False
@@ -147,6 +149,16 @@ def own(pod: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim], rule
     server["env"] = _env(server.get("env") or [], spec)
     _volumes(body, server, names, claims)
     return pod
+
+
+def all_dynamic(body: Json, claims: Sequence[Claim]) -> bool:
+    """Whether the cluster made every claim that a pod mounts, those of KubeSpawner's settings (not ours) included.
+
+    Kubelet gives fsGroup to all or to none, and where it does, it walks through the whole folder and changes it.
+    """
+    ours = {claim.name for claim in claims if claim.dynamic}
+    named = [volume.get("persistentVolumeClaim") for volume in body.get("volumes") or ()]
+    return all(claim.dynamic for claim in claims) and all(one.get("claimName") in ours for one in named if one)
 
 
 def _security(body: Json, spec: LaunchSpec, rules: Rules) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from traitlets import Bool, Enum, Float, HasTraits, Int, List, Unicode, default
+from typing import Any
+
+from traitlets import Bool, Dict, Enum, Float, HasTraits, Int, List, Unicode, default
 
 from daas_hub.core.account import RESERVED
 from daas_hub.core.pod_rules import MAX_ID, PodRules
+from daas_hub.core.volume_rules import HOME, VolumeRule, read_roots, read_rules
 
 
 class KubeSettings(HasTraits):
@@ -111,6 +114,17 @@ class KubeSettings(HasTraits):
         "class can do it, ReadWriteMany lets them run anywhere.",
     ).tag(config=True)
 
+    volumes: Any = Dict(
+        help="Volumes besides the home that profiles may name, and the home where it is not a claim of storage_class: "
+        'name → `{"kind": "dynamic" | "nfs" | "hostPath", …}`; see "Volumes" in the reference. Empty: homes only.',
+    ).tag(config=True)
+
+    volume_roots: Any = List(
+        help="Folders below which disks of kind nfs and hostPath may lie, as the chart's `volumes.roots` has them: "
+        '`{"nfs": {"server", "path"}}` or `{"hostPath": {"path"}}`, each with `depth` (1 without it), how many folders '
+        "deep. Empty: no such disk.",
+    ).tag(config=True)
+
     reclaim = Enum(
         ["Retain", "as-class"],
         "Retain",
@@ -136,6 +150,18 @@ class KubeSettings(HasTraits):
     def _default_wait_policy_s(self) -> int:
         # A large image takes minutes to pull on a node that never had it.
         return 600
+
+    def volume_rules(self) -> dict[str, VolumeRule]:
+        """What the site says about volumes, by name. Raises ConfigError."""
+        home = {
+            "kind": "dynamic",
+            "size": self.home_size,
+            "storage_class": self.storage_class,
+            "access_modes": self.access_modes,
+        }
+        # Read like one of `volumes`, so that a wrong size stops the hub and no start.
+        base = read_rules({HOME: home}, (), VolumeRule(HOME), "KubeBackend: home_size, access_modes or storage_class")
+        return read_rules(self.volumes, read_roots(self.volume_roots), base[HOME])
 
     def pod_rules(self, hub_id: str) -> PodRules:
         """What every pod must be before it is submitted."""

@@ -168,6 +168,12 @@ class Mount:
     read_only: bool = False
     known: bool = False
     """The ledger has seen it made: it is never made anew where it is missing."""
+    rule: str = "home"
+    """The name of the site's rule that it was planned by."""
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Where its data is, as the volume's row has it; empty: a claim that the cluster makes, or a folder here."""
+    own: bool = True
+    """This account's and nobody else's."""
 
 
 @dataclass(frozen=True)

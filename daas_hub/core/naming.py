@@ -13,6 +13,7 @@ import uuid
 
 _SAFE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
 _LOGIN = re.compile(r"[a-z0-9_][a-z0-9._@+-]*", re.ASCII)
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*", re.ASCII)
 MAX_LOGIN = 64
 MAX_NAME = 63
 """DNS label (RFC 1123), also the bound of a Kubernetes label's value."""
@@ -46,6 +47,22 @@ def safe_name(*parts: str, limit: int = MAX_NAME) -> str:
     digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     readable = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")[: limit - 19].strip("-")
     return f"{readable or 'x'}---{digest}"
+
+
+def path_part(text: str) -> str:
+    """One part of a path that differs whenever ``text`` differs: itself where that is plain, else a safe name.
+
+    Folders that a site made for ``ada.b`` or ``DATA_2`` are called so; nothing else leads anywhere else.
+    """
+    if len(text) <= MAX_LOGIN and _PART.fullmatch(text) and "---" not in text:
+        return text
+    return safe_name(text)
+
+
+def shared_id(*parts: str) -> str:
+    """The id of what is everybody's: the same for the same ``parts``, so that whoever comes first makes it."""
+    whole = "".join(f"{len(p)}:{p}" for p in parts)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def new_id() -> str:

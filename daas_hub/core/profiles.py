@@ -186,6 +186,21 @@ def missing_limits(profiles: Iterable[Profile], limited: Collection[Resource]) -
     ]
 
 
+def unknown_volumes(profiles: Iterable[Profile], known: Collection[str]) -> list[str]:
+    """Sentences about profiles and choices that name a volume which no backend has."""
+    there = ", ".join(sorted(known)) or "none"
+    found = []
+    for profile in profiles:
+        named = dict.fromkeys(profile.layer.volumes)
+        for option in profile.options:
+            for choice in option.choices:
+                named |= dict.fromkeys(choice.layer.volumes)
+        found += [
+            f"Profile {profile.slug!r} names the volume {v!r}; there is {there}." for v in named if v not in known
+        ]
+    return found
+
+
 def _may_lack(profile: Profile, keys: tuple[str, str]) -> bool:
     """Whether some combination of choices leaves both ``keys`` unset."""
     Has = tuple[bool, bool]

@@ -26,6 +26,23 @@ def parse_bytes(value: object) -> int:
     return int(value)
 
 
+_QUANTITY = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)([KMGTPE]i|[kMGTPE]|)", re.ASCII)
+_POWERS = "kMGTPE"
+
+
+def quantity_bytes(text: str) -> int:
+    """Bytes of a size as Kubernetes writes it: ``10Gi`` (powers of 1024), ``10G`` (powers of 1000), ``1048576``.
+
+    Raises ValueError with what was given and what is allowed.
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size as Kubernetes writes it: 500Mi, 10Gi and 1Ti are.")
+    unit = match[2]
+    power = _POWERS.index(unit[0].replace("K", "k")) + 1 if unit else 0
+    return int(float(match[1]) * (1024 if unit.endswith("i") else 1000) ** power)
+
+
 def format_bytes(n_bytes: float) -> str:
     """Bytes for a person, in powers of 1024: ``1.5 GiB``, ``512 MiB``, ``0 B``."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,9 +12,10 @@ from sqlalchemy import Connection, insert, select, update
 
 from daas_hub.core.errors import NotFound
 from daas_hub.core.models import Json
-from daas_hub.core.naming import new_id
+from daas_hub.core.naming import new_id, shared_id
 
 from .engine import Database
+from .engine import insert as upsert
 from .schema import accounts, volumes
 
 
@@ -65,27 +67,68 @@ class Volumes:
         self._db.write(lambda c: c.execute(insert(volumes).values(**row)) and None)
         return self.get(str(row["id"]))
 
-    def ensure(self, name: str, backend: str, place: Json, *, now: datetime, account_id: str) -> Volume:
+    def ensure(self, name: str, backend: str, place: Json, *, now: datetime, account_id: str | None) -> Volume:
         """An account's volume of that name and place on that backend; written down where it is new.
 
-        One transaction, so that two servers which start at once find one home.
+        None: everybody's. One transaction, so that two servers which start at once find one home. A retained one is
+        in use again; one that expired is gone and not found.
         """
 
         def find_or_add(c: Connection) -> str:
             # PostgreSQL: two starts of one account wait for each other here. SQLite has one writer anyway.
             c.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
-            query = select(volumes.c.id, volumes.c.place).where(
+            query = select(volumes.c.id, volumes.c.place, volumes.c.state).where(
                 volumes.c.account_id == account_id, volumes.c.name == name, volumes.c.backend == backend
             )
-            for volume_id, there in c.execute(query):
-                if there == place:
-                    return str(volume_id)
+            for volume_id, there, state in c.execute(query):
+                if there != place or state == VolumeState.EXPIRED:
+                    continue
+                if state == VolumeState.RETAINED:
+                    again = {"state": VolumeState.IN_USE.value, "retained_at": None, "expires_at": None}
+                    c.execute(update(volumes).where(volumes.c.id == volume_id).values(**again))
+                return str(volume_id)
             values = {"name": name, "backend": backend, "place": place, "account_id": account_id}
-            row = dict(id=new_id(), state=VolumeState.IN_USE.value, created_at=now, project_id=None, **values)
-            c.execute(insert(volumes).values(**row))
+            row = dict(id=_id_of(values), state=VolumeState.IN_USE.value, created_at=now, project_id=None, **values)
+            added = upsert(c, volumes).values(**row)
+            # What is everybody's has no account's row to wait at; whoever comes second finds it made.
+            c.execute(added.on_conflict_do_nothing(index_elements=["id"]))
             return str(row["id"])
 
         return self.get(self._db.write(find_or_add))
+
+    def retain(self, user_name: str, *, now: datetime, expires_at: datetime | None) -> builtins.list[str]:
+        """The user of this name is gone: her account's volumes are kept until then, or for ever. Their ids."""
+
+        def change(c: Connection) -> builtins.list[str]:
+            hers = volumes.c.account_id.in_(select(accounts.c.id).where(accounts.c.user_name == user_name))
+            query = select(volumes.c.id).where(hers, volumes.c.state == VolumeState.IN_USE.value)
+            ids = [str(volume_id) for volume_id in c.execute(query).scalars()]
+            values = {"state": VolumeState.RETAINED.value, "retained_at": now, "expires_at": expires_at}
+            c.execute(update(volumes).where(volumes.c.id.in_(ids)).values(**values))
+            return ids
+
+        return self._db.write(change)
+
+    def due(self, now: datetime) -> builtins.list[Volume]:
+        """Retained volumes whose time is over, and expired ones that are not removed yet; oldest first."""
+        over = (volumes.c.state == VolumeState.RETAINED.value) & (volumes.c.expires_at <= now)
+        found = self._select(over | (volumes.c.state == VolumeState.EXPIRED.value))
+        return [row for row in found if row.state is VolumeState.RETAINED or not (row.made or {}).get("removed_at")]
+
+    def expire(self, volume_id: str, *, now: datetime) -> bool:
+        """Take a retained volume whose time is over out of every later start; False where it is in use again."""
+
+        def change(c: Connection) -> bool:
+            query = select(volumes.c.state, volumes.c.expires_at).where(volumes.c.id == volume_id).with_for_update()
+            state, expires_at = c.execute(query).one()
+            if state == VolumeState.EXPIRED:
+                return True
+            if state != VolumeState.RETAINED or expires_at is None or expires_at > now:
+                return False
+            c.execute(update(volumes).where(volumes.c.id == volume_id).values(state=VolumeState.EXPIRED.value))
+            return True
+
+        return self._db.write(change)
 
     def record_made(self, volume_id: str, made: Json) -> None:
         """Write down what a backend made of a volume, or learnt of it since; keys that are there are replaced."""
@@ -127,3 +170,10 @@ class Volumes:
         return self._db.read(
             lambda c: [Volume(**{**row._mapping, "state": VolumeState(row.state)}) for row in c.execute(query)]
         )
+
+
+def _id_of(values: Json) -> str:
+    """A fresh id for an account's volume; for everybody's always the same one."""
+    if values["account_id"] is not None:
+        return new_id()
+    return shared_id(values["name"], values["backend"], json.dumps(values["place"], sort_keys=True))

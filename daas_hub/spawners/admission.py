@@ -23,14 +23,16 @@ from daas_hub.core.launch import Begin, decide_begin
 from daas_hub.core.models import (
     Account,
     Identity,
+    Json,
     LaunchRequest,
     LaunchSpec,
     LaunchState,
     Life,
+    Mount,
     Observation,
 )
 from daas_hub.core.profiles import Profiles, visible
-from daas_hub.core.volumes import HOME, plan_mounts
+from daas_hub.core.volumes import growth_said
 from daas_hub.db.ledger import LaunchRow, Reservation
 
 from . import options, people
@@ -249,10 +251,6 @@ class Admission:
     async def spec(self, account: Account, row: LaunchRow, environment: Mapping[str, str]) -> LaunchSpec:
         """All that a backend needs; secrets apart. The volumes are in the ledger before they are made."""
         request, spawner = self._request, self.spawner
-        place = self.site.backend(row.backend).home_place(account)
-        home = await self.site.run(
-            self.ledger.volumes.ensure, HOME, row.backend, place, now=utcnow(), account_id=account.id
-        )
         plain = {**environment, **request.environment}
         secrets = {name: plain.pop(name) for name in SECRET_VARIABLES if name in plain}
         return LaunchSpec(
@@ -265,12 +263,32 @@ class Admission:
             cmd=(*spawner.cmd, *spawner.get_args()),
             environment=plain,
             secrets=secrets,
-            mounts=plan_mounts(account, home.id, home_known=home.made is not None),
+            mounts=await self._mounts(account, row.backend),
             service_prefix=spawner.server.base_url,
             override=request.override,
             certificates=spawner.cert_paths or None,
             origin=spawner,
         )
+
+    async def _mounts(self, account: Account, backend: str) -> tuple[Mount, ...]:
+        mounts = []
+        for one in self.site.backend(backend).plan(account, self.groups, self._request.volumes):
+            owner = account.id if one.own else None
+            volume = await self.site.run(
+                self.ledger.volumes.ensure, one.name, backend, one.place, now=utcnow(), account_id=owner
+            )
+            mounts.append(one.mount(volume.id, known=volume.made is not None))
+        return tuple(mounts)
+
+    async def written(self, spec: LaunchSpec, made: Mapping[str, Json]) -> list[str]:
+        """What a backend made of volumes, in their rows: never made anew from now on. What she should know of it."""
+        said = []
+        for volume_id, what in made.items():
+            await self.site.run(self.ledger.volumes.record_made, volume_id, what)
+            if growing := what.get("growth"):
+                where = next(mount.path for mount in spec.mounts if mount.volume_id == volume_id)
+                said.append(growth_said(where, growing))
+        return [sentence for sentence in said if sentence]
 
     @property
     def _request(self) -> LaunchRequest:

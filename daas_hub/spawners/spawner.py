@@ -8,7 +8,7 @@ functions in ``core/``, the acts are in ``backends/``, the state is in the ledge
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from jupyterhub.spawner import Spawner
@@ -16,7 +16,7 @@ from jupyterhub.spawner import Spawner
 from daas_hub.backends.base import Backend
 from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, LedgerBusy, NotAllowed, StartFailed
 from daas_hub.core.launch import Started
-from daas_hub.core.models import Account, Event, Handle, Json, LaunchRequest, LaunchState
+from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchState
 from daas_hub.core.naming import new_id
 from daas_hub.core.placement import candidates
 from daas_hub.db.ledger import LaunchRow
@@ -165,7 +165,8 @@ class DaasSpawner(BegunServer):
         backend, ledger = self.site.backend(row.backend), self.site.ledger
         spec = await self._asked().spec(account, row, self._environment())
         await self._say("Preparing the home and the folders", 20)
-        await self._written(await backend.prepare(spec))
+        for sentence in await self._asked().written(spec, await backend.prepare(spec)):
+            await self._say(sentence)
         await self.site.run(ledger.move, row.id, LaunchState.SUBMITTED, now=utcnow())
         await self._say(f"Starting the server as {account.name} (uid {account.uid})", 40)
 
@@ -187,13 +188,8 @@ class DaasSpawner(BegunServer):
                 task.cancel()
         await self.site.run(ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
         await self._say("The server answers", 90)
-        await self._written(await backend.keep(spec))
+        await self._asked().written(spec, await backend.keep(spec))
         return url
-
-    async def _written(self, made: Mapping[str, Json]) -> None:
-        """What a backend made of volumes, in their rows: never made anew from now on."""
-        for volume_id, what in made.items():
-            await self.site.run(self.site.ledger.volumes.record_made, volume_id, what)
 
     async def _follow(self, backend: Backend, handle: Handle) -> None:
         """The backend's own steps, onto the progress page."""

@@ -14,7 +14,7 @@ from jinja2.ext import Extension
 from jupyterhub.app import JupyterHub
 
 from daas_hub.core.errors import ConfigError, DaasError
-from daas_hub.core.profiles import missing_limits
+from daas_hub.core.profiles import missing_limits, unknown_volumes
 from daas_hub.spawners import guard
 from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
@@ -53,7 +53,11 @@ def check(app: Any) -> None:
         site.backend(name)
     profile_list = DaasSpawner(config=app.config).profile_list
     if not callable(profile_list):
-        missing = missing_limits(site.catalogue.read(profile_list), site.ledger.limited_resources())
+        profiles = site.catalogue.read(profile_list)
+        missing = missing_limits(profiles, site.ledger.limited_resources())
+        names = [site.backend(name).volume_names() for name in site.backends]
+        if None not in names:
+            missing += unknown_volumes(profiles, {volume for known in names for volume in known or ()})
         if missing:
             raise ConfigError(" ".join(missing))
     claims.claim(site)

@@ -40,6 +40,7 @@ c.KubeBackend.reserved_ids = ids["reserved"]
 c.KubeBackend.denied_gids = ids["deniedGids"]
 c.KubeBackend.require_strict_groups = users["strictGroups"]
 c.KubeBackend.pull_secrets = users["imagePullSecrets"]
+c.KubeBackend.volume_roots = values["volumeRoots"]
 c.KubeSpawner.image_pull_secrets = users["imagePullSecrets"]
 c.DaasSpawner.min_uid = ids["minUid"]
 # A container's own passwd says nothing about the site's accounts.
