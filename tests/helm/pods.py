@@ -206,6 +206,7 @@ _ROWS: dict[str, dict[str, Change]] = {
         "init-container-uid": put(f"{FIRST}/securityContext/runAsUser", UID + 1),
         "init-container-gid": put(f"{FIRST}/securityContext/runAsGroup", 0),
         "container-selinux": put(f"{ONE}/securityContext/seLinuxOptions", {"level": "s0:c1,c2"}),
+        "container-windows-user": put(f"{ONE}/securityContext/windowsOptions", {"runAsUserName": "x"}),
         "selinux": put(f"{SC}/seLinuxOptions", {"level": "s0:c1,c2"}),
         "windows-user": put(f"{SC}/windowsOptions", {"runAsUserName": "ContainerAdministrator"}),
     },
@@ -237,6 +238,7 @@ _ROWS: dict[str, dict[str, Change]] = {
         "token-mounted": put("spec/automountServiceAccountToken", True),
         "token-unset": put("spec/automountServiceAccountToken"),
         "another-account": put("spec/serviceAccountName", "operator"),
+        "another-account-by-its-old-name": put("spec/serviceAccount", "operator"),
     },
     "volumes": {
         "host-path": volume("hostPath", path="/etc"),

@@ -114,6 +114,7 @@ BAD: dict[str, tuple[str, Json]] = {
         ),
     ),
     "for-anybody": ("claim", changed(put("spec/claimRef"))),
+    "for-no-claim": ("claim", changed(put("spec/claimRef/name"))),
     "for-another-namespace": ("claim", changed(put("spec/claimRef/namespace", "default"))),
     "foreign-label": ("foreign-labels", changed(put(f"{LABELS}/topology.kubernetes.io~zone", "a"))),
     "gid-for-every-pod": ("foreign-annotations", changed(put(f"{NOTES}/pv.beta.kubernetes.io~gid", "0"))),
