@@ -21,7 +21,7 @@ from daas_hub.core.naming import new_id
 from tests.waiting import until
 
 from .api_server import Answer, ApiServer
-from .chart import RELEASE, RELEASE_NAMESPACE, USERS, Helm
+from .chart import DEEP, NFS, RELEASE, RELEASE_NAMESPACE, USERS, VALUES, Helm
 from .pods import RULES, launch_spec
 
 pytestmark = [pytest.mark.needs("kube_api"), pytest.mark.timeout(120)]
@@ -32,20 +32,29 @@ class Site:
     """A backend as the chart sets it up, and an administrator beside it who does what controllers would do."""
 
     def __init__(self, api: ApiServer, kubeconfig: Path) -> None:
-        self.api = api
+        self.api, self.kubeconfig = api, kubeconfig
         self.config = Config()
         self.config.KubeSpawner.image = "example.org/lab:1"
-        self.backend = KubeBackend(
+        self.backends: list[KubeBackend] = []
+        self.backend = self.with_settings()
+        self.saved: list[Handle] = []
+
+    def with_settings(self, **traits: Any) -> KubeBackend:
+        """The backend with some settings of its own."""
+        backend = KubeBackend(
             config=self.config,
-            kubeconfig=str(kubeconfig),
+            kubeconfig=str(self.kubeconfig),
             namespace=USERS,
             hub_id="hub",
             wait_policy_s=60,
             require_strict_groups=True,
             reserved_ids=[list(pair) for pair in RULES.reserved],
             denied_gids=list(RULES.denied_gids),
+            volume_roots=VALUES["volumes"]["roots"],
+            **traits,
         )
-        self.saved: list[Handle] = []
+        self.backends.append(backend)
+        return backend
 
     async def admin(self, method: str, path: str, body: Json | None = None, **more: Any) -> Answer:
         answer = await asyncio.to_thread(self.api.ask, method, path, body, **more)
@@ -88,7 +97,8 @@ async def site(api: ApiServer, release: Helm, tmp_path: Path) -> AsyncIterator[S
     try:
         yield made
     finally:
-        await made.backend.close()
+        for backend in made.backends:
+            await backend.close()
 
 
 def spec() -> LaunchSpec:
@@ -140,3 +150,68 @@ async def test_a_hook_that_makes_another_pod_is_refused_before_the_api_server_is
     assert "volumes: volume etc is of type hostPath" in raised.value.log_message
     left = await site.admin("GET", f"/api/v1/namespaces/{USERS}/secrets?labelSelector=daas-hub/launch={mine.launch_id}")
     assert left.body["items"] == []
+
+
+STATIC = {
+    "home": {
+        "kind": "nfs",
+        "server": NFS[0],
+        "path": f"{NFS[1]}/{{username}}",
+        "mount_options": VALUES["volumes"]["mountOptions"],
+    },
+    "projects": {"kind": "hostPath", "path": f"{DEEP}/{{group}}", "mount_path": "/projects/{group}"},
+}
+
+
+async def test_folders_of_the_site_are_bound_and_bound_again(site: Site) -> None:
+    backend = site.with_settings(volumes=STATIC)
+    planned = backend.plan(launch_spec().account, (), ["projects"])
+    assert [one.path for one in planned] == ["/home/zora", "/projects/crew"]
+    mounts = tuple(one.mount(new_id(), known=False) for one in planned)
+    mine = replace(spec(), mounts=mounts)
+    made = await backend.prepare(mine)
+    assert set(made) == {mount.volume_id for mount in mounts}
+    assert await backend.prepare(mine) == made
+    disk = f"/api/v1/persistentvolumes/{claim_name(mounts[0].volume_id)}"
+    # As if its claim had been deleted and made anew.
+    await site.admin("PATCH", disk, {"spec": {"claimRef": {"uid": "of-the-old-claim"}}}, content_type=MERGE)
+    await backend.prepare(mine)
+    claim = (await site.admin("GET", disk)).body["spec"]["claimRef"]
+    assert "uid" not in claim
+    assert claim["name"] == claim_name(mounts[0].volume_id)
+
+
+async def test_a_folder_outside_of_the_charts_roots_is_refused_by_the_cluster_too(site: Site) -> None:
+    """Whatever the backend's own settings say."""
+    elsewhere = [{"hostPath": {"path": "/elsewhere"}}]
+    backend = KubeBackend(
+        config=site.config,
+        kubeconfig=str(site.kubeconfig),
+        namespace=USERS,
+        hub_id="hub",
+        volume_roots=elsewhere,
+        volumes={"home": {"kind": "hostPath", "path": "/elsewhere/{username}"}},
+    )
+    site.backends.append(backend)
+    planned = backend.plan(launch_spec().account, (), [])
+    with pytest.raises(StartFailed) as raised:
+        await backend.prepare(replace(spec(), mounts=tuple(one.mount(new_id(), known=False) for one in planned)))
+    assert (raised.value.permanent, raised.value.reason) == (True, "policy")
+    assert "root: the hub makes disks below the configured roots only, not :/elsewhere/zora" in raised.value.log_message
+
+
+async def test_a_home_may_be_asked_to_grow(site: Site) -> None:
+    growing = {
+        "metadata": {"name": "growing"},
+        "provisioner": "csi.example.org",
+        "allowVolumeExpansion": True,
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    await site.admin("POST", "/apis/storage.k8s.io/v1/storageclasses", growing)
+    mine = spec()
+    await site.with_settings(storage_class="growing").prepare(mine)
+    await site.bind(mine.mounts[0])
+    known = replace(mine, mounts=(replace(mine.mounts[0], known=True),))
+    made = await site.with_settings(storage_class="growing", home_size="20Gi").prepare(known)
+    assert made[mine.mounts[0].volume_id]["growth"]["to"] == "20Gi"
+    assert made[mine.mounts[0].volume_id]["growth"]["state"] != "refused"
