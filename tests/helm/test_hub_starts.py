@@ -137,7 +137,7 @@ def pods(helm: Helm) -> Iterator[Pods]:
 
 async def test_hub_console_and_proxy_start_and_answer(pods: Pods) -> None:
     pods.run("proxy", list(proxy_command().argv))
-    pods.run("hub", [python_of(1000), "-m", "jupyterhub"])
+    pods.run("hub", [python_of(1000), "-m"])
 
     def answered() -> bool:
         if any(process.poll() is not None for process in pods.processes):
