@@ -22,7 +22,7 @@ from daas_hub.clients.passwd_files import unfit
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.pod_rules import refused_ids
-from daas_hub.core.pods import observe, step
+from daas_hub.core.pods import MOUNTED, Problem, observe, step, volume_problem
 from daas_hub.core.volumes import Planned, plan
 
 from . import kube_pod
@@ -66,6 +66,7 @@ class KubeBackend(KubeSettings, Backend):
             slim=self._take_event,
         )
         self._steps: dict[str, tuple[str, Steps]] = {}
+        self._volume_troubles: dict[str, Problem] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._swept_at = 0.0
         self._look: Capacity | None = None
@@ -135,7 +136,9 @@ class KubeBackend(KubeSettings, Backend):
             read_only_root=self.read_only_root,
         )
         allowed = self.pod_rules(self.hub_id)
-        return Tools(self._kube, self._pods, self.log, self.config, self.gpu_resource, rules, allowed)
+        return Tools(
+            self._kube, self._pods, self.log, self.config, self.gpu_resource, rules, allowed, self._volume_troubles
+        )
 
     async def _strict_groups(self) -> bool:
         """Whether every node keeps an image's /etc/group from adding groups; asked once."""
@@ -178,6 +181,11 @@ class KubeBackend(KubeSettings, Backend):
             if name == pod:
                 message, detail, progress = step(event)
                 steps.add(message, progress, detail)
+                if (found := volume_problem(event)) is not None:
+                    self._volume_troubles[pod] = found
+                    self._pods.wake(pod)
+                elif event.get("reason") in MOUNTED:
+                    self._volume_troubles.pop(pod, None)
         return {}
 
     # ------------------------------------------------------------ look, end
@@ -260,6 +268,7 @@ class KubeBackend(KubeSettings, Backend):
         except KubeRefused as error:
             raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error
         self._steps.pop(str(handle.get("launch_id")), None)
+        self._volume_troubles.pop(names.pod, None)
 
     async def _delete(self, kind: str, name: str) -> None:
         with contextlib.suppress(KubeMissing):
@@ -327,6 +336,9 @@ def _slim_pod(pod: Json) -> Json:
             for key in ("name", "namespace", "uid", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
             if key in meta
         },
-        "spec": {"nodeName": body.get("nodeName")},
+        "spec": {
+            "nodeName": body.get("nodeName"),
+            "volumes": [volume for volume in body.get("volumes") or () if "persistentVolumeClaim" in volume],
+        },
         "status": slim,
     }

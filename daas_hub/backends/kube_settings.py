@@ -103,8 +103,8 @@ class KubeSettings(HasTraits):
 
     home_size = Unicode(
         "10Gi",
-        help="How large a new home's claim is, as Kubernetes writes quantities (10Gi). A smaller number later never "
-        "shrinks one that exists.",
+        help="How large a new home's claim is, as Kubernetes writes quantities (10Gi). A larger number later "
+        "lets homes grow at their next start where the class can; a smaller one never shrinks one.",
     ).tag(config=True)
 
     access_modes = List(

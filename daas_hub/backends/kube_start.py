@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -14,7 +14,7 @@ from daas_hub.clients.kube_watch import KubeWatch
 from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.models import Handle, Json, LaunchSpec, Life
 from daas_hub.core.pod_rules import PodRules, violations
-from daas_hub.core.pods import SERVER, Problem, Trouble, address, observe, problem, refused
+from daas_hub.core.pods import SERVER, Problem, Trouble, address, held, observe, problem, refused
 
 from . import kube_pod
 from .base import Checkpoint
@@ -43,6 +43,8 @@ class Tools:
     rules: Rules
     allowed: PodRules
     """What the cluster's admission policy lets pass, asked here first."""
+    told: Mapping[str, Problem]
+    """By pod: what events said of its volumes last."""
 
 
 class Start:
@@ -138,7 +140,7 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
             seen = observe(pod, memory_bytes=handle.get("memory_bytes"))
             if seen.life is Life.ENDED:
                 raise await ended_early(handle, tools, seen.reason, secrets)
-            trouble = problem(pod)
+            trouble = trouble_of(pod, tools)
             if trouble is not None:
                 if trouble.final:
                     raise failure(handle, trouble)
@@ -152,6 +154,35 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
                 await asyncio.wait_for(changed.wait(), LOOK_EVERY_S if ip else CHECK_EVERY_S)
             except TimeoutError:
                 continue
+
+
+def trouble_of(pod: Json, tools: Tools) -> Problem | None:
+    """Why a pod does not start: what it says itself, and what was told of its volumes while it has no container."""
+    told = tools.told.get(pod["metadata"]["name"]) if address(pod) is None else None
+    found = told if told is not None and told.final else problem(pod) or told
+    if found is not None and found.one_node and (others := servers_beside(pod, tools.pods.objects)):
+        return held(found, others)
+    return found
+
+
+def servers_beside(pod: Json, pods: Mapping[str, Json]) -> list[str]:
+    """The names of other servers that run on a node and mount a claim that this one mounts."""
+    claims = set(claims_in(pod))
+    return [
+        str((other["metadata"].get("annotations") or {}).get(f"{kube_pod.PREFIX}/server", ""))
+        for name, other in pods.items()
+        if name != pod["metadata"]["name"]
+        and other["spec"].get("nodeName")
+        and not other["metadata"].get("deletionTimestamp")
+        and not claims.isdisjoint(claims_in(other))
+        and observe(other).life is not Life.ENDED
+    ]
+
+
+def claims_in(pod: Json) -> list[str]:
+    """The claims that a pod mounts."""
+    named = [volume.get("persistentVolumeClaim") for volume in pod["spec"].get("volumes") or ()]
+    return [claim["claimName"] for claim in named if claim]
 
 
 def url_of(ip: str) -> str:
@@ -172,7 +203,7 @@ def failure(handle: Handle, told: Problem) -> StartFailed:
 async def too_late(handle: Handle, tools: Tools, waited_s: int) -> StartFailed:
     """What it was waiting for when its time was over; told apart, because each has somebody else who can help."""
     pod = tools.pods.objects.get(handle["pod"])
-    told = problem(pod) if pod is not None else None
+    told = trouble_of(pod, tools) if pod is not None else None
     if told is None:
         told = Problem(Trouble.CONTAINER, f"The server did not answer within {waited_s} s.")
         return StartFailed(told.message, permanent=False, reason="timeout", log_message=told.message)

@@ -106,6 +106,10 @@ class KubeWatch:
             if not waiting:
                 del self._waiting[name]
 
+    def wake(self, name: str) -> None:
+        """Set the events of ``changes`` for that name: something else became known of it."""
+        self._tell(name)
+
     async def close(self) -> None:
         """End the task."""
         if self._task is not None:

@@ -6,7 +6,7 @@ The meaning of phases, container states and conditions is that of Kubernetes' "P
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -41,6 +41,8 @@ class Problem:
     """What Kubernetes says."""
     final: bool = False
     """Waiting does not help."""
+    one_node: bool = False
+    """A volume that only one node at a time can have is on another one."""
 
 
 _IMAGE = frozenset(
@@ -49,6 +51,8 @@ _IMAGE = frozenset(
 )
 _IMAGE_FINAL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "SignatureValidationFailed"})
 _BROKEN = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
+_ONE_NODE = ("volume node affinity conflict", "persistentvolume's node affinity", "readwriteoncepod")
+"""In the scheduler's sentences, of older and of newer versions."""
 _NO_NODE = re.compile(r"Insufficient ([A-Za-z0-9./_-]*[A-Za-z0-9])")
 
 
@@ -158,6 +162,11 @@ def _broken(reason: str, said: str) -> Problem:
 def no_node(said: str) -> Problem:
     """What the scheduler's sentence means."""
     low = said.lower()
+    if any(words in low for words in _ONE_NODE):
+        text = (
+            "Waiting for the node that has the volume: it can be used there only, and this server does not fit there."
+        )
+        return Problem(Trouble.VOLUME, text, said, one_node=True)
     if "persistentvolumeclaim" in low or "volume" in low:
         return Problem(Trouble.VOLUME, "Waiting for a volume that the server needs.", said)
     short = sorted(set(_NO_NODE.findall(said)))
@@ -166,6 +175,53 @@ def no_node(said: str) -> Problem:
         what = " and ".join(words.get(name, name.rpartition("/")[2].upper()) for name in short)
         return Problem(Trouble.SCHEDULING, f"Waiting for a node: none has enough {what} free.", said)
     return Problem(Trouble.SCHEDULING, "Waiting for a node: none fits.", said)
+
+
+MOUNTED = frozenset({"Pulling", "Pulled", "Created", "Started"})
+"""Events that come after all volumes are mounted."""
+_NO_FOLDER = re.compile(r"hostPath type check failed: (\S.*) is not a directory")
+_NFS_SAYS = re.compile(r"(?:mounting |Mounting arguments: .*?)([A-Za-z0-9.:\[\]-]+:/\S*)", re.DOTALL)
+
+
+def volume_problem(event: Json) -> Problem | None:
+    """What an event says about a volume that cannot be mounted; None where it says nothing of the kind.
+
+    A folder of the site that is missing is told at once: kubelet would try for ever, and nobody makes it.
+    """
+    reason, said = str(event.get("reason") or ""), str(event.get("message") or "")
+    if reason == "FailedAttachVolume" and "Multi-Attach error" in said:
+        text = "Waiting for a volume that another node has: only one node at a time can use it."
+        return Problem(Trouble.VOLUME, text, said, one_node=True)
+    if reason != "FailedMount":
+        return None
+    if found := _NO_FOLDER.search(said):
+        return _no_folder(found[1], said)
+    place = _NFS_SAYS.search(said)
+    if place and "No such file or directory" in said:
+        return _no_folder(place[1], said)
+    if place and "access denied by server" in said:
+        text = f"The file server does not give {place[1]} to the node. Ask the administrator."
+        return Problem(Trouble.VOLUME, text, said, final=True)
+    return Problem(Trouble.VOLUME, "A folder cannot be mounted yet.", said)
+
+
+def _no_folder(folder: str, said: str) -> Problem:
+    text = (
+        f"The folder {folder} does not exist where the site keeps it. Nothing was made in its place: ask whoever "
+        "administers the storage to make it."
+    )
+    return Problem(Trouble.VOLUME, text, said, final=True)
+
+
+def held(found: Problem, servers: Sequence[str]) -> Problem:
+    """The same where other servers of hers, which run, keep the volume on their node: only their end helps."""
+    named = [f"your server {name}" if name else "your default server" for name in sorted(servers)]
+    text = (
+        f"A volume of this server can be used on one node at a time, and {' and '.join(named)} "
+        f"{'uses' if len(named) == 1 else 'use'} it on a node where this one cannot run. Stop that first, or choose "
+        "what can run beside it; volumes that many nodes share (ReadWriteMany) are the administrator's to set up."
+    )
+    return Problem(Trouble.VOLUME, text, found.detail, final=True, one_node=True)
 
 
 def refused(code: int, why: str) -> Problem:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from daas_hub.backends.kube_start import servers_beside
 from daas_hub.core.models import Life
-from daas_hub.core.pods import Trouble, address, observe, problem, refused, step
+from daas_hub.core.pods import Trouble, address, held, no_node, observe, problem, refused, step, volume_problem
 
 
 def pod(phase: str = "Running", state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
@@ -113,3 +114,92 @@ def test_an_address_only_while_it_runs_and_stays() -> None:
 def test_an_unknown_event_is_still_a_step() -> None:
     assert step({"reason": "Unheard", "message": "of"}) == ("Unheard", "Unheard: of", None)
     assert step({})[0] == "Something happened"
+
+
+# ---------------------------------------------------------------- volumes
+
+
+def mount_failed(message: str, reason: str = "FailedMount") -> dict[str, Any]:
+    return {"reason": reason, "message": message}
+
+
+NFS = """MountVolume.SetUp failed for volume "daas-1" : mount failed: exit status 32
+Mounting command: mount
+Mounting arguments: -t nfs nas.example.org:/export/home/ada /var/lib/kubelet/pods/1/volumes/kubernetes.io~nfs/daas-1
+Output: mount.nfs: mounting nas.example.org:/export/home/ada failed, reason given by server: """
+
+
+@pytest.mark.parametrize(
+    ("event", "words", "final"),
+    [
+        (
+            mount_failed(
+                'MountVolume.SetUp failed for volume "daas-1" : hostPath type check failed: /srv/home/ada b is not a '
+                "directory"
+            ),
+            "The folder /srv/home/ada b does not exist",
+            True,
+        ),
+        (mount_failed(NFS + "No such file or directory"), "nas.example.org:/export/home/ada does not exist", True),
+        (mount_failed(NFS + "access denied by server while mounting"), "does not give nas.example.org:/export", True),
+        (mount_failed(NFS + "Connection refused"), "cannot be mounted yet", False),
+        (mount_failed('configmap "x" not found'), "cannot be mounted yet", False),
+        (
+            mount_failed(
+                'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) daas-zora', "FailedAttachVolume"
+            ),
+            "only one node at a time",
+            False,
+        ),
+    ],
+)
+def test_what_an_event_says_about_a_volume(event: dict[str, Any], words: str, final: bool) -> None:
+    found = volume_problem(event)
+    assert found is not None
+    assert (found.trouble, found.final) == (Trouble.VOLUME, final)
+    assert words in found.message
+    assert found.detail == event["message"]
+
+
+@pytest.mark.parametrize("reason", ["Pulling", "FailedScheduling", "Failed", ""])
+def test_other_events_say_nothing_about_volumes(reason: str) -> None:
+    assert volume_problem(mount_failed("hostPath type check failed: /x is not a directory", reason)) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had volume node affinity conflict.",
+        "0/2 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity.",
+        "0/1 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod "
+        "access mode.",
+    ],
+)
+def test_a_volume_on_one_node_is_told_and_is_final_where_another_server_has_it(said: str) -> None:
+    found = no_node(said)
+    assert (found.trouble, found.one_node, found.final) == (Trouble.VOLUME, True, False)
+    told = held(found, ["", "gpu"])
+    assert (told.final, told.detail) == (True, said)
+    assert "your default server and your server gpu use it" in told.message
+
+
+def test_who_else_has_a_volume() -> None:
+    def one(name: str, server: str, *claims: str, node: str | None = "n1", **more: Any) -> dict[str, Any]:
+        volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
+        return {
+            "metadata": {"name": name, "annotations": {"daas-hub/server": server}, **more},
+            "spec": {"nodeName": node, "volumes": [{"name": "x", "emptyDir": {}}, *volumes]},
+            "status": {"phase": "Running"},
+        }
+
+    mine = one("mine", "mine", "home", "scratch", node=None)
+    others = [
+        mine,
+        one("a", "", "home"),
+        one("b", "waits", "home", node=None),
+        one("c", "elsewhere", "work"),
+        one("d", "going", "home", deletionTimestamp="2026-01-01T00:00:00Z"),
+        {**one("e", "over", "home"), "status": {"phase": "Succeeded"}},
+        one("f", "f", "scratch"),
+    ]
+    assert servers_beside(mine, {pod["metadata"]["name"]: pod for pod in others}) == ["", "f"]
