@@ -18,6 +18,9 @@ from daas_hub.spawners.runtime import DaasHub
 CLASSES = (Culler, Reconciler)
 """Whose settings are judged when the hub starts; a service that refuses its own would only show in a log."""
 
+CLUSTER = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+"""By which a program in a pod finds the API server (Kubernetes, "Accessing the Kubernetes API from a Pod")."""
+
 
 def apply(c: Any, append: Callable[..., None], there: Callable[..., Any]) -> None:
     """Add services and roles to the hub's config; what is there already stays."""
@@ -55,6 +58,8 @@ def hand_on(app: Any, site: DaasHub) -> None:
         "DAAS_HUB_BOOT_ID": site.boot_id,
         "DAAS_HUB_PID": str(os.getpid()),
         "DAAS_SERVICE_CONFIG": settings.dump_config(known, sections),
+        # In a pod: where its cluster is. The hub hands on little of its own environment.
+        **{name: os.environ[name] for name in CLUSTER if name in os.environ},
     }
     if "TZ" in os.environ:
         # The hub keeps it from services, whose logs would then tell other times than its own.

@@ -7,6 +7,7 @@ loopback address, images by this machine's programs.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 import signal
@@ -29,6 +30,8 @@ from .chart import CHART, RELEASE, RELEASE_NAMESPACE, Helm
 
 pytestmark = [pytest.mark.needs("kube_api", "root", "node"), pytest.mark.timeout(120)]
 LOCAL = "127.0.0.1"
+CLUSTER = {"KUBERNETES_SERVICE_HOST": "192.0.2.1", "KUBERNETES_SERVICE_PORT": "443"}
+"""As kubelet sets them in every pod."""
 
 
 def python_of(uid: int) -> str:
@@ -61,6 +64,7 @@ class Pods:
         body = self.find("Deployment", f"{RELEASE}-{name}")["spec"]["template"]["spec"]
         container, who = body["containers"][0], body["securityContext"]
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment |= CLUSTER
         environment |= dict(self._variable(v) for v in container["env"])
         args = [arg.replace("/etc/daas-hub", f"{self.folder}/etc") for arg in container["args"]]
         args = [arg.replace(f"{RELEASE}-hub.{RELEASE_NAMESPACE}.svc", LOCAL) for arg in args]
@@ -86,6 +90,18 @@ class Pods:
         argv = [*self.inside, "curl", "-sS", "--max-time", "5", "-w", "\n%{http_code}", f"http://{LOCAL}:8000{path}"]
         text, _, code = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.rpartition("\n")
         return int(code or 0), text
+
+    def environments(self, module: str) -> list[dict[str, str]]:
+        """Of each process of that module in this network."""
+        own = Path(f"/proc/{self.processes[0].pid}/ns/net").readlink()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                if words[1:3] == ["-m", module] and (entry / "ns" / "net").readlink() == own:
+                    pairs = (entry / "environ").read_bytes().decode().split("\0")
+                    found.append(dict(pair.split("=", 1) for pair in pairs if "=" in pair))
+        return found
 
     def logs(self) -> str:
         return "\n".join(
@@ -150,6 +166,10 @@ async def test_hub_console_and_proxy_start_and_answer(pods: Pods) -> None:
         assert code == 200
         assert 'name="username"' in page
         assert pods.get("/jupyter/hub/health")[0] == 200
+        found = await until(
+            lambda: pods.environments("daas_hub.services.reconciler"), within_s=30, what="the reconciler"
+        )
+        assert found[0].items() >= CLUSTER.items(), "it could not find its cluster"
     except AssertionError as error:
         raise AssertionError(f"{error}\n{pods.logs()}") from error
     there = {path.name for path in (pods.folder / "data").iterdir()}
