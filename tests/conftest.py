@@ -15,9 +15,9 @@ import pytest
 from daas_hub.clients import cgroups
 from tests.servers import machine
 from tests.servers.kubernetes import build, fixtures
-from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, tiny
+from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny
 
-__all__ = ["kube", "kube_namespace", "kube_rig", "tiny"]
+__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "tiny"]
 
 
 @functools.cache
@@ -45,6 +45,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "node": lambda: shutil.which("node") is not None,
     "kubernetes": fixtures.cluster_possible,
     "kube_rig": fixtures.own_cluster_possible,
+    "images": fixtures.own_cluster_possible,
     "loop": loop_devices,
     "vm": machine.available,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),
@@ -75,6 +76,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             terminal = item.config.pluginmanager.get_plugin("terminalreporter")
             terminal.write_line("\nWaiting for the programs of the Kubernetes cluster: they are built once.")
         fixtures.wait_for_programs()
+    if "images" in _needs(item) and ENGINES["images"]():
+        fixtures.wait_for_images()
     return (yield)
 
 

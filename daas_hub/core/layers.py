@@ -56,6 +56,8 @@ _POD_PARTS = ("extra_pod_config", "extra_container_config", "init_containers", "
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+SAFE_START = "DAAS_SAFE_START"
+"""The one variable with our prefix that a profile may set: the images read it (docs/reference/images.md)."""
 MAX_DEPTH = 30
 MAX_BYTES = 2**50
 MAX_COUNT = 100_000
@@ -189,7 +191,7 @@ def _environment(raw: Mapping[str, Any], complain: Complain) -> dict[str, str | 
         key = f"environment.{name}"
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise complain(key, "is not the name of a variable: letters, digits and _ are allowed.")
-        if name.upper().startswith(("JUPYTERHUB_", "JPY_", "DAAS_")):
+        if name.upper().startswith(("JUPYTERHUB_", "JPY_", "DAAS_")) and name != SAFE_START:
             raise complain(key, "is an owned key: the hub sets JUPYTERHUB_*, JPY_* and DAAS_* itself.")
         if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
             raise complain(key, f"is {type(value).__name__}; text is needed (or None, which takes it away again).")

@@ -7,7 +7,7 @@ import json
 import uuid
 from typing import Any
 
-from tornado.httpclient import HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.servers.hub import http_call
@@ -26,33 +26,48 @@ class ServerApi:
         assert status == 200, (path, status, answer)
         return answer
 
-    async def new_kernel(self) -> str:
-        """Start a Python kernel and wait until it is idle; its id."""
-        body = {"name": "python3"}
+    async def without_token(self, path: str) -> tuple[int, int]:
+        """What a stranger gets at a path below the server: the status of a page, and that of a websocket."""
+        page = await AsyncHTTPClient().fetch(self._url + path, follow_redirects=False, raise_error=False)
+        try:
+            (await websocket_connect(self._url.replace("http", "ws", 1) + path, connect_timeout=10)).close()
+        except HTTPClientError as error:
+            return page.code, error.code
+        return page.code, 101
+
+    async def new_kernel(self, name: str = "python3") -> str:
+        """Start a kernel and return its id."""
+        body = {"name": name}
         status, kernel = await asyncio.to_thread(http_call, "POST", self._url + "api/kernels", body, self._headers)
         assert status == 201, kernel
         return str(kernel["id"])
 
-    async def run(self, kernel: str, code: str, *, finish: bool = True) -> None:
-        """Send a cell; with ``finish`` wait for its reply, else only until it is busy. The socket is then closed."""
+    async def run(self, kernel: str, code: str, *, finish: bool = True, within_s: float = 30) -> str:
+        """Send a cell and return what it printed, an error's traceback too. The socket is then closed.
+
+        With ``finish`` it waits for the cell's end, else only until the kernel is busy.
+        """
         url = f"{self._url}api/kernels/{kernel}/channels".replace("http", "ws", 1)
         socket = await websocket_connect(HTTPRequest(url, headers=self._headers, connect_timeout=10))
         message = {"header": header("execute_request"), "parent_header": {}, "metadata": {}, "channel": "shell"}
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         await socket.write_message(json.dumps(message | {"content": content, "buffers": []}))
-        async with asyncio.timeout(30):
-            while True:
+        printed, ends = "", {"execute_reply", "idle"} if finish else {"busy"}
+        async with asyncio.timeout(within_s):
+            while ends:
                 raw = await socket.read_message()
                 assert raw is not None, "the kernel's socket was closed"
                 said = json.loads(raw)
                 kind, content = said["header"]["msg_type"], said["content"]
                 if said["parent_header"].get("msg_id") != message["header"]["msg_id"]:
                     continue
-                if kind == "execute_reply" or (
-                    not finish and kind == "status" and content["execution_state"] == "busy"
-                ):
-                    break
+                if kind == "stream":
+                    printed += content["text"]
+                elif kind == "error":
+                    printed += "\n".join(content["traceback"])
+                ends.discard(content["execution_state"] if kind == "status" else kind)
         socket.close()
+        return printed
 
 
 def header(kind: str) -> dict[str, Any]:

@@ -193,6 +193,7 @@ MISTAKES: list[tuple[Any, str]] = [
         "security_context is an owned key",
     ),
     ([profile(environment={"JUPYTERHUB_USER": "root"})], "environment.JUPYTERHUB_USER is an owned key"),
+    ([profile(environment={"DAAS_LAUNCH_ID": "1"})], "environment.DAAS_LAUNCH_ID is an owned key"),
     ([profile(kubespawner_override={"environment": {"JPY_API_TOKEN": ""}})], "JPY_API_TOKEN is an owned key"),
     ([profile(environment={"A B": "1"})], "environment.A B is not the name of a variable"),
     ([profile(environment={"A": ["1"]})], "environment.A is list; text is needed"),

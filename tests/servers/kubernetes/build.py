@@ -187,15 +187,17 @@ def _go_version(go: str) -> tuple[int, int]:
 
 def main() -> int:
     """Build what is missing, below the priority of the tests that run meanwhile."""
-    from .images import ImageFailed, tiny_singleuser
+    from .images import ImageFailed, projects, tiny_singleuser
 
     os.nice(10)
     try:
         with ThreadPoolExecutor(2) as meanwhile:
-            # An image waits for downloads most of the time.
+            # Images wait for downloads most of the time.
             image = meanwhile.submit(tiny_singleuser)
+            ours = meanwhile.submit(projects)
             programs()
             image.result()
+            ours.result()
     except (BuildFailed, ImageFailed) as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from .build import BuildFailed, programs
 from .client import Client
 from .cluster import Cluster
-from .images import Image, ImageFailed, tiny_singleuser
+from .images import Image, ImageFailed, names, project, tiny_singleuser
 
 EXISTING = "DAAS_TEST_KUBECONFIG"
 NEEDED = ("runc", "iptables", "ip", "unshare", "nsenter", "mount", "openssl", "buildah", "mmdebstrap", "busybox")
@@ -51,6 +51,32 @@ def wait_for_programs() -> None:
             tiny_singleuser()
     except (BuildFailed, ImageFailed) as error:
         _failed.append(error)
+
+
+_image_failed: dict[str, ImageFailed] = {}
+
+
+def wait_for_images() -> None:
+    """Wait for the project's images that the run began to build, or build them: outside of any test."""
+    for name in names():
+        try:
+            project(name)
+        except ImageFailed as error:
+            _image_failed[name] = error
+
+
+@pytest.fixture(scope="session")
+def project_image(kube_rig: Cluster) -> Callable[[str], Image]:
+    """Gives the cluster's node one of the project's own images and returns it."""
+
+    def give(name: str) -> Image:
+        if name in _image_failed:
+            raise _image_failed[name]
+        image = project(name)
+        kube_rig.load(image.archive, image.name)
+        return image
+
+    return give
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,19 @@ import hashlib
 import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from daas_hub.demo.setup import cache_root, say
 
@@ -61,6 +65,9 @@ ACCOUNTS = {
 DRAFT = "draft-"
 KEEP_S = 14 * 24 * 3600
 TINY = Path(__file__).with_name("tiny")
+CLONE = Path(__file__).parents[3]
+SCRIPT = CLONE / "images/build"
+"""By which everybody builds the project's own images."""
 
 
 class ImageFailed(Exception):
@@ -115,6 +122,60 @@ def tiny_singleuser() -> Image:
     from tests.servers.tiny_server import program
 
     return build(TINY, "tests/tiny-singleuser", {"server.py": program("python3")[2]})
+
+
+@cache
+def _script() -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPT))
+
+
+def names() -> tuple[str, ...]:
+    """The project's own images, in the order of building."""
+    found: tuple[str, ...] = _script()["NAMES"]
+    return found
+
+
+@cache
+def project(name: str) -> Image:
+    """One of the project's own images, built by its script once for what goes into it. Blocks. Raises ImageFailed."""
+    base = project("singleuser-base").name if name == "singleuser-datascience" else ""
+    digest = hashlib.sha256(f"{_base_key()} {base}".encode() + SCRIPT.read_bytes())
+    for path in _script()["sources"](name):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(CLONE)}\0{len(content)}\0".encode() + content)
+    key = digest.hexdigest()[:12]
+    whole = f"localhost/daas-hub/{name}:{key}"
+    image = Image(whole, archive_of(whole))
+    with _alone(image.archive):
+        if not image.archive.exists():
+            _base()
+            say(f"Building the image {image.name} (once).")
+            log = image.archive.with_suffix(".log")
+            ours = ["--builder", "buildah", "--prefix", "localhost/daas-hub", "--tag", key, "--out", str(described())]
+            stand_in = ["--base", base] if base else []
+            builders = ["--", "--network", "host", "--pull=never"]
+            _run(log, sys.executable, str(SCRIPT), name, *ours, *stand_in, *builders, env=_storage_by_env())
+            _push(image, log)
+            _forget_old()
+    os.utime(image.archive)
+    return image
+
+
+def projects() -> None:
+    """All of the project's own images. Raises ImageFailed for the first that cannot be built, after all were tried."""
+    failed = []
+    for name in names():
+        try:
+            project(name)
+        except ImageFailed as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+
+
+def described() -> Path:
+    """The folder in which the project's script writes what its images are made of."""
+    return _folder() / "described"
 
 
 def _build(folder: Path, files: Mapping[str, bytes], image: Image) -> None:
@@ -247,11 +308,21 @@ def _buildah(log: Path, *words: str) -> str:
     return _run(log, "buildah", *options, *words)
 
 
-def _run(log: Path, *argv: str) -> str:
+def _storage_by_env() -> dict[str, str]:
+    """The same storage for programs that run buildah by themselves."""
+    storage = _folder() / "storage"
+    settings = _folder() / "storage.conf"
+    text = f'[storage]\ndriver = "overlay"\ngraphroot = "{storage}/root"\nrunroot = "{storage}/run"\n'
+    draft = settings.with_suffix(f".{os.getpid()}")
+    draft.write_text(text)
+    draft.rename(settings)
+    return {"CONTAINERS_STORAGE_CONF": str(settings), "BUILDAH_ISOLATION": "chroot"}
+
+
+def _run(log: Path, *argv: str, env: Mapping[str, str] | None = None) -> str:
+    quiet, env = subprocess.DEVNULL, {**os.environ, **(env or {})}
     with log.open("ab") as out:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=out, text=True, check=False
-        )
+        done = subprocess.run(argv, stdin=quiet, stdout=subprocess.PIPE, stderr=out, text=True, check=False, env=env)
         out.write(done.stdout.encode())
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -264,3 +335,17 @@ def _alone(path: Path) -> Iterator[None]:
     with path.with_suffix(".lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+
+
+def main() -> int:
+    """Build the project's images that are missing."""
+    try:
+        projects()
+    except ImageFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
