@@ -191,7 +191,7 @@ def _same_certificates(root: Path) -> None:
 
 
 def certificates(root: Path) -> None:
-    """A CA, and a certificate of it for 127.0.0.1 and localhost."""
+    """A CA, and a certificate of it for 127.0.0.1, localhost and `directory`, a name that tests may give it."""
     openssl = find("openssl")
 
     def run(*argv: str) -> None:
@@ -200,7 +200,7 @@ def certificates(root: Path) -> None:
     run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Test CA", "-keyout", "ca.key",
         "-out", "ca.pem")  # fmt: skip
     run("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr")
-    (root / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (root / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:directory\n")
     run("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
         "-extfile", "san", "-out", "server.pem")  # fmt: skip
 
