@@ -172,6 +172,13 @@ class Volumes:
         )
 
 
+def take_back(c: Connection, account_id: str) -> None:
+    """The account has a user again: what was retained of it is in use, in the caller's transaction."""
+    retained = (volumes.c.account_id == account_id) & (volumes.c.state == VolumeState.RETAINED.value)
+    again = {"state": VolumeState.IN_USE.value, "retained_at": None, "expires_at": None}
+    c.execute(update(volumes).where(retained).values(**again))
+
+
 def _id_of(values: Json) -> str:
     """A fresh id for an account's volume; for everybody's always the same one."""
     if values["account_id"] is not None:

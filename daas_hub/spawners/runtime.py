@@ -54,6 +54,13 @@ class DaasHub(SingletonConfigurable):
         "5 lets a long write pass; more would keep a page waiting.",
     ).tag(config=True)
 
+    retention_days = Int(
+        90,
+        min=0,
+        help="How long the volumes of a user who was deleted are kept, in days, before `daas-hub volumes expire` "
+        "counts them as over. Nothing is ever deleted without that command. 0: for ever. 90 spans a term's break.",
+    ).tag(config=True)
+
     backends: Any = Dict(
         value_trait=Type(klass=Backend),
         default_value={"local": "daas_hub.backends.local.LocalBackend"},

@@ -10,6 +10,7 @@ name would get in: until it has ended, nobody else is given that name, nor signs
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from jupyterhub import orm
@@ -85,6 +86,8 @@ def _deleted(_mapper: Any, _connection: Any, user: orm.User) -> None:
 def _changed(old: str, new: str | None) -> None:
     site = DaasHub.instance()
     try:
+        if new is None:
+            _retain(site, old)
         # Blocking, like the hub's own commit right after it: nothing may come in between. It is rare.
         site.ledger.accounts.rename_user(old, new)
     except DaasError as error:
@@ -95,6 +98,15 @@ def _changed(old: str, new: str | None) -> None:
             _tell(site, new)
         except DaasError as error:
             site.log.error("%s is not told about the servers started as %s: %s", new, old, error.log_message)
+
+
+def _retain(site: DaasHub, user_name: str) -> None:
+    """A user who is deleted takes no data along: her volumes wait, and are in use again where she comes back."""
+    now, days = utcnow(), site.retention_days
+    kept = site.ledger.volumes.retain(user_name, now=now, expires_at=now + timedelta(days=days) if days else None)
+    if kept:
+        until = f"for {days} days" if days else "for ever"
+        site.log.info("%s is deleted; %d volumes are retained %s: %s", user_name, len(kept), until, ", ".join(kept))
 
 
 def _tell(site: DaasHub, user_name: str) -> None:

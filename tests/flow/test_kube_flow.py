@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from daas_hub.core.models import LaunchState
+from daas_hub.db.volumes import VolumeState
 from tests.flow.kube_site import KubeSite
 from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.cluster import Cluster
@@ -107,3 +109,30 @@ async def test_a_pod_that_dies_frees_its_place_at_once(site: KubeSite) -> None:
     assert row.reason
     await until(lambda: _forgotten(site), within_s=20, what="the hub has noticed it")
     assert (await site.hub.start_server("ada"))[0] in (201, 202)
+
+
+async def test_a_deleted_users_home_waits_and_is_there_when_she_comes_back(site: KubeSite) -> None:
+    await site.sign_in("ada")
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    (pod,) = await site.pods()
+    result = f"{site.home('ada')}/result"
+    await site.inside(pod["metadata"]["name"], "sh", "-c", f"echo kept > {result}")
+    status, answer = await site.hub.api("DELETE", "users/ada")
+    assert status == 204, answer
+    await until(lambda: _nothing(site), within_s=60, what="pod, Secret and ConfigMap gone")
+    assert len(await site.objects("persistentvolumeclaims")) == 1
+    ledger = site.ledger()
+    try:
+        (home,) = ledger.volumes.list()
+        assert home.state is VolumeState.RETAINED
+        assert home.retained_at is not None
+        assert home.expires_at == home.retained_at + timedelta(days=90)
+
+        await site.sign_in("ada")
+        assert (await site.hub.start_server("ada"))[0] in (201, 202)
+        (pod,) = await site.pods()
+        assert (await site.inside(pod["metadata"]["name"], "cat", result)).strip() == "kept"
+        (again,) = ledger.volumes.list()
+        assert (again.id, again.state, again.expires_at) == (home.id, VolumeState.IN_USE, None)
+    finally:
+        ledger.close()
