@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from traitlets import Int, Unicode
 from traitlets.config import LoggingConfigurable
 
+from daas_hub.core.logs import LINES
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation
 from daas_hub.core.volumes import Planned, plan_home
 
@@ -108,6 +109,17 @@ class Backend(LoggingConfigurable):
     @abstractmethod
     def events(self, handle: Handle) -> AsyncIterator[Event]:
         """Steps of the start as they happen; ends when the start is over."""
+
+    @abstractmethod
+    async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
+        """The last lines of what the server printed, also after its end until ``cleanup``; without secrets, at most
+        64 KiB (``core.logs.readable``). Empty: it printed nothing. None: it cannot be told. Never raises."""
+
+    async def software(self, handle: Handle) -> Json:  # noqa: ARG002
+        """What a server is made of, as far as this place can tell: ``image``, ``image_digest``, ``manifest`` (name,
+        version and sha256 of the description in the image), ``interpreter``, ``python``, ``packages`` (name to
+        version). Never raises; what is not known is left out."""
+        return {}
 
     @abstractmethod
     async def find(self) -> Sequence[Found]:

@@ -20,6 +20,7 @@ from daas_hub.clients.kube import Kube, KubeMissing, KubeRefused, path
 from daas_hub.clients.kube_watch import KubeWatch
 from daas_hub.clients.passwd_files import unfit
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
+from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.pod_rules import refused_ids
 from daas_hub.core.pods import MOUNTED, Problem, observe, step, volume_problem
@@ -31,7 +32,7 @@ from .child import check_settings
 from .kube_claims import Claims, claim_name
 from .kube_pod import HUB, LAUNCH, Rules
 from .kube_settings import KubeSettings
-from .kube_start import Start, Tools, look, too_late, wait_ready
+from .kube_start import Start, Tools, log_of, look, software_of, too_late, wait_ready
 from .steps import Steps
 
 WATCH_FRESH_S = 100.0
@@ -208,6 +209,15 @@ class KubeBackend(KubeSettings, Backend):
         if pod is None:
             return Observation(Life.ENDED, reason="its pod is gone")
         return observe(pod, memory_bytes=handle.get("memory_bytes"))
+
+    async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
+        try:
+            return readable(await log_of(self._kube, handle, tailLines=lines), lines=lines)
+        except (DaasError, KubeRefused, ValueError):
+            return None
+
+    async def software(self, handle: Handle) -> Json:
+        return await software_of(self._kube, handle)
 
     async def wait_ended(self, handle: Handle) -> Observation:
         with self._pods.changes(str(handle.get("pod"))) as changed:

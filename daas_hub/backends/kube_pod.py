@@ -15,7 +15,7 @@ from typing import Any
 from daas_hub.clients.passwd_files import with_lines
 from daas_hub.core.models import Account, Handle, Json, LaunchSpec
 from daas_hub.core.naming import safe_name
-from daas_hub.core.pods import SERVER
+from daas_hub.core.pods import MANIFEST_MARK, SERVER
 
 VERSION = 1
 PREFIX = "daas-hub"
@@ -26,6 +26,8 @@ FILES = "daas-files"
 SECRET = "daas-secret"  # noqa: S105  the name of a volume
 SCRATCH = "daas-scratch"
 FILES_AT, SECRET_AT, SCRATCH_AT = "/etc/daas-hub", "/run/daas-hub/secret", "/run/daas-hub/own"
+MANIFEST_AT = "/usr/local/share/daas/manifest.json"
+"""Where an image may say what it is made of; the launcher prints its beginning."""
 MAX_NFS_GROUPS = 16
 """AUTH_SYS carries no more groups than that (RFC 5531, section 8.2)."""
 
@@ -38,6 +40,10 @@ done
 for folder in runtime data config lab/user-settings lab/workspaces ipython; do
     mkdir -p "{SCRATCH_AT}/$folder" || exit 78
 done
+if [ -r {MANIFEST_AT} ]; then
+    sum=$(sha256sum <{MANIFEST_AT} 2>/dev/null)
+    echo "{MANIFEST_MARK} $(head -c 400 {MANIFEST_AT} 2>/dev/null | tr -d '\\n') ${{sum%% *}}"
+fi
 if [ ! -w "$HOME" ]; then
     echo "The home $HOME cannot be written by uid $(id -u)." >&2
 fi

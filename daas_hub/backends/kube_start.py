@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,21 @@ from traitlets.config import Config
 from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRefused, path
 from daas_hub.clients.kube_watch import KubeWatch
 from daas_hub.core.errors import BackendUnavailable, StartFailed
+from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Handle, Json, LaunchSpec, Life
 from daas_hub.core.pod_rules import PodRules, violations
-from daas_hub.core.pods import SERVER, Problem, Trouble, address, held, observe, problem, refused
+from daas_hub.core.pods import (
+    SERVER,
+    Problem,
+    Trouble,
+    address,
+    held,
+    image_of,
+    manifest_in,
+    observe,
+    problem,
+    refused,
+)
 
 from . import kube_pod
 from .base import Checkpoint
@@ -28,7 +41,8 @@ LOOK_EVERY_S = 0.1
 """Between two questions to a server that does not answer yet."""
 CHECK_EVERY_S = 15.0
 """How often a wait asks the API server although the watch says nothing."""
-LOG_LINES = 200
+HEAD_BYTES = 4096
+"""Of a log, in which the launcher's line about the image stands."""
 
 
 @dataclass(frozen=True)
@@ -222,17 +236,33 @@ async def ended_early(handle: Handle, tools: Tools, why: str, secrets: Sequence[
     )
 
 
-async def last_lines(kube: Kube, handle: Handle, secrets: Sequence[str], *, lines: int = LOG_LINES) -> str:
-    """The end of the server's log, without secrets."""
-    names = kube_pod.names_in(handle)
-    query: dict[str, str | int] = {"container": SERVER, "tailLines": lines}
+async def last_lines(kube: Kube, handle: Handle, secrets: Sequence[str]) -> str:
+    """The end of the server's log, without secrets, as a part of a sentence."""
     try:
-        text = await kube.text(path("pods", names.namespace, names.pod, sub="log"), query=query)
+        shown = readable(await log_of(kube, handle, tailLines=LINES), secrets)
     except (KubeRefused, BackendUnavailable) as error:
         return f"Its log cannot be read: {error}"
-    for secret in secrets:
-        text = text.replace(secret, "[secret]") if secret else text
-    return f"Its last lines:\n{text.strip()}" if text.strip() else "It printed nothing."
+    return f"Its last lines:\n{shown.strip()}" if shown.strip() else "It printed nothing."
+
+
+async def log_of(kube: Kube, handle: Handle, **which: int) -> str:
+    """A part of what the server printed, as it is (``tailLines``, ``limitBytes``). Raises KubeRefused (KubeMissing:
+    the pod is gone), BackendUnavailable, ValueError (not one of our handles)."""
+    names = kube_pod.names_in(handle)
+    query: dict[str, str | int] = {"container": SERVER, **which}
+    return await kube.text(path("pods", names.namespace, names.pod, sub="log"), query=query)
+
+
+async def software_of(kube: Kube, handle: Handle) -> Json:
+    """Image and digest from the pod, and what the image says of itself."""
+    made: Json = {}
+    with contextlib.suppress(KubeRefused, BackendUnavailable, ValueError):
+        pod = await look(kube, handle)
+        if pod is not None:
+            made |= image_of(pod)
+            if (manifest := manifest_in(await log_of(kube, handle, limitBytes=HEAD_BYTES))) is not None:
+                made["manifest"] = manifest
+    return made
 
 
 async def look(kube: Kube, handle: Handle) -> Json | None:

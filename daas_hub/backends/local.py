@@ -18,8 +18,9 @@ from subprocess import SubprocessError
 from typing import Any
 from weakref import WeakValueDictionary
 
-from daas_hub.clients import passwd_files, processes
+from daas_hub.clients import interpreters, passwd_files, processes
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, ConfigError, StartFailed
+from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 
 from . import local_folder, local_launch
@@ -37,6 +38,8 @@ from .local_watch import in_thread
 from .steps import Steps
 
 SWEEP_EVERY_S = 3600.0
+LOG_BYTES = 2**20
+"""How far back a log is looked at for its last lines."""
 
 
 class LocalBackend(LocalSettings, Backend):
@@ -155,6 +158,21 @@ class LocalBackend(LocalSettings, Backend):
 
     async def wait_ended(self, handle: Handle) -> Observation:
         return await self._ends.wait(handle)
+
+    async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
+        try:
+            folder = LaunchFolder.of(handle)
+            if not await in_thread(folder.log.exists):
+                return None
+            return readable(await in_thread(lambda: folder.tail(limit_bytes=LOG_BYTES)), lines=lines)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    async def software(self, handle: Handle) -> Json:
+        program = handle.get("program")
+        if not isinstance(program, str):
+            return {}
+        return await in_thread(interpreters.software_of, program)
 
     async def stop(self, handle: Handle, *, within_s: float) -> Observation:
         return await self._ends.stop(handle, grace_s=self.stop_grace_s, within_s=within_s)

@@ -122,7 +122,7 @@ class LaunchFolder:
         return variables
 
     def tail(self, *, limit_bytes: int = 4096) -> str:
-        """The last lines of the log."""
+        """The end of the log; empty where there is none."""
         try:
             with self.log.open("rb") as file:
                 file.seek(0, os.SEEK_END)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -140,6 +139,7 @@ def handle(spec: LaunchSpec, ids: Ids, process: ProcessId, *, port: int, path: P
         "service_prefix": spec.service_prefix,
         "dir": str(path),
         "memory_bytes": spec.resources.mem_limit_bytes,
+        "program": spec.cmd[0],
         "warnings": [],
     }
 
@@ -157,20 +157,6 @@ def identity_request(ids: Ids, hub: Hub, *, no_new_privs: bool) -> Json:
         "floor": hub.min_uid if hub.uid == 0 else 1,
         "no_new_privs": no_new_privs,
     }
-
-
-_SECRET = re.compile(
-    r"(?i)(authorization['\"]?\s*[=:]\s*['\"]?(?:\w+\s+)?|(?:token|secret|password)['\"]?(?:\s*[=:]\s*|\s+))\S+"
-)
-_LONG = re.compile(r"\b[0-9A-Za-z_-]{32,}\b")
-
-
-def without_secrets(text: str, secrets: Sequence[str] = ()) -> str:
-    """Text of a log for other eyes: known secrets, and whatever looks like one, replaced."""
-    for secret in secrets:
-        if len(secret) >= 4:
-            text = text.replace(secret, "…")
-    return _LONG.sub("…", _SECRET.sub(r"\1…", text))
 
 
 def how_it_ended(code: int | None, *, oom_kills: int, memory_limit_bytes: int | None) -> str:

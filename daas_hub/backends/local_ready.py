@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from daas_hub.core.errors import StartFailed
+from daas_hub.core.logs import readable
 from daas_hub.core.models import Handle
 
-from . import local_launch, local_probe
+from . import local_probe
 from .local_end import Ends
 from .local_folder import LaunchFolder
 from .local_watch import in_thread
@@ -56,5 +57,5 @@ async def answers(handle: Handle) -> bool:
 
 async def last_lines(folder: LaunchFolder, secrets: Sequence[str]) -> str:
     """The end of a server's log, without secrets."""
-    shown = local_launch.without_secrets(await in_thread(folder.tail), secrets).strip()
+    shown = readable(await in_thread(folder.tail), secrets).strip()
     return f"Its last lines:\n{shown}" if shown else "It printed nothing."

@@ -1,4 +1,5 @@
-"""The hub's REST interface, as our services use it: start a server, whose account a name is. Nothing else is asked.
+"""The hub's REST interface, as our services use it: start a server, whose account a name is, what a server
+prints. Nothing else is asked.
 
 Errors are translated once, here: HubUnavailable. A refusal that concerns one server is an answer, not an error.
 """
@@ -83,20 +84,40 @@ class HubClient:
             raise HubUnavailable(text, retry_after_s=5)
         raise InvalidOptions(text, field="name")
 
+    async def log_of(self, launch_id: str) -> str | None:
+        """The last lines of what the server of a launch prints now; None where that cannot be told.
+
+        Raises HubUnavailable.
+        """
+        path = f"/daas/launches/{quote(launch_id, safe='')}/log"
+        answer = await self._ask("GET", path)
+        if answer.code != HTTPStatus.OK:
+            raise HubUnavailable(f"The hub does not tell the log: {answer.code} {self._refusal(path, answer)}")
+        try:
+            shown = json.loads(answer.body)["log"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise HubUnavailable(f"The hub does not tell the log: {type(error).__name__}") from error
+        return None if shown is None else str(shown)
+
     def _refusal(self, path: str, answer: HTTPResponse) -> str:
         """The hub's text. Raises HubUnavailable where it is our token that is refused, and so everything."""
         text = self._text(answer)
         ours = answer.code == HTTPStatus.FORBIDDEN and ("scopes" in text or "credentials" in text)
         if ours or answer.code == HTTPStatus.UNAUTHORIZED:
             # 403 is also how a start is refused to a person.
-            raise HubUnavailable(f"The hub refuses POST {path}: {answer.code} {text}", reason="hub_refuses")
+            raise HubUnavailable(
+                f"The hub refuses {answer.request.method} {path}: {answer.code} {text}", reason="hub_refuses"
+            )
         return text
 
     async def _post(self, path: str) -> HTTPResponse:
+        return await self._ask("POST", path, "{}")
+
+    async def _ask(self, method: str, path: str, body: str | None = None) -> HTTPResponse:
         request = HTTPRequest(
             self._api_url + path,
-            method="POST",
-            body="{}",
+            method=method,
+            body=body,
             headers={"Authorization": f"token {self._token}", "Content-Type": "application/json"},
             request_timeout=self._timeout_s,
             connect_timeout=min(5.0, self._timeout_s),

@@ -1,14 +1,16 @@
-"""Which Python other accounts can execute: one below a 0700 folder is of no use to them."""
+"""Which Python other accounts can execute (one below a 0700 folder is of no use to them), and what one has."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 LOWEST = (3, 11)
 ASK_WITHIN_S = 20
@@ -101,3 +103,64 @@ def _unfit(uid: int, python: Path) -> str | None:
         if not reachable_by(uid, Path(place)):
             return f"needs {place}, where others cannot go"
     return None
+
+
+# ---------------------------------------------------------------- what a program is made of
+
+_PACKAGES = """import importlib.metadata as m, json, platform, sysconfig
+names = {d.metadata["Name"]: d.version for d in m.distributions() if d.metadata["Name"]}
+print(json.dumps([platform.python_version(), sysconfig.get_path("purelib"), dict(sorted(names.items()))]))"""
+_asked: dict[str, tuple[Path, int, Mapping[str, Any]]] = {}
+"""Interpreter → its site-packages, when something was installed there last, and its answer."""
+
+
+def software_of(program: str) -> dict[str, Any]:
+    """The interpreter of an installed Python program, its version, and every package with its version.
+
+    ``program`` is an argv[0]: a path, or a name in this process's PATH. Empty where it is no Python program, cannot be
+    asked within 20 s, or could have been changed by somebody who is neither root nor this process's own user: then it
+    is not run. Each interpreter is asked once, and again after something was installed. Blocks.
+    """
+    try:
+        interpreter = _interpreter_of(Path(shutil.which(program) or program))
+        if interpreter is None:
+            return {}
+        known = _asked.get(str(interpreter))
+        if known is None or known[0].stat().st_mtime_ns != known[1]:
+            known = _asked[str(interpreter)] = _ask_packages(interpreter)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return {}
+    return dict(known[2])
+
+
+def _ask_packages(interpreter: Path) -> tuple[Path, int, Mapping[str, Any]]:
+    asked = [str(interpreter), "-I", "-c", _PACKAGES]
+    answer = subprocess.run(asked, capture_output=True, check=True, timeout=ASK_WITHIN_S, text=True)
+    version, place, packages = json.loads(answer.stdout)
+    made = {"interpreter": str(interpreter), "python": version, "packages": packages}
+    return Path(place), Path(place).stat().st_mtime_ns, made
+
+
+def _interpreter_of(program: Path) -> Path | None:
+    """Who runs a script, from its first line; the program itself where it is a Python."""
+    if not _ours(program):
+        return None
+    with program.open("rb") as file:
+        first = file.read(1024).split(b"\n", 1)[0]
+    if first.startswith(b"#!"):
+        words = first[2:].decode(errors="replace").split()
+        if len(words) > 1 and Path(words[0]).name == "env":
+            words = [shutil.which(words[1]) or ""]
+        program = Path(words[0]) if words else Path()
+    return program if program.name.startswith("python") and _ours(program) else None
+
+
+def _ours(program: Path) -> bool:
+    """Whether nobody but root and this user can have written it, or put something else in its place."""
+    for end in _ends(program):
+        for step in _steps(end):
+            facts = step.stat()
+            sticky_folder = facts.st_mode & stat.S_ISVTX and step != end
+            if facts.st_uid not in {0, os.geteuid()} or (facts.st_mode & stat.S_IWOTH and not sticky_folder):
+                return False
+    return program.is_absolute()

@@ -97,7 +97,7 @@ class Kube:
             raise unavailable(error) from error
 
     async def text(self, path: str, *, query: Mapping[str, str | int] | None = None, limit: int = 2**20) -> str:
-        """What the API answers as text (a pod's log), at most ``limit`` bytes of it."""
+        """What the API answers as text (a pod's log), at most the last ``limit`` bytes of it."""
         try:
             async with (
                 asyncio.timeout(CALL_WITHIN_S),
@@ -105,7 +105,10 @@ class Kube:
             ):
                 if answer.status != 200:
                     _judged(answer.status, await answer.read())
-                return (await answer.content.read(limit)).decode(errors="replace")
+                kept = b""
+                async for chunk in answer.content.iter_chunked(2**16):
+                    kept = (kept + chunk)[-limit:]
+                return kept.decode(errors="replace")
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unavailable(error) from error
 

@@ -6,12 +6,24 @@ The reason follows from facts: what the ledger says, and what this Spawner objec
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from .models import LaunchState, Life, Target
 
 STALE_AFTER_S = 2.0
 """An observation older than this is looked at again before a poll is answered."""
+
+
+ON_REQUEST = "stopped on request"
+CANCELLED = "the start was cancelled"
+TOO_LONG = "the start took too long"
+"""Why a launch ended, where nothing else is known."""
+
+
+def start_failed(state: LaunchState, started_at: datetime | None, reason: str, target_by: str) -> bool:
+    """Whether a launch is a start that failed by itself: it never ran, and no person or service wanted it to end."""
+    return state is LaunchState.ENDED and started_at is None and reason != CANCELLED and target_by in {"", "hub"}
 
 
 class Poll(StrEnum):

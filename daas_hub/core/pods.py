@@ -235,6 +235,40 @@ def refused(code: int, why: str) -> Problem:
     return Problem(Trouble.CONTAINER, "The cluster does not accept the server as it is configured.", why, final=True)
 
 
+# ---------------------------------------------------------------- what it is made of
+
+
+MANIFEST_MARK = "daas-manifest:"
+"""Begins the line by which the launcher tells what the image says of itself."""
+_MANIFEST = re.compile(
+    rf'^{MANIFEST_MARK} \{{\s*"name": "([^"\\\\]{{1,200}})",\s*"version": "([^"\\\\]{{1,100}})"'
+    r".*?(?: ([0-9a-f]{64}))?$",
+    re.MULTILINE,
+)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def image_of(pod: Json) -> Json:
+    """The image that was asked for, and its digest as the node reports it; what is not known is left out."""
+    made: Json = {}
+    for container in (pod.get("spec") or {}).get("containers") or []:
+        if container.get("name") == SERVER and container.get("image"):
+            made["image"] = container["image"]
+    for container in _status(pod).get("containerStatuses") or []:
+        found = _DIGEST.search(container.get("imageID") or "") if container.get("name") == SERVER else None
+        if found is not None:
+            made["image_digest"] = found[0]
+    return made
+
+
+def manifest_in(log: str) -> Json | None:
+    """Name, version and sha256 of the image's own description, from the beginning of a server's log."""
+    found = _MANIFEST.search(log)
+    if found is None:
+        return None
+    return {"name": found[1], "version": found[2]} | ({"sha256": found[3]} if found[3] else {})
+
+
 # ---------------------------------------------------------------- steps
 
 

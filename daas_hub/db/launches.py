@@ -13,6 +13,7 @@ from daas_hub.core.errors import IllegalMove, InvalidOptions, NotFound
 from daas_hub.core.models import (
     Event,
     Handle,
+    Json,
     LaunchState,
     Observation,
     Target,
@@ -20,7 +21,7 @@ from daas_hub.core.models import (
 )
 
 from . import audit, balances, usage
-from .rows import COLUMNS, LaunchRow, Place, load, load_one
+from .rows import COLUMNS, Kept, LaunchRow, Place, load, load_one
 from .schema import event, launch
 
 MAX_WHY = 500
@@ -148,6 +149,24 @@ def record_observation(c: Connection, launch_id: str, seen: Observation, now: da
     """Remember one look. Does not move the launch: an end is settled with evidence."""
     values = {"observed": seen.life.value, "observed_at": now, "observed_reason": seen.reason}
     c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
+
+
+def keep_log(c: Connection, launch_id: str, log: str) -> None:
+    """Remember the end of a server's log; a later one takes its place."""
+    c.execute(update(launch).where(launch.c.id == launch_id).values(log=log))
+
+
+def save_software(c: Connection, launch_id: str, software: Json, image_digest: str | None) -> None:
+    """Remember what a server is made of."""
+    values = {"software": software, "image_digest": image_digest}
+    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
+
+
+def kept(c: Connection, launch_id: str) -> Kept:
+    """What only the pages about one launch ask for; all None where there is no such launch."""
+    query = select(launch.c.log, launch.c.software, launch.c.image_digest).where(launch.c.id == launch_id)
+    row = c.execute(query).first()
+    return Kept(*row) if row is not None else Kept()
 
 
 def heartbeat(c: Connection, launch_ids: Iterable[str], now: datetime) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from daas_hub.core.models import Charge, Event, Handle, LaunchState, Observation, Resource, Target
+from daas_hub.core.models import Charge, Event, Handle, Json, LaunchState, Observation, Resource, Target
 
 from . import admission, launches, migrate, usage
 from . import claim as claims
@@ -21,10 +21,10 @@ from .limits import Limits
 from .notices import Notices
 from .projects import Projects
 from .recount import Difference, recount
-from .rows import LaunchRow, Place, Reservation, load_one
+from .rows import Kept, LaunchRow, Place, Reservation, load_one
 from .volumes import Volumes
 
-__all__ = ["LaunchRow", "Ledger", "Place", "Reservation"]
+__all__ = ["Kept", "LaunchRow", "Ledger", "Place", "Reservation"]
 
 
 class Ledger:
@@ -191,6 +191,18 @@ class Ledger:
     def heartbeat(self, launch_ids: Iterable[str], *, now: datetime) -> None:
         """The hub still takes care of these launches."""
         self._db.write(launches.heartbeat, tuple(launch_ids), now)
+
+    def keep_log(self, launch_id: str, log: str) -> None:
+        """Remember the end of a server's log (bounded and without secrets: ``core.logs.readable``)."""
+        self._db.write(launches.keep_log, launch_id, log)
+
+    def save_software(self, launch_id: str, software: Json, *, image_digest: str | None) -> None:
+        """Remember what a server is made of, as its backend reports it."""
+        self._db.write(launches.save_software, launch_id, software, image_digest)
+
+    def kept(self, launch_id: str) -> Kept:
+        """Log, software and image digest of a launch: what its row leaves out."""
+        return self._db.read(launches.kept, launch_id)
 
     def add_event(self, launch_id: str, event: Event) -> None:
         """Append one step of a start."""

@@ -82,6 +82,17 @@ class LaunchRow:
         return Place(self.created_at, self.id)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What is large or seldom asked for of a launch, and so not part of its row. None: nothing was kept."""
+
+    log: str | None = None
+    """The last lines of its log, without secrets, where it failed."""
+    software: Json | None = None
+    """What it was made of, as its backend reported: versioned JSON."""
+    image_digest: str | None = None
+
+
 COLUMNS = [
     column
     for column in launch.c

@@ -77,6 +77,10 @@ launch = Table(
     Column("request", JSON_OBJECT, nullable=False),
     Column("handle", JSON_OBJECT),
     Column("image_digest", Text),
+    # What it was made of, as its backend reported once it ran.
+    Column("software", JSON_OBJECT),
+    # The end of its log, where it failed: the pod or folder that had it is gone.
+    Column("log", Words),
     Column("api_token_encrypted", LargeBinary),
     Column("source", Text, nullable=False),
     *_amounts(nullable=True),

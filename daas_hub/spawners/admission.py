@@ -6,6 +6,7 @@ Used by ``DaasSpawner`` only, one object per start. Nothing in here starts or st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.crypto import EncryptionUnavailable, InvalidToken, decrypt, encrypt
@@ -37,7 +38,7 @@ from daas_hub.db.ledger import LaunchRow, Reservation
 
 from . import options, people
 from .record import LaunchRecord
-from .runtime import utcnow
+from .runtime import utcnow, versions
 
 if TYPE_CHECKING:
     from .spawner import DaasSpawner
@@ -203,6 +204,8 @@ class Admission:
                 "version": 1,
                 "options": options.dump(request),
                 "profile_display_name": request.profile_display_name,
+                "resources": asdict(request.resources),
+                "versions": dict(versions()),
             },
             api_token_encrypted=token,
             source="hub",

@@ -12,7 +12,7 @@ from typing import Any
 from jupyterhub.spawner import Spawner
 
 from daas_hub.core.errors import DaasError, LedgerBusy
-from daas_hub.core.launch import Poll, Started, Stop, decide_poll, decide_stop
+from daas_hub.core.launch import CANCELLED, ON_REQUEST, TOO_LONG, Poll, Started, Stop, decide_poll, decide_stop
 from daas_hub.core.models import LaunchState, Life
 from daas_hub.db.ledger import LaunchRow
 
@@ -143,7 +143,8 @@ class BegunServer(SpawnerSettings, Spawner):
         )
         self.will_resume = decision is Stop.DETACH
         if decision is Stop.STOP and self._record is not None and row is not None:
-            reason = self._failure or ("the start took too long" if pending else "stopped on request")
+            never_ran = CANCELLED if row.started_at is None else ON_REQUEST
+            reason = self._failure or (TOO_LONG if pending else never_ran)
             await self._record.stop(row, reason=reason, within_s=STOP_WITHIN_S)
 
     async def run_post_stop_hook(self) -> None:

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from daas_hub.core.errors import BackendUnavailable, DaasError, LedgerBusy
 from daas_hub.core.launch import STALE_AFTER_S
-from daas_hub.core.models import LaunchState, Life, Observation, Target
+from daas_hub.core.models import Handle, LaunchState, Life, Observation, Target
 from daas_hub.db.ledger import LaunchRow
 
 from .runtime import DaasHub, utcnow
@@ -28,6 +28,8 @@ LEDGER_WITHIN_S = 20.0
 NOTE_WITHIN_S = 6.0
 """How long a stop waits to be written down before it is carried out all the same: two tries at a busy ledger."""
 SETTLE_WITHIN_S = 40.0
+LOG_WITHIN_S = 5.0
+SOFTWARE_WITHIN_S = 30.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,6 +110,8 @@ class LaunchRecord:
         if now_row is None or now_row.state is LaunchState.ENDED:
             return
         if row.handle is not None:
+            if now_row.target is not Target.STOPPED:
+                await self.keep_log(row)
             try:
                 await self.hub.backend(row.backend).cleanup(row.handle)
             except DaasError as error:
@@ -126,6 +130,9 @@ class LaunchRecord:
 
         A ledger that cannot be written keeps nobody's server running: it is stopped, and that is written later.
         """
+        if row.started_at is None:
+            # What it said, and its image, are gone with its pod.
+            await asyncio.gather(self.keep_log(row), self.keep_software(row.backend, row.handle, LOG_WITHIN_S))
         try:
             row = await self._note_stop(NOTE_WITHIN_S, row, reason)
         except LedgerBusy as error:
@@ -182,6 +189,40 @@ class LaunchRecord:
     async def _surely(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A ledger call that must not be lost because another writer is busy for a while."""
         return await self.hub.run_patiently(LEDGER_WITHIN_S, fn, *args, **kwargs)
+
+    # ------------------------------------------------------------ what is told of it
+
+    async def log_now(self, row: LaunchRow) -> str | None:
+        """The last lines of what the server printed, without secrets; None where that cannot be told."""
+        if row.handle is None:
+            return None
+        try:
+            shown = await asyncio.wait_for(self.hub.backend(row.backend).log_tail(row.handle), LOG_WITHIN_S)
+        except (TimeoutError, DaasError):
+            return None
+        return shown
+
+    async def keep_log(self, row: LaunchRow) -> None:
+        """Keep the end of the log of a server that failed; never raises: it is not worth an end of its own."""
+        shown = await self.log_now(row)
+        if shown is None:
+            return
+        try:
+            await self.hub.run(self.hub.ledger.keep_log, self.id, shown)
+        except LedgerBusy as error:
+            self.log.warning("The log of launch %s is not kept: %s", self.id, error.log_message)
+
+    async def keep_software(self, backend: str, handle: Handle | None, within_s: float = SOFTWARE_WITHIN_S) -> None:
+        """Write down what a server is made of; never raises: a start does not fail because of it."""
+        if handle is None:
+            return
+        try:
+            made = await asyncio.wait_for(self.hub.backend(backend).software(handle), within_s)
+            if made:
+                digest = made.get("image_digest")
+                await self.hub.run(self.hub.ledger.save_software, self.id, made, image_digest=digest)
+        except (TimeoutError, DaasError) as error:
+            self.log.warning("What launch %s is made of is not written down: %s", self.id, error)
 
     async def undo(self) -> None:
         """Take back a start that failed on one candidate, so that the next can be tried.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
@@ -16,6 +19,7 @@ from daas_hub.backends.base import Backend
 from daas_hub.core.backoff import delays
 from daas_hub.core.errors import ConfigError, LedgerBusy
 from daas_hub.core.naming import new_id, safe_name
+from daas_hub.core.version import VERSION
 from daas_hub.db.ledger import Ledger
 from daas_hub.db.pool import LedgerPool
 
@@ -28,6 +32,16 @@ T = TypeVar("T")
 def utcnow() -> datetime:
     """The one clock of the hub's side: an aware datetime in UTC."""
     return datetime.now(UTC)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Name → version of what shapes a server on the hub's side; what is not installed is left out."""
+    found = {"daas_hub": VERSION}
+    for name in ("jupyterhub", "jupyterhub-kubespawner"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 class DaasHub(SingletonConfigurable):

@@ -171,8 +171,10 @@ class DaasSpawner(BegunServer):
         await self._say(f"Starting the server as {account.name} (uid {account.uid})", 40)
 
         following: list[asyncio.Task[None]] = []
+        handles: list[Handle] = []
 
         async def checkpoint(handle: Handle) -> None:
+            handles[:] = [handle]
             await self.site.run(ledger.save_handle, row.id, handle, now=utcnow())
             if not following:
                 following.append(asyncio.create_task(self._follow(backend, handle)))
@@ -188,6 +190,8 @@ class DaasSpawner(BegunServer):
                 task.cancel()
         await self.site.run(ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
         await self._say("The server answers", 90)
+        if self._record is not None and handles:
+            self.site.keep(self._record.keep_software(row.backend, handles[-1]))
         await self._asked().written(spec, await backend.keep(spec))
         return url
 

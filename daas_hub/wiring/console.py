@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader
@@ -18,13 +19,16 @@ from traitlets.config.loader import LazyConfigValue
 
 from daas_hub import pages
 from daas_hub.core.errors import ConfigError, DaasError
-from daas_hub.core.models import LaunchState
+from daas_hub.core.launch import start_failed
+from daas_hub.core.models import ACTIVE, Event, LaunchState
 from daas_hub.db.ledger import LaunchRow, Ledger
 from daas_hub.db.notices import Notice
 from daas_hub.services.console import registration
-from daas_hub.spawners.runtime import DaasHub
+from daas_hub.spawners.runtime import DaasHub, utcnow
 
 EXTENSION = "daas_hub.wiring.console.ConsoleOnTheHub"
+FAILED_SHOWN_FOR = timedelta(days=7)
+LAUNCHES_LOOKED_AT = 20
 NOTICES_WITHIN_S = 2.0
 """How long the home page waits for its notices; the page comes without them then, and says so."""
 
@@ -52,12 +56,24 @@ def there(section: Any, trait: str, empty: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class FailedStart:
+    """The last start of a server, which failed."""
+
+    launch: LaunchRow
+    steps: tuple[tuple[int, Event], ...]
+    """Seconds since the first step, and the step."""
+
+
+@dataclass(frozen=True)
 class Happened:
     """What the home page shows."""
 
     notices: tuple[Notice, ...] = ()
     stopping: tuple[LaunchRow, ...] = ()
     """Launches whose end is not certain yet: they count, and their servers cannot be started again."""
+    running: tuple[LaunchRow, ...] = ()
+    failed: tuple[FailedStart, ...] = ()
+    """Servers whose last start failed, newest first; gone with the next start, or after a week."""
     problem: str = ""
     """Why all this is missing, if it is."""
 
@@ -84,7 +100,8 @@ class HubPages:
         return bool(section.get("allow_shared_uid", False))
 
     async def happened(self, user: Any) -> Happened:
-        """Why her servers were stopped, until she dismisses it. The ledger is asked in a thread, for 2 s at most."""
+        """Why her servers were stopped, until she dismisses it, and which did not start. The ledger is asked in a
+        thread, for 2 s at most."""
         site = DaasHub.instance(config=self._app.config)
         call = asyncio.ensure_future(site.run(_happened, site, user.name))
         # Not wait_for: it would cancel, and `run` then waits for the ledger however long it takes.
@@ -101,8 +118,28 @@ def _happened(site: DaasHub, user_name: str) -> Happened:
     account = ledger.accounts.by_user_name(user_name)
     if account is None:
         return Happened()
-    stopping = ledger.launches(states=[LaunchState.STOPPING], account_id=account.id)
-    return Happened(tuple(ledger.notices.list(account.id)), tuple(stopping))
+    active = ledger.launches(states=list(ACTIVE), account_id=account.id)
+    stopping = [row for row in active if row.state is LaunchState.STOPPING]
+    running = [row for row in active if row.state is LaunchState.RUNNING]
+    failed = _failed(ledger, account.id, utcnow() - FAILED_SHOWN_FOR)
+    return Happened(tuple(ledger.notices.list(account.id)), tuple(stopping), tuple(running), failed)
+
+
+def _failed(ledger: Ledger, account_id: str, since: datetime) -> tuple[FailedStart, ...]:
+    """The servers whose newest launch is a start that failed."""
+    newest: dict[str, LaunchRow] = {}
+    for row in ledger.launches(account_id=account_id, limit=LAUNCHES_LOOKED_AT):
+        newest.setdefault(row.server_name, row)
+    return tuple(
+        FailedStart(row, _steps(ledger, row.id))
+        for row in newest.values()
+        if start_failed(row.state, row.started_at, row.reason, row.target_by) and row.created_at >= since
+    )
+
+
+def _steps(ledger: Ledger, launch_id: str) -> tuple[tuple[int, Event], ...]:
+    events = [event for _, event in ledger.events(launch_id)]
+    return tuple((max(0, round((event.at - events[0].at).total_seconds())), event) for event in events)
 
 
 class ConsoleOnTheHub(Extension):

@@ -10,28 +10,55 @@ from typing import Any
 from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
-from daas_hub.core.errors import DaasError
+from daas_hub.core.errors import DaasError, NotFound
 from daas_hub.services.console.registration import HUB_SCOPE
 from daas_hub.spawners import people
+from daas_hub.spawners.record import LaunchRecord
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
 ACCOUNTS = r"/api/daas/accounts/([^/]+)"
+LOGS = r"/api/daas/launches/([^/]+)/log"
 
 
-class AccountOfUser(APIHandler):
-    """``POST``: the account of a user, recorded now if she has never started a server. Never touches a server."""
+class HubSide(APIHandler):
+    """The base of them all: for the console's own token only."""
 
     def initialize(self, site: DaasHub, settings: DaasSpawner) -> None:
         """What the wiring knows."""
         self.site, self.spawner_settings = site, settings
 
-    async def post(self, name: str) -> None:
-        """200 with ``id`` and ``user_name``; else the status and message of what refuses."""
+    def require_console(self) -> None:
+        """Raise 403 for every other token."""
         if self.current_user is None:
             raise web.HTTPError(403, "Missing or invalid credentials.")
         if not self.has_scope(HUB_SCOPE):
             raise web.HTTPError(403, f"Action is not authorized with current scopes; requires {HUB_SCOPE}.")
+
+
+class LogOfLaunch(HubSide):
+    """``GET``: the last lines of what a server prints, asked of its backend now. Changes nothing."""
+
+    async def get(self, launch_id: str) -> None:
+        """200 with ``log``, null where it cannot be told; 404 where there is no such launch."""
+        self.require_console()
+        try:
+            record = LaunchRecord(self.site, launch_id, self.log)
+            row = await record.row()
+            if row is None:
+                raise NotFound("There is no such launch.")
+            self.finish({"log": await record.log_now(row)})
+        except DaasError as error:
+            self.set_status(error.status)
+            self.finish({"status": error.status, "reason": error.reason, "message": error.message})
+
+
+class AccountOfUser(HubSide):
+    """``POST``: the account of a user, recorded now if she has never started a server. Never touches a server."""
+
+    async def post(self, name: str) -> None:
+        """200 with ``id`` and ``user_name``; else the status and message of what refuses."""
+        self.require_console()
         try:
             row = await people.find(self.site, self.spawner_settings, self.authenticator, name, self.find_user(name))
         except DaasError as error:
@@ -46,5 +73,6 @@ def add(app: Any, site: DaasHub) -> None:
     """Serve it; the hub asks its authenticator for further handlers after it has read its settings."""
     theirs = app.authenticator.get_handlers
     settings = app.spawner_class(config=app.config)
-    ours = [(ACCOUNTS, AccountOfUser, {"site": site, "settings": settings})]
+    known = {"site": site, "settings": settings}
+    ours = [(ACCOUNTS, AccountOfUser, known), (LOGS, LogOfLaunch, known)]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from daas_hub.db.ledger import Ledger
-from daas_hub.services.console.access import ACCOUNTS_WRITE, AUDIT_READ, QUOTA_READ, QUOTA_WRITE
+from daas_hub.services.console.access import AUDIT_READ, CUSTOM_SCOPES, QUOTA_READ, QUOTA_WRITE
 from daas_hub.services.console.operations import OPERATIONS
 from tests.browser import seeds
 from tests.servers.console import ConsoleHub
@@ -205,7 +205,7 @@ async def test_notices_are_dismissed_by_their_owner_only(hub: ConsoleHub, ledger
 
 # ---------------------------------------------------------------- who may
 
-ALL_SCOPES = {QUOTA_READ, QUOTA_WRITE, AUDIT_READ, ACCOUNTS_WRITE}
+ALL_SCOPES = set(CUSTOM_SCOPES)
 
 
 def sent(path: str) -> str:

@@ -75,6 +75,8 @@ class BackendContract:
     end_within_s = 5.0
     """From a server's end to its being known."""
     stop_within_s = 20.0
+    made_of = frozenset({"image", "image_digest"})
+    """What this place can tell of a server."""
 
     @pytest.fixture
     def saved(self) -> Saved:
@@ -162,6 +164,29 @@ class BackendContract:
         assert not failure.value.permanent
         seen = await place.backend.stop(saved.last, within_s=self.stop_within_s)
         assert seen.life is Life.ENDED
+
+    async def test_the_end_of_the_log_can_be_read_until_cleanup(self, place: Place, saved: Saved) -> None:
+        talk = "\n".join(["first", *map(str, range(300)), "token {JUPYTERHUB_API_TOKEN} last"])
+        await self.begin(place, saved, print=talk)
+        for backend in (place.backend, place.another()):
+            shown = await backend.log_tail(saved.last)
+            assert shown is not None
+            assert SECRET not in shown
+            assert len(shown.split("\n")) <= 200
+            assert shown.endswith("last")
+            assert "first" not in shown
+        assert (await place.backend.log_tail(saved.last, 1) or "").count("\n") == 0
+        await place.backend.stop(saved.last, within_s=self.stop_within_s)
+        await place.backend.cleanup(saved.last)
+        assert await place.backend.log_tail(saved.last) is None
+        assert await place.backend.log_tail({"backend": "elsewhere", "version": 99}) is None
+
+    async def test_what_a_server_is_made_of_never_raises(self, place: Place, saved: Saved) -> None:
+        await self.begin(place, saved)
+        made = await place.another().software(saved.last)
+        assert json.loads(json.dumps(made)) == made
+        assert self.made_of <= made.keys()
+        assert await place.backend.software({"backend": "elsewhere", "version": 99}) == {}
 
     async def test_a_cancelled_start_is_stopped_by_its_last_handle(self, place: Place, saved: Saved) -> None:
         spec = place.spec(new_id(), silent=True)

@@ -17,6 +17,8 @@ from tests.servers.local_place import LocalPlace, local_place
 
 @pytest.mark.needs("root")
 class TestLocalAsRoot(BackendContract):
+    made_of = frozenset({"interpreter", "python", "packages"})
+
     @pytest.fixture
     async def place(self) -> AsyncIterator[LocalPlace]:
         async with local_place() as place:
@@ -26,6 +28,8 @@ class TestLocalAsRoot(BackendContract):
 @pytest.mark.needs("root")
 class TestLocalWithoutCgroups(BackendContract):
     """The same where limits cannot be enforced: what a server leaves behind is found by its mark."""
+
+    made_of = TestLocalAsRoot.made_of
 
     @pytest.fixture
     async def place(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalPlace]:
@@ -50,6 +54,9 @@ def test_a_place_belongs_to_one_ledger(tmp_path: Path) -> None:
 if os.geteuid() != 0:  # Run as another uid by tests/faults/test_local_without_root.py.
 
     class TestLocalAsOwnUid(BackendContract):
+        # Its Python belongs to another uid than root's and its own, or not: as that is, it may not be run.
+        made_of = frozenset[str]()
+
         @pytest.fixture
         async def place(self) -> AsyncIterator[LocalPlace]:
             async with local_place(uid=os.geteuid(), gid=os.getegid()) as place:

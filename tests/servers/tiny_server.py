@@ -22,6 +22,8 @@ for number in range(options.get("children", 0)):
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
 if "exit" in options:
     sys.exit(options["exit"])
+while "until" in options and not os.path.exists(options["until"].format(**os.environ)):
+    time.sleep(0.05)
 if options.get("silent"):
     time.sleep(1000)
 url = urlparse(os.environ["JUPYTERHUB_SERVICE_URL"])
@@ -70,7 +72,8 @@ server.serve_forever()
 
 
 def program(python: str, **options: Any) -> tuple[str, ...]:
-    """The argv of a tiny server: ``exit`` (status, at once), ``silent``, ``ignore_term``, ``children``, ``print``."""
+    """The argv of a tiny server: ``exit`` (status, at once), ``silent``, ``ignore_term``, ``children``, ``print``,
+    ``until`` (does not listen before that file exists). ``print`` and ``until`` may name variables: ``{HOME}``."""
     return (python, "-c", _CODE, json.dumps(options))
 
 

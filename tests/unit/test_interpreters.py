@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from daas_hub.clients.interpreters import find_reachable_python, reachable_by
+from daas_hub.clients.interpreters import find_reachable_python, reachable_by, software_of
 
 NOBODY = 65534
 
@@ -90,3 +93,33 @@ def test_what_is_found_runs_as_nobody() -> None:
         asked, user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, check=True
     )
     assert answer.stdout == f"{NOBODY}\n"
+
+
+def test_what_a_program_is_made_of_is_asked_of_its_own_interpreter(tmp_path: Path) -> None:
+    program = tmp_path / "serve"
+    program.write_text(f"#!{sys.executable} -I\n")
+    made = software_of(str(program))
+    assert made["interpreter"] == sys.executable
+    assert made["python"] == platform.python_version()
+    assert made["packages"]["jupyterhub"] == metadata.version("jupyterhub")
+    assert software_of(sys.executable)["packages"] == made["packages"]
+
+
+def test_what_others_could_have_written_is_not_run(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    python.chmod(0o755)
+    program = tmp_path / "serve"
+    program.write_text(f"#!{python}\n")
+    # It may be run, and is no Python.
+    assert software_of(str(program)) == {}
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "ran").unlink()
+    for place, mode in ((python, 0o757), (program, 0o646), (tmp_path, 0o777)):
+        before = place.stat().st_mode
+        place.chmod(mode)
+        assert software_of(str(program)) == {}
+        assert not (tmp_path / "ran").exists()
+        place.chmod(before)
+    assert software_of("no-such-program") == {}
+    assert software_of("/bin/sh") == {}

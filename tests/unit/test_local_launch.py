@@ -122,13 +122,6 @@ def test_a_launch_id_is_never_a_path(launch_id: str) -> None:
         LaunchFolder(Path("/x"), launch_id)
 
 
-def test_secrets_are_taken_out_of_what_is_shown() -> None:
-    text = "GET /?token=abc123 Authorization: token xyz\nkey 0123456789abcdef0123456789abcdef password='p'\nhello"
-    shown = local_launch.without_secrets(text, ("hello-not", "xyz"))
-    assert not [word for word in ("abc123", "xyz", "0123456789abcdef", "'p'") if word in shown]
-    assert "hello" in shown
-
-
 @pytest.mark.parametrize(
     ("code", "oom_kills", "words"),
     [

@@ -8,7 +8,20 @@ import pytest
 
 from daas_hub.backends.kube_start import servers_beside
 from daas_hub.core.models import Life
-from daas_hub.core.pods import Trouble, address, held, no_node, observe, problem, refused, step, volume_problem
+from daas_hub.core.pods import (
+    MANIFEST_MARK,
+    Trouble,
+    address,
+    held,
+    image_of,
+    manifest_in,
+    no_node,
+    observe,
+    problem,
+    refused,
+    step,
+    volume_problem,
+)
 
 
 def pod(phase: str = "Running", state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
@@ -203,3 +216,28 @@ def test_who_else_has_a_volume() -> None:
         one("f", "f", "scratch"),
     ]
     assert servers_beside(mine, {pod["metadata"]["name"]: pod for pod in others}) == ["", "f"]
+
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize("reported", [DIGEST, f"docker.io/site/lab@{DIGEST}", f"docker-pullable://site/lab@{DIGEST}"])
+def test_an_image_is_told_with_the_digest_that_ran(reported: str) -> None:
+    others = {"name": "sidecar", "image": "other", "imageID": "sha256:" + "f" * 64}
+    seen: dict[str, Any] = {
+        "spec": {"containers": [others, {"name": "notebook", "image": "site/lab:2"}]},
+        "status": {"containerStatuses": [others, {"name": "notebook", "image": "site/lab:2", "imageID": reported}]},
+    }
+    assert image_of(seen) == {"image": "site/lab:2", "image_digest": DIGEST}
+    seen["status"] = {"containerStatuses": [{"name": "notebook", "imageID": ""}]}
+    assert image_of(seen) == {"image": "site/lab:2"}
+    assert image_of({"metadata": {}}) == {}
+
+
+def test_an_image_that_describes_itself_is_told_by_name_version_and_sum() -> None:
+    begin = f'{MANIFEST_MARK} {{ "name": "lab", "version": "1.0", "packages": [  {{   "kind": "deb",   "na'
+    assert manifest_in(f"a\n{begin} {'a' * 64}\nb") == {"name": "lab", "version": "1.0", "sha256": "a" * 64}
+    # An image without sha256sum.
+    assert manifest_in(f"{begin} \nb") == {"name": "lab", "version": "1.0"}
+    for not_one in ("", "x " + begin, f"{MANIFEST_MARK} ", f'{MANIFEST_MARK} {{"name": "a\\"b", "version": "1"'):
+        assert manifest_in(not_one) is None

@@ -14,6 +14,7 @@ QUOTA_READ = "custom:daas:quota:read"
 QUOTA_WRITE = "custom:daas:quota:write"
 AUDIT_READ = "custom:daas:audit:read"
 ACCOUNTS_WRITE = "custom:daas:accounts:write"
+LOGS_READ = "custom:daas:logs:read"
 METRICS_READ = "read:metrics"
 """The hub's own scope for its metrics: one token of Prometheus reads both."""
 ANYBODY = ""
@@ -29,6 +30,8 @@ CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
     },
     # The audit names who did what and why: a data protection officer may need it, and nothing else.
     AUDIT_READ: {"description": "Read who changed limits and accounts, when and why"},
+    # What a server prints may show what somebody works on: more than the numbers about it.
+    LOGS_READ: {"description": "Read the log of anybody's server"},
     # Decides as which uid a server runs, which is more than any limit: apart from the rest.
     ACCOUNTS_WRITE: {"description": "Confirm changed uids and enter POSIX accounts by hand"},
 }

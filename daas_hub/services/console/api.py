@@ -105,7 +105,21 @@ class Launch(ApiHandler):
     path = "launches/{launch}"
 
     async def get(self, launch: str) -> None:
-        self.give(await self.store.launch(launch))
+        self.give(await self.store.launch(launch, self.person))
+
+
+class LaunchLog(ApiHandler):
+    path = "launches/{launch}/log"
+
+    async def get(self, launch: str) -> None:
+        self.give(await self.store.log(launch, self.person))
+
+
+class LaunchRecipe(ApiHandler):
+    path = "launches/{launch}/recipe"
+
+    async def get(self, launch: str) -> None:
+        self.give(await self.store.recipe(launch, self.person))
 
 
 class DeclareLost(ApiHandler):
@@ -200,6 +214,8 @@ HANDLERS: tuple[type[ApiHandler], ...] = (
     Notice,
     Launches,
     Launch,
+    LaunchLog,
+    LaunchRecipe,
     DeclareLost,
     Limits,
     Limit,

@@ -6,7 +6,7 @@ keys are refused, texts are bounded.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -81,6 +81,74 @@ class LaunchDetail(Out):
 
     launch: LaunchModel
     events: list[EventModel]
+
+
+class LaunchLog(Out):
+    """The end of what a server printed: at most 200 lines and 64 KiB, without secrets."""
+
+    launch: str
+    text: str | None = Field(description="Null where it cannot be told; empty where it printed nothing.")
+    source: Literal["server", "kept", "none"] = Field(
+        description="`server`: read now; `kept`: from the end of a server that failed; `none`: there is none."
+    )
+
+
+class RecipeProfile(Out):
+    """The profile that was chosen."""
+
+    slug: str
+    display_name: str
+
+
+class RecipeResources(Out):
+    """What the server was given; null: no limit, no guarantee."""
+
+    cpu_limit: float | None = None
+    cpu_guarantee: float | None = None
+    mem_limit_bytes: int | None = None
+    mem_guarantee_bytes: int | None = None
+    gpus: int = 0
+
+
+class RecipeManifest(Out):
+    """What the image says of itself: the description in which all its packages are named."""
+
+    name: str
+    version: str
+    sha256: str | None = None
+
+
+class RecipeSoftware(Out):
+    """What the server was made of, as the place where it ran reported it. Null: it was not reported."""
+
+    image: str | None = Field(default=None, description="As it was asked for.")
+    image_digest: str | None = Field(default=None, description="`sha256:…` of what ran.")
+    manifest: RecipeManifest | None = None
+    interpreter: str | None = Field(default=None, description="Path of the Python that ran the server.")
+    python: str | None = None
+    packages: dict[str, str] | None = Field(default=None, description="Name to version, of that Python.")
+
+
+RECIPE_VERSION: Final = 1
+"""Grows when a field changes its meaning or goes; fields that come leave it."""
+
+
+class Recipe(Out):
+    """What is needed to start the same server again, or to say in a paper what was used."""
+
+    version: Literal[1] = RECIPE_VERSION
+    launch: str
+    user_name: str
+    server_name: str
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    ended_at: AwareDatetime | None
+    profile: RecipeProfile
+    choices: dict[str, str] = Field(description="What was chosen in it: the options of a start by REST.")
+    resources: RecipeResources
+    backend: str
+    software: RecipeSoftware
+    versions: dict[str, str] = Field(description="Of the hub's own parts when it was started.")
 
 
 class UsageLine(Out):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import models as m
-from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, QUOTA_READ, QUOTA_WRITE
+from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, LOGS_READ, QUOTA_READ, QUOTA_WRITE
 from .openapi import Operation, Query
 
 _BEFORE = Query("before", "The `next` of the page before; without it the newest.")
@@ -22,7 +22,28 @@ OPERATIONS: tuple[Operation, ...] = (
         m.LaunchList,
         query=(Query("user", "Only this user's."), Query("state", "Only launches in this state."), _BEFORE, _LIMIT),
     ),
-    Operation("GET", "launches/{launch}", "One launch and its steps", QUOTA_READ, m.LaunchDetail),
+    # Whose launch it is decides here, so the scopes for other people's are not in the column.
+    Operation(
+        "GET",
+        "launches/{launch}",
+        f"One launch and its steps: mine, or with `{QUOTA_READ}` anybody's",
+        ANYBODY,
+        m.LaunchDetail,
+    ),
+    Operation(
+        "GET",
+        "launches/{launch}/log",
+        f"The last lines of what its server printed: mine, or with `{LOGS_READ}` anybody's",
+        ANYBODY,
+        m.LaunchLog,
+    ),
+    Operation(
+        "GET",
+        "launches/{launch}/recipe",
+        f"What it was started with and made of: mine, or with `{QUOTA_READ}` anybody's",
+        ANYBODY,
+        m.Recipe,
+    ),
     Operation(
         "POST",
         "launches/{launch}/declare-lost",

@@ -138,6 +138,39 @@ class Launches(Page):
         self.show("launches.html", page=page, next=following, states=[*LaunchState], asked=asked)
 
 
+class MyLaunch(Page):
+    """One launch, for its owner: what an administrator's page of it shows, without what only she may do."""
+
+    needs: ClassVar[Mapping[str, str]] = {"GET": ANYBODY}
+
+    async def get(self, launch: str) -> None:
+        detail = await self.store.launch(launch, self.person)
+        more: dict[str, Any] = {"may_declare_lost": False, "form": forms.EMPTY_LOST, "field": ""}
+        self.show("launch.html", launch=detail.launch, events=detail.events, **more)
+
+
+class LaunchLog(Page):
+    """The end of a server's log, as text."""
+
+    needs: ClassVar[Mapping[str, str]] = {"GET": ANYBODY}
+
+    async def get(self, launch: str) -> None:
+        self.show("log.html", log=await self.store.log(launch, self.person))
+
+
+class LaunchRecipe(Page):
+    """The recipe as a file to keep. Here and not in REST only, so that who is not signed in is asked to."""
+
+    needs: ClassVar[Mapping[str, str]] = {"GET": ANYBODY}
+
+    async def get(self, launch: str) -> None:
+        recipe = await self.store.recipe(launch, self.person)
+        name = f"launch-{recipe.created_at:%Y%m%d-%H%M%S}.json"
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
+        self.finish(recipe.model_dump_json(indent=1) + "\n")
+
+
 class Launch(Page):
     link = "admin/launches"
     needs: ClassVar[Mapping[str, str]] = {"GET": QUOTA_READ}
@@ -149,7 +182,7 @@ class Launch(Page):
         self, launch: str, form: Mapping[str, str] = forms.EMPTY_LOST, *, status: int = 200, **more: Any
     ) -> None:
         """The page, also after a refused change, with the form as it was sent."""
-        detail = await self.store.launch(launch)
+        detail = await self.store.launch(launch, self.person)
         lost = detail.launch.state is LaunchState.STOPPING and self.person.may(QUOTA_WRITE)
         values = {"launch": detail.launch, "events": detail.events, "may_declare_lost": lost}
         self.show("launch.html", status=status, form=form, **{"field": "", **values, **more})
@@ -305,6 +338,9 @@ def routes(prefix: str) -> list[tuple[str, type[RequestHandler]]]:
     return [
         (f"{prefix}", MyUsage),
         (f"{prefix}notices/([^/]+)/dismiss", DismissNotice),
+        (f"{prefix}launches/([^/]+)", MyLaunch),
+        (f"{prefix}launches/([^/]+)/log", LaunchLog),
+        (f"{prefix}launches/([^/]+)/recipe.json", LaunchRecipe),
         (f"{prefix}admin/?", Admin),
         (f"{prefix}admin/launches", Launches),
         (f"{prefix}admin/launches/([^/]+)", Launch),

@@ -93,18 +93,7 @@ def _place(before: str) -> Place | None:
     return Place(from_us(int(found[1])), found[2])
 
 
-def launch(ledger: Ledger, launch_id: str) -> m.LaunchDetail:
-    """One launch; raises NotFound."""
-    row = ledger.get(launch_id)
-    if row is None:
-        raise NotFound("There is no such launch.")
-    events = [m.EventModel(at=e.at, message=e.message, detail=e.detail) for _, e in ledger.events(launch_id)]
-    return m.LaunchDetail(launch=launch_model(row), events=events)
-
-
-def declare_lost(
-    ledger: Ledger, launch_id: str, typed: m.Confirmation, person: Person, now: datetime
-) -> m.LaunchDetail:
+def declare_lost(ledger: Ledger, launch_id: str, typed: m.Confirmation, person: Person, now: datetime) -> None:
     """End a launch in STOPPING without evidence; raises InvalidOptions where the typed name is not the owner's."""
     row = ledger.get(launch_id)
     if row is None:
@@ -115,7 +104,6 @@ def declare_lost(
     if typed.user_name != row.user_name:
         raise InvalidOptions("The typed name is not the name of this server's user.", field="user_name")
     ledger.declare_lost(launch_id, by=person.by, why=typed.why, now=now)
-    return launch(ledger, launch_id)
 
 
 # ---------------------------------------------------------------- me

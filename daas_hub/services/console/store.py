@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
 from daas_hub.clients.hub import HubClient
-from daas_hub.core.errors import DaasError, InvalidOptions, LedgerBusy
+from daas_hub.core.errors import DaasError, HubUnavailable, InvalidOptions, LedgerBusy
 from daas_hub.core.models import ACTIVE, Who
 from daas_hub.db.ledger import LaunchRow, Ledger
 from daas_hub.db.pool import LedgerPool
 
 from . import account_queries as a
+from . import launch_queries as one
 from . import models as m
 from . import queries as q
-from .access import Person
+from .access import LOGS_READ, QUOTA_READ, QUOTA_WRITE, Person
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,13 +99,30 @@ class Store:
         """See queries.launches."""
         return await self.call(q.launches, user, state, before, limit)
 
-    async def launch(self, launch_id: str) -> m.LaunchDetail:
-        """See queries.launch."""
-        return await self.call(q.launch, launch_id)
+    async def launch(self, launch_id: str, person: Person) -> m.LaunchDetail:
+        """See launch_queries.detail."""
+        return await self.call(one.detail, launch_id, person, QUOTA_READ)
+
+    async def log(self, launch_id: str, person: Person) -> m.LaunchLog:
+        """The end of a log: of a server that has not ended from the hub, which asks its backend, else what was kept."""
+        place = await self.call(one.log_place, launch_id, person, LOGS_READ)
+        if place.ask_the_hub:
+            try:
+                shown = await self._hub.log_of(launch_id)
+            except HubUnavailable:
+                shown = None
+            if shown is not None:
+                return m.LaunchLog(launch=launch_id, text=shown, source="server")
+        return m.LaunchLog(launch=launch_id, text=place.kept, source="none" if place.kept is None else "kept")
+
+    async def recipe(self, launch_id: str, person: Person) -> m.Recipe:
+        """See launch_queries.recipe."""
+        return await self.call(one.recipe, launch_id, person, QUOTA_READ)
 
     async def declare_lost(self, launch_id: str, typed: m.Confirmation, person: Person) -> m.LaunchDetail:
         """See queries.declare_lost."""
-        return await self.call(q.declare_lost, launch_id, typed, person, _now())
+        await self.call(q.declare_lost, launch_id, typed, person, _now())
+        return await self.call(one.detail, launch_id, person, QUOTA_WRITE)
 
     # ------------------------------------------------------------ limits and audit
 
