@@ -32,11 +32,13 @@ from .child import check_settings
 from .kube_claims import Claims, claim_name
 from .kube_pod import HUB, LAUNCH, Rules
 from .kube_settings import KubeSettings
-from .kube_start import Start, Tools, log_of, look, software_of, too_late, wait_ready
+from .kube_start import Start, Tools, answers, log_of, look, software_of, too_late, wait_ready
 from .steps import Steps
 
 WATCH_FRESH_S = 100.0
 """A watch that said nothing for longer is not believed (bookmarks come every minute); the API is asked instead."""
+LOOK_WITHIN_S = 2.0
+"""How long an adoption waits for the API server before the server itself is asked."""
 WAIT_LOOK_S = 60.0
 """How often a wait for an end looks for itself, beside the watch."""
 SWEEP_EVERY_S = 3600.0
@@ -70,7 +72,6 @@ class KubeBackend(KubeSettings, Backend):
         self._volume_troubles: dict[str, Problem] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._swept_at = 0.0
-        self._look: Capacity | None = None
         self._strict: bool | None = None
 
     # ------------------------------------------------------------ volumes
@@ -123,8 +124,12 @@ class KubeBackend(KubeSettings, Backend):
                 async with asyncio.timeout(self.wait_policy_s):
                     if there is not None and (handle := kube_pod.handle_from(there)) is not None:
                         await save(handle)
-                        return await wait_ready(handle, tools, steps)
-                    return await Start(spec, names, tools, steps).run(save)
+                        url = await wait_ready(handle, tools, steps)
+                    else:
+                        url = await Start(spec, names, tools, steps).run(save)
+                # By it a hub that is restarted finds the server while the API server is away.
+                await save({**saved[-1], "url": url})
+                return url
             except TimeoutError as error:
                 handle = saved[-1] if saved else kube_pod.handle_of(spec, names, pod_uid=None, warnings=())
                 raise await too_late(handle, tools, self.wait_policy_s) from error
@@ -156,8 +161,15 @@ class KubeBackend(KubeSettings, Backend):
         return self._strict
 
     async def resume(self, handle: Handle) -> str:
-        seen = await self.inspect(handle)
+        try:
+            seen = await asyncio.wait_for(self.inspect(handle), LOOK_WITHIN_S)
+        except TimeoutError:
+            seen = Observation(Life.UNKNOWN, reason=f"the cluster did not answer within {LOOK_WITHIN_S:g} s")
         if seen.life is Life.UNKNOWN:
+            url = handle.get("url")
+            # Its prefix is in the question: at an address that somebody else has now, nobody answers there.
+            if isinstance(url, str) and await answers(url, handle["service_prefix"]):
+                return url
             raise BackendUnavailable(f"It cannot be told whether the server runs: {seen.reason}.")
         if seen.life is Life.ENDED:
             raise StartFailed(f"The server has ended: {seen.reason}.", permanent=True, reason="ended")
@@ -198,14 +210,13 @@ class KubeBackend(KubeSettings, Backend):
             return Observation(Life.UNKNOWN, reason=str(error))
         self._pods.start()
         pod = self._pods.objects.get(names.pod)
-        age_s = self._pods.age_s
         recorded = handle.get("pod_uid")
         known = pod is not None and (recorded is None or pod["metadata"]["uid"] == recorded)
         try:
-            if not known or age_s is None or age_s > WATCH_FRESH_S:
+            if not known or not self._pods.fresh(WATCH_FRESH_S):
                 pod = await look(self._kube, handle)
         except (DaasError, KubeRefused) as error:
-            return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked ({error})")
+            return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked ({error}){self._heard()}")
         if pod is None:
             return Observation(Life.ENDED, reason="its pod is gone")
         return observe(pod, memory_bytes=handle.get("memory_bytes"))
@@ -304,11 +315,16 @@ class KubeBackend(KubeSettings, Backend):
     # ------------------------------------------------------------ the rest
 
     async def capacity(self) -> Sequence[Capacity]:
-        now = datetime.now(UTC)
-        if self._look is None or self._look.as_of is None or now - self._look.as_of > timedelta(seconds=30):
-            note = "" if await self._pods.synced(0.5) else "the cluster has not answered yet"
-            self._look = Capacity(backend=self.name, as_of=now, note=note)
-        return [self._look]
+        synced, now, age_s = await self._pods.synced(0.5), datetime.now(UTC), self._pods.age_s
+        if not synced or age_s is None:
+            return [Capacity(backend=self.name, as_of=now, note="the cluster has not answered yet")]
+        note = "" if self._pods.fresh(WATCH_FRESH_S) else f"the cluster cannot be asked just now{self._heard()}"
+        return [Capacity(backend=self.name, as_of=now - timedelta(seconds=age_s), note=note)]
+
+    def _heard(self) -> str:
+        """When the cluster last said anything, to be added to a reason."""
+        age_s = self._pods.age_s
+        return "" if age_s is None else f"; last heard of it {age_s:.0f} s ago"
 
     async def keep(self, spec: LaunchSpec) -> Mapping[str, Json]:
         """After a start: the disks of its claims are kept, whatever becomes of claim and namespace."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from traitlets.config import Config
@@ -80,10 +81,15 @@ class Start:
         built = await build_pod(spec, config=self._tools.config, gpu_resource=self._tools.gpu_resource)
         pod = kube_pod.own(built, spec, names, claims_of(spec.mounts), self._tools.rules)
         judge(pod, self._tools.allowed)
-        await asyncio.gather(
+        done = await asyncio.gather(
             self._make("secrets", kube_pod.secret_of(spec, names)),
             self._make("configmaps", kube_pod.files_of(spec, names)),
+            # Where one is refused the other is waited for: it would be made after everything was removed.
+            return_exceptions=True,
         )
+        for one in done:
+            if isinstance(one, BaseException):
+                raise one
         made = await self._make("pods", pod)
         handle = {**handle, "pod_uid": made["metadata"]["uid"]}
         await checkpoint(handle)
@@ -94,7 +100,7 @@ class Start:
     async def _make(self, kind: str, body: Json) -> Json:
         """Create it; one of that name is of the same launch, because names hold its id."""
         try:
-            return await self._kube.call("POST", path(kind, self._names.namespace), body=body)
+            return await finished(self._kube.call("POST", path(kind, self._names.namespace), body=body))
         except KubeConflict:
             return await self._kube.call("GET", path(kind, self._names.namespace, body["metadata"]["name"]))
         except KubeRefused as error:
@@ -116,6 +122,21 @@ class Start:
         except (KubeRefused, BackendUnavailable) as error:
             # Cleanup removes it by its name anyway.
             self._tools.log.warning("%s %s has no owner: %s", kind, name, error)
+
+
+async def finished(call: Coroutine[Any, Any, Json]) -> Json:
+    """A call that is never left in the middle: cancelled, it is waited for first, at most its own time.
+
+    Else the object might appear after whoever stops the start has looked for it.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+        raise
 
 
 def judge(pod: Json, allowed: PodRules) -> None:
@@ -162,7 +183,7 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
                     told = trouble.detail
                     steps.add(trouble.message, None, trouble.detail)
             ip = address(pod)
-            if ip is not None and await answers(ip, handle["service_prefix"]):
+            if ip is not None and await answers(url_of(ip), handle["service_prefix"]):
                 return url_of(ip)
             try:
                 await asyncio.wait_for(changed.wait(), LOOK_EVERY_S if ip else CHECK_EVERY_S)
@@ -279,13 +300,13 @@ async def look(kube: Kube, handle: Handle) -> Json | None:
     return pod
 
 
-async def answers(ip: str, prefix: str) -> bool:
+async def answers(url: str, prefix: str) -> bool:
     """Whether a JupyterHub server answers there."""
     timeout = aiohttp.ClientTimeout(total=2.0)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(f"{url_of(ip)}{prefix}api") as answer,
+            session.get(f"{url}{prefix}api") as answer,
         ):
             return answer.status == 200 and "X-JupyterHub-Version" in answer.headers
     except (aiohttp.ClientError, OSError, TimeoutError):

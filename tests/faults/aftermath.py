@@ -1,7 +1,8 @@
 """What every fault must leave behind on a real hub: resources = ledger, no secret in sight, a loop that never stood.
 
 ``faulty_site`` is a site whose hub is watched; when its block is over, ``check_aftermath`` looks. Each of the three
-parts gives a list of what is wrong, so that a test can plant a fault and see it found (``test_aftermath.py``).
+parts gives a list of what is wrong, so that a test can plant a fault and see it found (``test_aftermath.py``). For a
+site with pods the machine is the cluster (``kube_aftermath.py``).
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from daas_hub.core.models import ACTIVE, LaunchState
+from tests.faults import kube_aftermath
 from tests.faults.leaks import TOKEN_BOOK, leaks, watch
+from tests.flow.kube_site import KubeSite
 from tests.flow.site import Site
 from tests.servers.hub import LOOP_MONITOR
+from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.reachable_python import reachable_python
 from tests.servers.tiny_server import program
 from tests.waiting import until
@@ -26,10 +30,20 @@ QUICK = "c.Reconciler.every_s = 2\nc.Reconciler.lost_start_grace_s = 3\nc.Reconc
 """The reconciler looks every 2 s instead of every 60, so that a test need not wait for it."""
 
 
+WATCHED = LOOP_MONITOR + TOKEN_BOOK + QUICK
+
+
+def watched_kube_site(cluster: Cluster, namespace: str, image: str, *, more: str = "", **options: Any) -> KubeSite:
+    """The same with pods of a cluster."""
+    site = KubeSite(cluster, namespace, image, more=WATCHED + more, proxy=False, **options)
+    watch(site)
+    return site
+
+
 def watched_site(*, more: str = "", cmd: list[str] | None = None, **options: Any) -> Site:
     """A site whose loop is measured and whose tokens are known; tiny servers and no proxy unless said otherwise."""
     options.setdefault("proxy", False)
-    site = Site(cmd=cmd or list(program(reachable_python())), more=LOOP_MONITOR + TOKEN_BOOK + QUICK + more, **options)
+    site = Site(cmd=cmd or list(program(reachable_python())), more=WATCHED + more, **options)
     watch(site)
     return site
 
@@ -56,7 +70,7 @@ async def check_aftermath(site: Site, *, person: str | None = "ada", within_s: f
     if site.hub.process is None or site.hub.process.poll() is not None:
         await site.hub.start()
     await agreed(site, within_s=within_s)
-    if person is not None and not site.servers():
+    if person is not None and not await asyncio.to_thread(_servers, site):
         # There must be a server, or else there is nothing to count and no token to find.
         await until(lambda: _signs_in(site, person), within_s=within_s, every_s=0.2, what=f"{person} signs in again")
         await until(lambda: _starts(site, person), within_s=within_s, every_s=0.2, what=f"{person} starts a server")
@@ -67,6 +81,8 @@ async def check_aftermath(site: Site, *, person: str | None = "ada", within_s: f
     gap_s = site.hub.worst_gap_s()
     assert gap_s <= LONGEST_GAP_S, f"the hub's loop stood still for {gap_s} s"
     found = await asyncio.to_thread(leaks, site)
+    if isinstance(site, KubeSite):
+        found += await asyncio.to_thread(kube_aftermath.leaks, site)
     assert not found, f"secrets are where they must not be: {found}"
 
 
@@ -78,7 +94,12 @@ async def _signs_in(site: Site, person: str) -> bool:
 async def _starts(site: Site, person: str) -> bool:
     status, _ = await site.hub.api("POST", f"users/{person}/server")
     # 400: pending from a moment ago; it is running then.
-    return status in (201, 202) or bool(site.servers(person))
+    return status in (201, 202) or bool(await asyncio.to_thread(_servers, site, person))
+
+
+def _servers(site: Site, person: str | None = None) -> list[Any]:
+    """What runs there, of one person or of all. Blocks."""
+    return kube_aftermath.servers(site, person) if isinstance(site, KubeSite) else site.servers(person)
 
 
 async def agreed(site: Site, *, within_s: float = 40) -> None:
@@ -103,6 +124,9 @@ def differences(site: Site) -> list[str]:
     finally:
         ledger.close()
     rows = [r for r in every if r.state in ACTIVE]
+    sums = [f"a sum is wrong: {difference}" for difference in miscounted]
+    if isinstance(site, KubeSite):
+        return kube_aftermath.differences(site, rows) + sums
     # A hub that is killed before it saved a handle leaves a folder without a process; LocalBackend.sweep takes it.
     swept = {site.run / site.hub_id / r.id for r in every if r.state is LaunchState.ENDED and r.handle is None}
     running = {r.handle["pid"]: r for r in rows if r.handle is not None and r.state is LaunchState.RUNNING}
@@ -113,7 +137,7 @@ def differences(site: Site) -> list[str]:
           if pid not in servers),
         *(f"process {pid} is a server, but no running launch" for pid in servers - running.keys()),
         *(f"{path} is left" for path in _left(site, {r.id for r in rows}) if path not in swept),
-        *(f"a sum is wrong: {difference}" for difference in miscounted),
+        *sums,
     ]  # fmt: skip
 
 
