@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.servers.kubernetes import images
 from tests.servers.kubernetes.images import CLONE, SCRIPT, described, names, project
 
 pytestmark = [pytest.mark.needs("images"), pytest.mark.timeout(120)]
@@ -95,3 +98,28 @@ def test_no_registry_is_named_and_every_list_is_hashed(name: str) -> None:
     for list_of in Path(CLONE / "images" / name).glob("*.txt"):
         blocks = re.split(r"\n(?=\S)", list_of.read_text())
         assert all("--hash=sha256:" in block for block in blocks if re.match(r"[\w.-]+==", block))
+
+
+def test_the_chart_asks_for_the_versions_that_are_built() -> None:
+    values = yaml.safe_load((CLONE / "helm/daas-hub/values.yaml").read_text())
+    for name in ("hub", "proxy"):
+        asked = values[name]["image"]
+        assert asked["name"] == f"daas-hub/{name}"
+        assert f"\nARG VERSION={asked['tag']}\n" in (CLONE / "images" / name / "Dockerfile").read_text()
+
+
+def test_the_cache_keeps_few_versions_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAAS_CACHE", str(tmp_path))
+    folder = described()
+    folder.mkdir(parents=True)
+    for age, name in enumerate(("hub-d", "hub-c", "proxy-a", "hub-b", "hub-a")):
+        for file in (folder.parent / f"daas-hub-{name}.tar", folder / f"{name}.json"):
+            file.touch()
+            os.utime(file, (1_000_000 - age, 1_000_000 - age))
+    images._forget_versions("hub", tmp_path / "log")
+    assert {file.stem for file in folder.parent.glob("*.tar")} == {
+        "daas-hub-hub-c",
+        "daas-hub-hub-d",
+        "daas-hub-proxy-a",
+    }
+    assert {file.stem for file in folder.iterdir()} == {"hub-c", "hub-d", "proxy-a"}

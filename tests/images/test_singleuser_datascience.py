@@ -47,6 +47,8 @@ async def test_python_r_and_labs_extensions(site: LabSite) -> None:
     await lab.run(r, f"install.packages('{home}/seven_1.0.tar.gz', repos = NULL)", within_s=90)
     assert (await lab.run(r, "cat(seven::seven(), dirname(find.package('seven')))")).split() == ["7", f"{home}/{OWN}/r"]
 
+    assert await lab.run(r, "cat(getOption('repos')[['CRAN']])") == "http://127.0.0.1:9/cran"
+
     used = await lab.get("api/metrics/v1")
     assert used["rss"] > 0
     # jupyter-server-proxy: a port of the pod, by a person who may, and by nobody.

@@ -6,6 +6,7 @@ begin with ``localhost/``: nobody may mistake them for published ones, and no pr
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -62,6 +63,7 @@ ACCOUNTS = {
     "etc/group": "root:x:0:\nscientist:x:20001:\nstolen:x:31337:scientist\n",
 }
 """As an image that a user made may have them: its group file gives a uid of the site a group that she is not in."""
+KEEP_VERSIONS = 2
 DRAFT = "draft-"
 KEEP_S = 14 * 24 * 3600
 TINY = Path(__file__).with_name("tiny")
@@ -157,8 +159,21 @@ def project(name: str) -> Image:
             _run(log, sys.executable, str(SCRIPT), name, *ours, *stand_in, *builders, env=_storage_by_env())
             _push(image, log)
             _forget_old()
+            _forget_versions(name, log)
     os.utime(image.archive)
     return image
+
+
+def _forget_versions(name: str, log: Path) -> None:
+    """Keep the newest few of an image of the project: each change of the code makes another one of the hub's."""
+    files = sorted(_folder().glob(f"daas-hub-{name}-*.tar"), key=lambda file: file.stat().st_mtime)
+    for old in files[:-KEEP_VERSIONS]:
+        tag = old.stem.rpartition("-")[2]
+        for file in (old, old.with_suffix(".log"), *described().glob(f"{name}-{tag}.*")):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(ImageFailed):
+            # Refused while another image stands on it or is being built on it.
+            _buildah(log, "rmi", f"localhost/daas-hub/{name}:{tag}")
 
 
 def projects() -> None:
