@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping, Sequence
 
+from daas_hub.clients.home_maker import HomeMaker
 from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRefused, path
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import Json, LaunchSpec, Mount
 from daas_hub.core.pods import refused
-from daas_hub.core.volume_rules import VolumeRule
+from daas_hub.core.volume_rules import HOME, VolumeRule
 from daas_hub.core.volumes import grows, growth
 
 from .kube_pod import PREFIX, Claim
@@ -65,6 +67,9 @@ class Claims:
     def __init__(self, kube: Kube, settings: KubeSettings, rules: Mapping[str, VolumeRule], log: AnyLogger) -> None:
         self._kube, self._settings, self._rules, self._log = kube, settings, rules, log
         self._static = StaticDisks(kube, settings)
+        self._maker = None
+        if settings.home_creation == "service":
+            self._maker = HomeMaker(settings.home_service_url, settings.home_service_token_file)
 
     async def make(self, spec: LaunchSpec) -> dict[str, Json]:
         """Every claim of the launch exists afterwards. What is known of each new or growing one, by volume id.
@@ -82,6 +87,10 @@ class Claims:
                     reason="volume",
                 )
             if is_static(mount):
+                if self._maker is not None and mount.rule == HOME and not mount.known:
+                    # Once: a known home that is missing has been lost, and an empty one would hide that.
+                    account = spec.account
+                    await self._maker.make(posixpath.basename(mount.place["path"]), account.uid, account.gid)
                 what = await self._static.make(mount, spec, rule, claim_name(mount.volume_id))
             elif mount.known:
                 what = await self._grow(await self._expect(mount), rule)

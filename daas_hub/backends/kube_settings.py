@@ -7,8 +7,9 @@ from typing import Any
 from traitlets import Bool, Dict, Enum, Float, HasTraits, Int, List, Unicode, default
 
 from daas_hub.core.account import RESERVED
+from daas_hub.core.errors import ConfigError
 from daas_hub.core.pod_rules import MAX_ID, PodRules
-from daas_hub.core.volume_rules import HOME, VolumeRule, read_roots, read_rules
+from daas_hub.core.volume_rules import HOME, VolumeRule, fields_of, read_roots, read_rules
 
 
 class KubeSettings(HasTraits):
@@ -125,6 +126,25 @@ class KubeSettings(HasTraits):
         "deep. Empty: no such disk.",
     ).tag(config=True)
 
+    home_creation = Enum(
+        ["site", "service"],
+        "site",
+        help="Who makes the folder of a static home that is missing. site (the default): the site; the start is "
+        "refused and names it. service: a small service of the site that has this one task, asked once for each home.",
+    ).tag(config=True)
+
+    home_service_url = Unicode(
+        "",
+        help="Where that service listens, such as `http://homes.daas-homes.svc:8083`. Needed for home_creation "
+        "`service`, and without meaning for `site`.",
+    ).tag(config=True)
+
+    home_service_token_file = Unicode(
+        "",
+        help="File with the token that the service knows the hub by; read for each home, so that it can be renewed. "
+        "Needed for home_creation `service`.",
+    ).tag(config=True)
+
     reclaim = Enum(
         ["Retain", "as-class"],
         "Retain",
@@ -161,7 +181,21 @@ class KubeSettings(HasTraits):
         }
         # Read like one of `volumes`, so that a wrong size stops the hub and no start.
         base = read_rules({HOME: home}, (), VolumeRule(HOME), "KubeBackend: home_size, access_modes or storage_class")
-        return read_rules(self.volumes, read_roots(self.volume_roots), base[HOME])
+        rules = read_rules(self.volumes, read_roots(self.volume_roots), base[HOME])
+        if self.home_creation == "service":
+            self._check_service(rules[HOME])
+        return rules
+
+    def _check_service(self, home: VolumeRule) -> None:
+        setting = "KubeBackend.home_creation is 'service', but"
+        if not home.static:
+            raise ConfigError(f"{setting} the home is not static: the cluster makes homes. Set it to 'site'.")
+        if fields_of(home.path.rpartition("/")[0]):
+            raise ConfigError(f"{setting} homes lie in several folders ({home.path}); the service has one.")
+        if not self.home_service_url.startswith(("http://", "https://")):
+            raise ConfigError(f"{setting} home_service_url is {self.home_service_url!r}; http://… is needed.")
+        if not self.home_service_token_file:
+            raise ConfigError(f"{setting} home_service_token_file is empty.")
 
     def pod_rules(self, hub_id: str) -> PodRules:
         """What every pod must be before it is submitted."""
