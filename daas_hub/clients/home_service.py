@@ -132,8 +132,8 @@ def numbers(text: str) -> Range:
     return int(found[1]), int(found[2])
 
 
-def main(argv: Sequence[str]) -> None:
-    """Serve until it is killed."""
+def arguments() -> argparse.ArgumentParser:
+    """What the program is told when it is started."""
     parser = argparse.ArgumentParser(description="Makes missing homes below one folder.", allow_abbrev=False)
     parser.add_argument("--root", required=True, help="the folder in which homes lie")
     parser.add_argument("--token-file", required=True, help="file with the hub's token")
@@ -142,7 +142,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--reserved", type=numbers, action="append", default=[], help="ids that are neither")
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104  in a pod of its own
     parser.add_argument("--port", type=int, default=8083, help="port to listen on")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serve until it is killed."""
+    given = arguments().parse_args(argv)
     token = Path(given.token_file).read_bytes().strip()
     if len(token) < 16:
         raise SystemExit("The token is shorter than 16 characters: anybody could guess it.")

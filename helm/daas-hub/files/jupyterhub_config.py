@@ -41,6 +41,10 @@ c.KubeBackend.denied_gids = ids["deniedGids"]
 c.KubeBackend.require_strict_groups = users["strictGroups"]
 c.KubeBackend.pull_secrets = users["imagePullSecrets"]
 c.KubeBackend.volume_roots = values["volumeRoots"]
+if values["homesUrl"]:
+    c.KubeBackend.home_creation = "service"
+    c.KubeBackend.home_service_url = values["homesUrl"]
+    c.KubeBackend.home_service_token_file = "/etc/daas-hub-homes/token"
 c.KubeSpawner.image_pull_secrets = users["imagePullSecrets"]
 c.DaasSpawner.min_uid = ids["minUid"]
 # A container's own passwd says nothing about the site's accounts.
