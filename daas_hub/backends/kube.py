@@ -43,6 +43,7 @@ WAIT_LOOK_S = 60.0
 """How often a wait for an end looks for itself, beside the watch."""
 SWEEP_EVERY_S = 3600.0
 SYNC_WITHIN_S = 5.0
+NO_LOG = "unable to retrieve container logs for "
 UNKNOWN_HANDLE = "the handle is not one of this backend's"
 
 
@@ -223,9 +224,11 @@ class KubeBackend(KubeSettings, Backend):
 
     async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
         try:
-            return readable(await log_of(self._kube, handle, tailLines=lines), lines=lines)
+            text = await log_of(self._kube, handle, tailLines=lines)
         except (DaasError, KubeRefused, ValueError):
             return None
+        # What kubelet answers, with 200, once the container is gone and its pod is not.
+        return None if text.startswith(NO_LOG) else readable(text, lines=lines)
 
     async def software(self, handle: Handle) -> Json:
         return await software_of(self._kube, handle)

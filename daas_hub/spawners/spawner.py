@@ -154,9 +154,9 @@ class DaasSpawner(BegunServer):
             try:
                 return await self._start_on(account, row)
             except (StartFailed, BackendUnavailable) as error:
-                await self._say(error.message)
                 if name == order[-1]:
                     raise
+                await self._say(error.message)
                 await record.undo()
         raise AssertionError("a candidate is always tried")
 
