@@ -1,4 +1,4 @@
-"""A start as a person sees it: its steps while it is pending, its cancel button, and why it failed, after a reload too."""
+"""A start as a person sees it: its steps while it is pending, its cancel button, why it failed, after a reload too."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_start_that_fails_is_told_step_by_step(
     await expect(page.locator("#daas-cancel")).not_to_be_visible()
     # Said once, as the last step.
     await expect(page.locator("#progress-log > li", has_text="failed with exit status 3")).to_have_count(1)
-    await expect(page.locator("#daas-heading")).to_have_text("The start has ended")
+    await expect(page.locator("#daas-heading")).to_have_text("Your server did not start")
     await looked_at(page, f"failing-{look}")
     await page.click("#daas-after")
     for path in ("", "/hub/home", "/hub/spawn"):
