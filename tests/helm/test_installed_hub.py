@@ -33,6 +33,9 @@ c.JupyterHub.load_roles = [{{"name": "tests", "scopes": ["admin:users", "admin:s
 class InstalledHub:
     """A release of the chart with the project's own images, before a real directory outside of the cluster."""
 
+    home, users = HOME, USERS
+    """The release's namespace and that of its users."""
+
     def __init__(self, cluster: Cluster, folder: Path, server: Image) -> None:
         self.cluster, self.folder, self.server = cluster, folder, server
         (folder / "slapd").mkdir(mode=0o700)
@@ -51,19 +54,19 @@ class InstalledHub:
         images = {name: await asyncio.to_thread(project, name) for name in ("hub", "proxy")}
         for image in images.values():
             await asyncio.to_thread(self.cluster.load, image.archive, image.name)
-        await self.kubectl("create", "namespace", HOME)
+        await self.kubectl("create", "namespace", self.home)
         await asyncio.to_thread(self.cluster.apply, *self._directory_by_name())
         files = [f"--from-file=password={self.directory.password_file}", f"--from-file=ca.pem={self.directory.ca_file}"]
-        await self.kubectl("-n", HOME, "create", "secret", "generic", "ldap", *files)
-        await asyncio.to_thread(self.helm.install, HOME, self._values(images))
+        await self.kubectl("-n", self.home, "create", "secret", "generic", "ldap", *files)
+        await asyncio.to_thread(self.helm.install, self.home, self._values(images))
         words = ("wait", "--for=condition=Available", "deployment", "--all", "--timeout=120s")
-        await self.kubectl("-n", HOME, *words, within_s=150)
-        service = await asyncio.to_thread(self.cluster.get, "service", f"{RELEASE}-proxy", HOME)
+        await self.kubectl("-n", self.home, *words, within_s=150)
+        service = await asyncio.to_thread(self.cluster.get, "service", f"{RELEASE}-proxy", self.home)
         self.url = f"http://{service['spec']['clusterIP']}"
 
     def _directory_by_name(self) -> list[dict[str, Any]]:
         """The directory's certificate is for this name."""
-        meta = {"name": "directory", "namespace": HOME}
+        meta = {"name": "directory", "namespace": self.home}
         port = {"name": "ldap", "port": self.way.port}
         labels = {"kubernetes.io/service-name": "directory"}
         return [
@@ -100,12 +103,12 @@ class InstalledHub:
             "Reconciler": {"every_s": 2},
         }
         hub = {"image": named(images["hub"]), "mountSecrets": ["ldap"], "config": config, "extraConfig": EXTRA}
-        return {"hub": hub, "proxy": {"image": named(images["proxy"])}, "users": {"namespace": USERS}}
+        return {"hub": hub, "proxy": {"image": named(images["proxy"])}, "users": {"namespace": self.users}}
 
     async def stop(self) -> None:
         try:
-            await self.kubectl("delete", "namespace", HOME, USERS, "--wait=false", "--ignore-not-found")
-            await asyncio.to_thread(self.helm.run, "uninstall", RELEASE, "--namespace", HOME)
+            await self.kubectl("delete", "namespace", self.home, self.users, "--wait=false", "--ignore-not-found")
+            await asyncio.to_thread(self.helm.run, "uninstall", RELEASE, "--namespace", self.home)
         finally:
             await self.way.stop()
             await self.directory.stop()
@@ -139,7 +142,7 @@ class InstalledHub:
 
     async def names(self, kinds: str) -> list[str]:
         """What there is of these kinds in the users' namespace, but for what every namespace has."""
-        said = await self.kubectl("-n", USERS, "get", kinds, "-o", "name")
+        said = await self.kubectl("-n", self.users, "get", kinds, "-o", "name")
         return [name for name in said.split() if name != "configmap/kube-root-ca.crt"]
 
 
