@@ -12,8 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from traitlets import Int, Unicode
 from traitlets.config import LoggingConfigurable
 
+from daas_hub.core.disks import DiskReport
 from daas_hub.core.logs import LINES
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation
+from daas_hub.core.recall import OwnedVolume, Seen
 from daas_hub.core.volumes import Planned, plan_home
 
 Checkpoint = Callable[[Handle], Awaitable[None]]
@@ -133,10 +135,29 @@ class Backend(LoggingConfigurable):
         """Remove what a settled launch leaves (token file, scratch folders, cgroup). Idempotent, never the home."""
 
     def claim(self, ledger_id: str) -> None:
-        """Remember, where this backend keeps its servers, whose ledger knows them; once, when the hub starts.
+        """Remember, where this backend keeps its servers, whose ledger knows them; when hub or reconciler start.
 
-        Raises ConfigError where that is another ledger, whose servers would be stopped as unknown ones. May block.
+        Raises ConfigError where that is another ledger, whose servers would be stopped as unknown ones, and
+        BackendUnavailable where that cannot be told now. May block.
         """
+
+    async def recall(self) -> Seen:
+        """What exists here and says itself whose it is: from this a lost ledger is rebuilt.
+
+        Empty where nothing is kept beside the servers. Raises BackendUnavailable.
+        """
+        return Seen(self.name)
+
+    async def token_of(self, handle: Handle) -> str | None:  # noqa: ARG002
+        """The API token that a running server was given, where it is kept beside it. Raises BackendUnavailable."""
+        return None
+
+    async def take_over(self, ledger_id: str) -> None:
+        """What is here is known to this ledger from now on, which was just rebuilt. Raises BackendUnavailable."""
+
+    async def rebind(self, recorded: Sequence[OwnedVolume], *, dry_run: bool) -> DiskReport:  # noqa: ARG002
+        """Give disks that outlived their claims a claim again. Raises BackendUnavailable."""
+        return DiskReport()
 
     async def close(self) -> None:
         """Release what the instance holds (threads, connections). Servers go on."""

@@ -13,13 +13,19 @@ from daas_hub.core.pods import refused
 from daas_hub.core.volume_rules import HOME, VolumeRule
 from daas_hub.core.volumes import grows, growth
 
-from .kube_pod import PREFIX, Claim
+from .kube_pod import HUB, PREFIX, UID, VOLUME, Claim
 from .kube_settings import KubeSettings
-from .kube_static import StaticDisks, labels_of, notes_of
+from .kube_static import PATH, StaticDisks, labels_of, notes_of
 from .local_homes import AnyLogger
 
 EXPANDS = "allowVolumeExpansion"
 STORAGE_GROUP = "storage.k8s.io/v1"
+
+CLAIM = f"{PREFIX}/claim"
+HANDLES = ("csi", "nfs", "hostPath", "local")
+"""Kinds of disks that can be found again by what a PersistentVolume says of them."""
+SHAPE = ("capacity", "accessModes", "storageClassName", "volumeMode", "mountOptions", "nodeAffinity")
+"""What a PersistentVolume needs besides, to be written once more."""
 
 
 def claim_name(volume_id: str) -> str:
@@ -95,7 +101,9 @@ class Claims:
             elif mount.known:
                 what = await self._grow(await self._expect(mount), rule)
             else:
-                what = await self._create(claim_of(mount, spec, rule, self._settings.namespace))
+                claim = claim_of(mount, spec, rule, self._settings.namespace)
+                await self._expect_none(claim)
+                what = await self._create(claim)
             if what:
                 made[mount.volume_id] = what
         return made
@@ -133,6 +141,35 @@ class Claims:
         except KubeMissing:
             return f"its class {storage_class} is gone"
         return "" if found.get(EXPANDS) else f"disks of the class {storage_class} cannot grow"
+
+    async def _expect_none(self, new: Json) -> None:
+        """Refuse a first claim where this hub made one for the same uid and path before, under another volume.
+
+        The ledger does not know that one, so it is not the ledger that knew it: it was lost.
+        """
+        meta = new["metadata"]
+        query = {"labelSelector": f"{HUB}={meta['labels'][HUB]},{UID}={meta['labels'][UID]}"}
+        for kind, namespace in (("persistentvolumeclaims", self._settings.namespace), ("persistentvolumes", "")):
+            for there in (await self._kube.call("GET", path(kind, namespace), query=query)).get("items") or []:
+                if self._rivals(there["metadata"], meta):
+                    raise StartFailed(
+                        f"A volume for {meta['annotations'][PATH]} exists that this hub has lost from its records. "
+                        "Nothing new was put in its place; ask the administrator, who can take it back (daas-hub "
+                        "adopt --volumes).",
+                        permanent=True,
+                        reason="volume_unrecorded",
+                        log_message=f"{kind[:-1]} {there['metadata']['name']} is a volume of uid {meta['labels'][UID]} "
+                        "that the ledger does not have: run `daas-hub adopt --volumes --dry-run`.",
+                    )
+
+    def _rivals(self, there: Json, new: Json) -> bool:
+        notes, labels = there.get("annotations") or {}, there.get("labels") or {}
+        namespace = notes.get(CLAIM, "").partition("/")[0] or there.get("namespace")
+        return (
+            namespace == self._settings.namespace
+            and notes.get(PATH) == new["annotations"][PATH]
+            and labels.get(VOLUME) != new["labels"][VOLUME]
+        )
 
     async def _expect(self, mount: Mount) -> Json:
         where = path("persistentvolumeclaims", self._settings.namespace, claim_name(mount.volume_id))
@@ -190,12 +227,21 @@ class Claims:
             if not disk or claim.get("status", {}).get("phase") != "Bound":
                 continue
             meta = claim["metadata"]
-            note = {**(meta.get("annotations") or {}), f"{PREFIX}/claim": f"{meta['namespace']}/{meta['name']}"}
+            note = {**(meta.get("annotations") or {}), CLAIM: f"{meta['namespace']}/{meta['name']}"}
             ours = {key: value for key, value in note.items() if key.startswith(f"{PREFIX}/")}
             patch: Json = {"metadata": {"labels": meta.get("labels") or {}, "annotations": ours}}
             if self._settings.reclaim == "Retain":
                 patch["spec"] = {"persistentVolumeReclaimPolicy": "Retain"}
             done = await self._kube.call("PATCH", path("persistentvolumes", name=disk), body=patch, content_type=MERGE)
-            source = {k: v for k, v in done["spec"].items() if k in ("csi", "nfs", "hostPath", "local")}
-            known[volume_id] = {"claim": meta["name"], "namespace": meta["namespace"], "disk": disk, "source": source}
+            known[volume_id] = {"claim": meta["name"], "namespace": meta["namespace"], **handle_of_disk(done)}
         return known
+
+
+def handle_of_disk(disk: Json) -> Json:
+    """What is recorded of a PersistentVolume: enough to write it once more where the cluster has lost it."""
+    spec = disk["spec"]
+    return {
+        "disk": disk["metadata"]["name"],
+        "source": {key: spec[key] for key in HANDLES if key in spec},
+        "shape": {key: spec[key] for key in SHAPE if key in spec},
+    }

@@ -8,7 +8,7 @@ OWNED: Mapping[str, str] = {
     "metadata.name": "by the launch, so that no old pod is in a new one's way",
     "metadata.namespace": "`KubeBackend.namespace`",
     "metadata.labels.daas-hub/*": "hub, launch, account, component",
-    "metadata.annotations.daas-hub/*": "user, server, uid, prefix",
+    "metadata.annotations.daas-hub/*": "user, server, uid, prefix, note",
     "spec.restartPolicy": "`Never`: a server that has ended has ended",
     "spec.enableServiceLinks": "off: other people's services are nobody's variables",
     "spec.automountServiceAccountToken": "off",

@@ -16,12 +16,17 @@ from daas_hub.clients.passwd_files import with_lines
 from daas_hub.core.models import Account, Handle, Json, LaunchSpec
 from daas_hub.core.naming import safe_name
 from daas_hub.core.pods import MANIFEST_MARK, SERVER
+from daas_hub.core.recall import launch_note
 
 VERSION = 1
 PREFIX = "daas-hub"
 """Of our labels and annotations: a DNS subdomain in the API's sense, which needs no owner."""
 HUB, LAUNCH, ACCOUNT, COMPONENT = (f"{PREFIX}/{word}" for word in ("hub", "launch", "account", "component"))
 VOLUME = f"{PREFIX}/volume"
+UID = f"{PREFIX}/uid"
+NOTE = f"{PREFIX}/note"
+"""What is told of the account and the launch where the ledger is gone (``core/recall.py``)."""
+TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105  the name of a variable
 FILES = "daas-files"
 SECRET = "daas-secret"  # noqa: S105  the name of a volume
 SCRATCH = "daas-scratch"
@@ -199,8 +204,9 @@ def annotations_of(spec: LaunchSpec) -> dict[str, str]:
     return {
         f"{PREFIX}/user": spec.user_name,
         f"{PREFIX}/server": spec.server_name,
-        f"{PREFIX}/uid": str(account.uid),
+        UID: str(account.uid),
         f"{PREFIX}/prefix": spec.service_prefix,
+        NOTE: launch_note(spec),
     }
 
 
@@ -306,7 +312,7 @@ def handle_from(pod: Mapping[str, Any]) -> Handle | None:
     """The handle of a pod that was found, from what it says itself; None where it is not one of ours."""
     meta = pod["metadata"]
     labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
-    uid = notes.get(f"{PREFIX}/uid", "")
+    uid = notes.get(UID, "")
     if LAUNCH not in labels or not uid.isdigit():
         return None
     return {

@@ -10,22 +10,25 @@ from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRe
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import Json, LaunchSpec, Mount
 from daas_hub.core.pods import refused
+from daas_hub.core.recall import volume_note
 from daas_hub.core.volume_rules import Kind, VolumeRule
 
-from .kube_pod import ACCOUNT, HUB, PREFIX, VOLUME
+from .kube_pod import ACCOUNT, HUB, NOTE, PREFIX, UID, VOLUME
 from .kube_settings import KubeSettings
+
+PATH = f"{PREFIX}/path"
 
 
 def labels_of(mount: Mount, spec: LaunchSpec) -> dict[str, str]:
     """Of a volume's claim and disk: what is everybody's carries no account."""
-    account = {ACCOUNT: spec.account.id} if mount.own else {}
+    account = {ACCOUNT: spec.account.id, UID: str(spec.account.uid)} if mount.own else {}
     return {HUB: spec.hub_id, VOLUME: mount.volume_id, **account}
 
 
 def notes_of(mount: Mount, spec: LaunchSpec) -> dict[str, str]:
     """The same as words, for whoever has nothing but the disk."""
-    user = {f"{PREFIX}/user": spec.user_name} if mount.own else {}
-    return {f"{PREFIX}/path": mount.path, f"{PREFIX}/rule": mount.rule, **user}
+    user = {f"{PREFIX}/user": spec.user_name, NOTE: volume_note(mount, spec)} if mount.own else {}
+    return {PATH: mount.path, f"{PREFIX}/rule": mount.rule, **user}
 
 
 def disk_of(mount: Mount, spec: LaunchSpec, rule: VolumeRule, name: str, namespace: str) -> Json:

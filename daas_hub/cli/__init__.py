@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,35 @@ def doctor(
         mark = {"ok": "ok   ", "note": "note ", "error": "ERROR"}[finding.level]
         typer.echo(f"{mark} {finding.what}: {finding.found}" + (f" → {finding.fix}" if finding.fix else ""))
     raise typer.Exit(1 if errors else 0)
+
+
+@app.command()
+def adopt(
+    config: Annotated[Path, typer.Option("--config", "-f", help="The hub's configuration.")] = CONFIG,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    volumes: Annotated[
+        bool, typer.Option("--volumes", help="Bind disks again that lost their claim or their namespace.")
+    ] = False,
+    skip_conflicts: Annotated[
+        bool, typer.Option("--skip-conflicts", help="Leave out what conflicts name, and do the rest.")
+    ] = False,
+    without_directory: Annotated[
+        bool, typer.Option("--without-directory", help="Believe the notes of servers and volumes alone.")
+    ] = False,
+    hub_api: Annotated[
+        str, typer.Option("--hub-api", envvar="DAAS_ADOPT_API", help="The hub's REST URL. Default: by its settings.")
+    ] = "",
+    within: Annotated[int, typer.Option(help="Seconds to wait until the hub serves all servers.", min=1)] = 120,
+) -> None:
+    """Rebuild what was lost, around servers that run: ledger, volumes, users, tokens. Nothing that runs is touched.
+
+    DAAS_ADOPT_TOKEN: a token of the hub with the scopes admin:users and servers.
+    """
+    from .adopt import Options, main
+
+    token = os.environ.get("DAAS_ADOPT_TOKEN", "")
+    options = Options(config, dry_run, volumes, skip_conflicts, without_directory, hub_api, token, within)
+    raise typer.Exit(main(options, typer.echo))
 
 
 def main() -> None:

@@ -170,10 +170,25 @@ class Mount:
     """The ledger has seen it made: it is never made anew where it is missing."""
     rule: str = "home"
     """The name of the site's rule that it was planned by."""
+    name: str = "home"
+    """What its row is called: the rule, and the group where there is one for each."""
     place: Mapping[str, Any] = field(default_factory=dict)
     """Where its data is, as the volume's row has it; empty: a claim that the cluster makes, or a folder here."""
     own: bool = True
     """This account's and nobody else's."""
+
+
+@dataclass(frozen=True)
+class Memo:
+    """What only the ledger knows of a launch. A backend may keep it beside the server, for a ledger that is lost."""
+
+    identity: tuple[str, str] | None = None
+    """Issuer and subject of whose account it is."""
+    profile: str = ""
+    profile_display_name: str = ""
+    groups: tuple[str, ...] = ()
+    """JupyterHub groups that it counts against."""
+    project: str | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +212,7 @@ class LaunchSpec:
     service_prefix: str
     """``/user/<name>/<server>/``: the path under which the server answers."""
     override: Mapping[str, Any] = field(default_factory=dict)
+    memo: Memo = Memo()
     certificates: Mapping[str, str] | None = None
     """Paths of key, certificate and CA on the hub (internal_ssl), or None."""
     origin: object | None = None

@@ -35,7 +35,15 @@ class Planned:
     def mount(self, volume_id: str, *, known: bool) -> Mount:
         """The mount of the volume of that id; ``known``: the ledger has seen it made."""
         return Mount(
-            volume_id, self.source, self.path, self.read_only, known, rule=self.rule, place=self.place, own=self.own
+            volume_id,
+            self.source,
+            self.path,
+            self.read_only,
+            known,
+            rule=self.rule,
+            name=self.name,
+            place=self.place,
+            own=self.own,
         )
 
 

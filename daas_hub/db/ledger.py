@@ -21,6 +21,7 @@ from .limits import Limits
 from .notices import Notices
 from .projects import Projects
 from .recount import Difference, recount
+from .restore import Restore
 from .rows import Kept, LaunchRow, Place, Reservation, load_one
 from .volumes import Volumes
 
@@ -28,8 +29,8 @@ __all__ = ["Kept", "LaunchRow", "Ledger", "Place", "Reservation"]
 
 
 class Ledger:
-    """An open ledger. ``accounts``, ``limits``, ``audit``, ``leases``, ``notices``, ``projects`` and ``volumes``
-    share its connections."""
+    """An open ledger. ``accounts``, ``limits``, ``audit``, ``leases``, ``notices``, ``projects``, ``volumes`` and
+    ``restore`` share its connections."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -40,6 +41,7 @@ class Ledger:
         self.notices = Notices(db)
         self.projects = Projects(db)
         self.volumes = Volumes(db)
+        self.restore = Restore(db)
 
     @classmethod
     def open(cls, url: str, *, busy_timeout_s: float = 5.0, create: bool = True) -> Ledger:

@@ -76,6 +76,7 @@ class Reconciler(Service):
         self._at_once = asyncio.Semaphore(self.concurrency)
         self._began = time.monotonic()
         self._told: set[str] = set()
+        self._claimed: set[str] = set()
         authenticator = self.environment.config.get("Authenticator", {})
         self.blocked_users = frozenset(authenticator.get("blocked_users", ()))
 
@@ -115,11 +116,19 @@ class Reconciler(Service):
         found = {}
         for name in self.environment.backends:
             try:
+                await self._ours(name)
                 async with asyncio.timeout(6 * LOOK_WITHIN_S):
                     found[name] = await self.backend(name).find()
             except (DaasError, TimeoutError) as error:
                 self.log.warning("Backend %s cannot be asked: %s", name, error)
         return found
+
+    async def _ours(self, name: str) -> None:
+        """Raise ConfigError where the servers at a backend are another ledger's: they would all be reaped."""
+        if name not in self._claimed:
+            ledger_id = await self.run_in_ledger(self.ledger.claim, self.environment.hub_id)
+            await asyncio.to_thread(self.backend(name).claim, ledger_id)
+            self._claimed.add(name)
 
     def _of_this_boot(self, row: LaunchRow) -> bool:
         return row.hub_boot_id == self.environment.boot_id

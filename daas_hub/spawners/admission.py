@@ -29,6 +29,7 @@ from daas_hub.core.models import (
     LaunchSpec,
     LaunchState,
     Life,
+    Memo,
     Mount,
     Observation,
 )
@@ -269,6 +270,7 @@ class Admission:
             mounts=await self._mounts(account, row.backend),
             service_prefix=spawner.server.base_url,
             override=request.override,
+            memo=self._memo(request),
             certificates=spawner.cert_paths or None,
             origin=spawner,
         )
@@ -292,6 +294,16 @@ class Admission:
                 where = next(mount.path for mount in spec.mounts if mount.volume_id == volume_id)
                 said.append(growth_said(where, growing))
         return [sentence for sentence in said if sentence]
+
+    def _memo(self, request: LaunchRequest) -> Memo:
+        identity = self.identity()
+        return Memo(
+            identity=(identity.issuer, identity.subject) if identity is not None else None,
+            profile=request.profile,
+            profile_display_name=request.profile_display_name,
+            groups=self.groups,
+            project=request.project,
+        )
 
     @property
     def _request(self) -> LaunchRequest:

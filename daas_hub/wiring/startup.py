@@ -60,7 +60,7 @@ def check(app: Any) -> None:
             missing += unknown_volumes(profiles, {volume for known in names for volume in known or ()})
         if missing:
             raise ConfigError(" ".join(missing))
-    claims.claim(site)
+    claims.claim(site, app.log)
     hubside.add(app, site)
     renames.follow(app.authenticator)
     site.checked = True
