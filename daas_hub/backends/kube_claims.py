@@ -13,7 +13,7 @@ from daas_hub.core.pods import refused
 from daas_hub.core.volume_rules import HOME, VolumeRule
 from daas_hub.core.volumes import grows, growth
 
-from .kube_pod import HUB, PREFIX, UID, VOLUME, Claim
+from .kube_pod import ACCOUNT, HUB, PREFIX, UID, Claim
 from .kube_settings import KubeSettings
 from .kube_static import PATH, StaticDisks, labels_of, notes_of
 from .local_homes import AnyLogger
@@ -143,9 +143,9 @@ class Claims:
         return "" if found.get(EXPANDS) else f"disks of the class {storage_class} cannot grow"
 
     async def _expect_none(self, new: Json) -> None:
-        """Refuse a first claim where this hub made one for the same uid and path before, under another volume.
+        """Refuse a first claim where this hub made one for the same uid and path before, for another account.
 
-        The ledger does not know that one, so it is not the ledger that knew it: it was lost.
+        Ids of accounts are random: the ledger that made that one is lost, and this one does not know it.
         """
         meta = new["metadata"]
         query = {"labelSelector": f"{HUB}={meta['labels'][HUB]},{UID}={meta['labels'][UID]}"}
@@ -168,7 +168,7 @@ class Claims:
         return (
             namespace == self._settings.namespace
             and notes.get(PATH) == new["annotations"][PATH]
-            and labels.get(VOLUME) != new["labels"][VOLUME]
+            and labels.get(ACCOUNT) != new["labels"][ACCOUNT]
         )
 
     async def _expect(self, mount: Mount) -> Json:
