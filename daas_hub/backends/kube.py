@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from weakref import WeakValueDictionary
@@ -20,21 +19,19 @@ from weakref import WeakValueDictionary
 from daas_hub.clients.kube import Kube, KubeMissing, KubeRefused, path
 from daas_hub.clients.kube_watch import KubeWatch
 from daas_hub.clients.passwd_files import unfit
-from daas_hub.core.disks import DiskReport
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.pod_rules import refused_ids
 from daas_hub.core.pods import MOUNTED, Problem, observe, step, volume_problem
-from daas_hub.core.recall import OwnedVolume, Seen
 from daas_hub.core.volumes import Planned, plan
 
-from . import kube_disks, kube_pod, kube_recall
-from .base import Backend, Checkpoint
+from . import kube_pod
+from .base import Checkpoint
 from .child import check_settings
 from .kube_claims import Claims, claim_name
+from .kube_loss import KubeLoss, no_right
 from .kube_pod import HUB, LAUNCH, Rules
-from .kube_settings import KubeSettings
 from .kube_start import Start, Tools, answers, log_of, look, software_of, too_late, wait_ready
 from .steps import Steps
 
@@ -50,7 +47,7 @@ NO_LOG = "unable to retrieve container logs for "
 UNKNOWN_HANDLE = "the handle is not one of this backend's"
 
 
-class KubeBackend(KubeSettings, Backend):
+class KubeBackend(KubeLoss):
     """Starts servers as pods that run as the account's uid and gids."""
 
     name = "kubernetes"
@@ -101,7 +98,7 @@ class KubeBackend(KubeSettings, Backend):
         try:
             return await self._claims.make(spec)
         except KubeRefused as error:
-            raise _no_right("look at volumes", error) from error
+            raise no_right("look at volumes", error) from error
 
     # ------------------------------------------------------------ start
 
@@ -274,7 +271,7 @@ class KubeBackend(KubeSettings, Backend):
         try:
             pods = (await self._kube.call("GET", path("pods", self.namespace), query=query)).get("items") or []
         except KubeRefused as error:
-            raise _no_right("list its pods", error) from error
+            raise no_right("list its pods", error) from error
         found = []
         for pod in pods:
             handle = kube_pod.handle_from(pod)
@@ -318,50 +315,6 @@ class KubeBackend(KubeSettings, Backend):
         except (BackendUnavailable, KubeRefused) as error:
             self.log.error("What interrupted starts left cannot be removed yet: %s", error)
 
-    # ------------------------------------------------------------ after a loss
-
-    def claim(self, ledger_id: str) -> None:
-        self._aside(lambda kube: kube_recall.claim(kube, self.namespace, self.hub_id, ledger_id, take=False))
-
-    def _aside(self, work: Callable[[Kube], Coroutine[Any, Any, None]]) -> None:
-        """Do it now, in a loop of its own: whoever calls may stand in one that runs."""
-
-        async def alone() -> None:
-            kube = Kube(kubeconfig=self.kubeconfig, context=self.context)
-            try:
-                await work(kube)
-            except KubeRefused as error:
-                raise _no_right("keep a ConfigMap of its ledger", error) from error
-            finally:
-                await kube.close()
-
-        with ThreadPoolExecutor(1) as threads:
-            threads.submit(asyncio.run, alone()).result()
-
-    async def recall(self) -> Seen:
-        try:
-            return await kube_recall.recall(self._kube, self.namespace, self.hub_id)
-        except KubeRefused as error:
-            raise _no_right("list pods, claims and disks", error) from error
-
-    async def token_of(self, handle: Handle) -> str | None:
-        try:
-            return await kube_recall.token_of(self._kube, handle)
-        except KubeRefused as error:
-            raise _no_right("read its Secrets", error) from error
-
-    async def take_over(self, ledger_id: str) -> None:
-        try:
-            await kube_recall.claim(self._kube, self.namespace, self.hub_id, ledger_id, take=True)
-        except KubeRefused as error:
-            raise _no_right("keep a ConfigMap of its ledger", error) from error
-
-    async def rebind(self, recorded: Sequence[OwnedVolume], *, dry_run: bool) -> DiskReport:
-        try:
-            return await kube_disks.rebind(self._kube, self.namespace, self.hub_id, recorded, dry_run=dry_run)
-        except KubeRefused as error:
-            raise _no_right("list claims and disks", error) from error
-
     # ------------------------------------------------------------ the rest
 
     async def capacity(self) -> Sequence[Capacity]:
@@ -390,14 +343,6 @@ class KubeBackend(KubeSettings, Backend):
         await self._pods.close()
         await self._told.close()
         await self._kube.close()
-
-
-def _no_right(what: str, error: KubeRefused) -> BackendUnavailable:
-    return BackendUnavailable(
-        f"The cluster does not let the hub {what}. Ask the administrator.",
-        log_message=f"The hub's service account cannot {what}: {error}",
-        reason="cluster_rights",
-    )
 
 
 def _slim_pod(pod: Json) -> Json:

@@ -79,6 +79,10 @@ class Kube:
                 self._api = ApiClient(configuration)
             return self._api
 
+    async def open(self) -> None:
+        """Read what says where the cluster is; asks nobody. Raises ConfigError."""
+        await self._client()
+
     async def call(
         self,
         method: str,
