@@ -11,15 +11,15 @@ from typing import Any
 from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, path
 from daas_hub.core.errors import BackendUnavailable, ConfigError
 from daas_hub.core.models import Handle, Json, Life
-from daas_hub.core.pods import SERVER, observe
+from daas_hub.core.pods import SERVER, address, observe
 from daas_hub.core.recall import Note, Seen, SeenLaunch, SeenVolume, read_note
 
 from . import kube_pod
 from .kube_claims import handle_of_disk
 from .kube_pod import ACCOUNT, HUB, LAUNCH, NOTE, PREFIX, TOKEN, UID, VOLUME
+from .kube_start import url_of
 
 PAGE = 500
-LEDGER = f"{PREFIX}/ledger"
 
 
 async def pages(kube: Kube, where: str, labels: str = "") -> AsyncIterator[Json]:
@@ -66,7 +66,8 @@ def launch_of(pod: Json) -> SeenLaunch:
         elif note.charge is None:
             trouble = "its note is not a server's"
         else:
-            handle = {**handle, "memory_bytes": note.charge.memory_bytes}
+            ip = address(pod)
+            handle = {**handle, "memory_bytes": note.charge.memory_bytes, **({"url": url_of(ip)} if ip else {})}
     return SeenLaunch(
         where=f"pod {meta['name']}",
         launch_id=meta["labels"][LAUNCH],

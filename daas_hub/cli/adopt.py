@@ -271,24 +271,31 @@ def main(options: Options, say: Callable[[str], None]) -> int:
     """Load the hub's configuration, then adopt; the exit status."""
     JupyterHub.clear_instance()
     try:
-        app = JupyterHub.instance()
-        path = options.config
-        app.update_config(PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config())
-        site = DaasHub(config=app.config)
-        authenticator = app.authenticator_class(config=app.config)
-        return asyncio.run(_run(Adoption(options, site, authenticator, say)))
-    except ConfigFileNotFound as error:
-        raise ConfigError(f"{options.config} is not there: name the hub's configuration with --config.") from error
+        return asyncio.run(_run(options, say))
     finally:
         JupyterHub.clear_instance()
 
 
-async def _run(adoption: Adoption) -> int:
+async def _run(options: Options, say: Callable[[str], None]) -> int:
+    # In a running loop, as the hub loads its file.
+    site, authenticator = _load(options.config)
     try:
-        return await adoption.run()
+        return await Adoption(options, site, authenticator, say).run()
     except DaasError as error:
-        adoption.say(error.log_message or error.message)
+        say(error.log_message or error.message)
         return FAILED
     finally:
-        for name in adoption.site.backends:
-            await adoption.site.backend(name).close()
+        for name in site.backends:
+            await site.backend(name).close()
+
+
+def _load(path: Path) -> tuple[DaasHub, Any]:
+    """The site and the authenticator of a configuration. Raises ConfigError."""
+    try:
+        app = JupyterHub.instance()
+        app.update_config(PyFileConfigLoader(path.name, path=str(path.parent.resolve())).load_config())
+        return DaasHub(config=app.config), app.authenticator_class(config=app.config)
+    except ConfigFileNotFound as error:
+        raise ConfigError(f"{path} is not there: name the hub's configuration with --config.") from error
+    except (Exception, SystemExit) as error:  # the operator's own code: it may raise anything
+        raise ConfigError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error

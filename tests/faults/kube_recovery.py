@@ -7,18 +7,16 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import urllib.parse
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from daas_hub.core.models import LaunchState
 from daas_hub.db.ledger import LaunchRow
 from tests.flow.kube_site import KubeSite
+from tests.servers.adopt import adopt
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.tiny_server import get
 
@@ -95,21 +93,9 @@ class RecoverySite(KubeSite):
         for file in self.state.glob("ledger.sqlite*"):
             file.unlink()
 
-    async def adopt(self, *words: str, token: bool = True, **env: str) -> tuple[int, str]:
+    async def adopt(self, *words: str, token: bool = True) -> tuple[int, str]:
         """Exit status and output of ``daas-hub adopt``."""
-        return await asyncio.to_thread(self._adopt, words, token, env)
-
-    def _adopt(self, words: tuple[str, ...], token: bool, env: Mapping[str, str]) -> tuple[int, str]:
-        given = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTERHUB_")}
-        given |= {"PYTHONPATH": str(Path(__file__).parents[2]), "JUPYTERHUB_CRYPT_KEY": self.hub.crypt_key}
-        if token:
-            given["DAAS_ADOPT_TOKEN"] = self.hub.token
-        argv = [sys.executable, "-m", "daas_hub.cli", "adopt", "-f", str(self.hub.write_config()), *words]
-        done = subprocess.run(
-            argv, env={**given, **env}, cwd=self.root, capture_output=True, text=True, timeout=200, check=False
-        )
-        assert self.hub.token not in done.stdout + done.stderr
-        return done.returncode, done.stdout + done.stderr
+        return await adopt(self.hub, *words, token=token)
 
     async def served(self) -> bool:
         """Whether the hub holds every server for ready."""

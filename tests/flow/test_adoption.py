@@ -15,6 +15,7 @@ import pytest
 from daas_hub.core.models import LaunchState
 from tests.faults.aftermath import check_aftermath, watched_site
 from tests.flow.site import Site
+from tests.servers.adopt import adopt
 from tests.servers.reachable_python import singleuser
 from tests.waiting import until
 
@@ -140,6 +141,28 @@ async def test_not_stopped_when_the_proxy_refuses_it(site: Site) -> None:
     await site.hub.wait_gone()
     site.hub.config = before
     await site.hub.start()
+
+
+async def test_adopted_by_the_command_after_the_hubs_database_was_deleted(site: Site) -> None:
+    """Nobody signs in: users, servers, tokens and OAuth clients come from the ledger, the kernel is the same one."""
+    pids, _, kernel = await start_with_kernel(site)
+    site.hub.signal(signal.SIGKILL)
+    await site.hub.wait_gone()
+    for file in site.state.glob("jupyterhub.sqlite*"):
+        file.unlink()
+    await site.hub.start()
+    status, said = await adopt(site.hub, "--dry-run")
+    assert status == 3, said
+    assert (await site.hub.api("GET", "users"))[1] == []
+    status, said = await adopt(site.hub)
+    assert status == 0, said
+    assert "The hub serves 1 of 1 servers." in said
+    status, made = await site.hub.api("POST", "users/ada/tokens", {"note": "test"})
+    assert status == 201, made
+    await same(site, pids, made["token"], kernel)
+    assert (await adopt(site.hub, "--dry-run"))[0] == 0
+    await site.sign_in("ada")
+    await stop(site)
 
 
 REFUSING = """
