@@ -40,6 +40,7 @@ from .steps import Steps
 
 LOOK_EVERY_S = 0.1
 """Between two questions to a server that does not answer yet."""
+ASK_AGAIN_S = 1.0
 CHECK_EVERY_S = 15.0
 """How often a wait asks the API server although the watch says nothing."""
 HEAD_BYTES = 4096
@@ -157,21 +158,8 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
     names = kube_pod.names_in(handle)
     told = ""
     with tools.pods.changes(names.pod) as changed:
+        pod = tools.pods.objects.get(names.pod) or await asked(handle, tools)
         while True:
-            changed.clear()
-            pod = tools.pods.objects.get(names.pod)
-            if pod is None:
-                try:
-                    pod = await look(tools.kube, handle)
-                except (BackendUnavailable, KubeRefused) as error:
-                    # Unknown is not ended: the wait has its own end.
-                    tools.log.warning("Launch %s waits for the cluster: %s", handle["launch_id"], error)
-                    await asyncio.sleep(LOOK_EVERY_S * 10)
-                    continue
-            if pod is None:
-                raise StartFailed(
-                    "The server's pod was deleted before it answered.", permanent=True, reason="ended_early"
-                )
             seen = observe(pod, memory_bytes=handle.get("memory_bytes"))
             if seen.life is Life.ENDED:
                 raise await ended_early(handle, tools, seen.reason, secrets)
@@ -188,7 +176,27 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
             try:
                 await asyncio.wait_for(changed.wait(), LOOK_EVERY_S if ip else CHECK_EVERY_S)
             except TimeoutError:
-                continue
+                # Not a word for so long: the pod itself is asked, whatever the watch believes.
+                pod = pod if ip else await asked(handle, tools)
+            else:
+                changed.clear()
+                pod = tools.pods.objects.get(names.pod) or await asked(handle, tools)
+
+
+async def asked(handle: Handle, tools: Tools) -> Json:
+    """The pod, asked until the cluster answers. Raises StartFailed where it is gone."""
+    while True:
+        try:
+            pod = await look(tools.kube, handle)
+        except (BackendUnavailable, KubeRefused) as error:
+            # Unknown is not ended: the wait has its own end.
+            tools.log.warning("Launch %s waits for the cluster: %s", handle["launch_id"], error)
+            await asyncio.sleep(ASK_AGAIN_S)
+            continue
+        if pod is None:
+            gone = "The server's pod was deleted before it answered."
+            raise StartFailed(gone, permanent=True, reason="ended_early")
+        return pod
 
 
 def trouble_of(pod: Json, tools: Tools) -> Problem | None:

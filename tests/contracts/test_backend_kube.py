@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.contracts.backend import BackendContract
+from tests.contracts.backend import BackendContract, Saved
 from tests.servers.kube_place import KubePlace, kube_place
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
@@ -23,3 +23,15 @@ async def place(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubePlace]:
 class TestKubernetes(BackendContract):
     end_within_s = 20.0
     stop_within_s = 30.0
+
+    async def test_a_start_does_not_need_the_watch(
+        self, place: KubePlace, saved: Saved, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("daas_hub.backends.kube_start.CHECK_EVERY_S", 0.5)
+        pods = place.backend._pods
+        assert await pods.synced(10)
+        await pods.close()
+        monkeypatch.setattr(pods, "start", lambda: None)
+        spec, url = await self.begin(place, saved)
+        assert (await place.get(url, spec, "whoami"))["pid"] > 0
+        assert saved.last["pod"] not in pods.objects
