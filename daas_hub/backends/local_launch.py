@@ -29,7 +29,7 @@ class Ids:
     gid: int
     groups: tuple[int, ...]
     shared: bool = False
-    """It is the hub's own uid, not the account's."""
+    """It is the hub's own uid, which everybody has here."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,9 @@ def ids_of(account: Account, hub: Hub) -> Ids:
                 reason="forbidden_id",
             )
         return Ids(account.uid, account.gid, groups)
-    if account.uid == hub.uid:
-        return Ids(hub.uid, hub.gid, hub.groups)
-    if hub.allow_shared_uid:
-        return Ids(hub.uid, hub.gid, hub.groups, shared=True)
+    if hub.allow_shared_uid or account.uid == hub.uid:
+        # Where everybody may have it, it is shared, also with those whom the directory gives it (as the demo does).
+        return Ids(hub.uid, hub.gid, hub.groups, shared=hub.allow_shared_uid)
     raise AccountRefused(
         f"This hub runs as uid {hub.uid} and can start servers as that uid only, but your account {account.name} has "
         f"uid {account.uid}. Ask the administrator.",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -124,6 +124,12 @@ def _make_engine(url: str, busy_timeout_s: float) -> Engine:
         ) from error
     backend = parsed.get_backend_name()
     if backend == "sqlite":
+        if "?" in url:
+            # Most likely of a folder's name: the path ends before it, and the ledger would lie somewhere else.
+            raise ConfigError(
+                "The URL of a SQLite ledger may have no ?: the file's path ends there. Whoever administers this hub "
+                "writes it as %3F in DaasHub.ledger_url, or keeps the ledger in another folder."
+            )
         return _sqlite(url, parsed.database, busy_timeout_s)
     if backend == "postgresql":
         return _postgresql(url, busy_timeout_s)
@@ -162,6 +168,29 @@ def _sqlite(url: str, file: str | None, busy_timeout_s: float) -> Engine:
         c.exec_driver_sql("BEGIN IMMEDIATE" if c.get_execution_options().get(_WRITE) else "BEGIN")
 
     return engine
+
+
+def file_url(path: Path) -> str:
+    """The URL of a SQLite file, quoted; raises ConfigError for a path that this SQLAlchemy cannot put into one."""
+    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    if "?" in url or make_url(url).database != str(path):
+        raise ConfigError(
+            f"{path} cannot be written as the URL of a SQLite file here: name a folder whose path has no ?, # or %, "
+            "or install SQLAlchemy 2.1 or newer."
+        )
+    return url
+
+
+def absolute_url(url: str) -> str:
+    """The same ledger for processes with another working directory."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # Whoever opens it says what is wrong.
+        return url
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or os.path.isabs(parsed.database):
+        return url
+    return file_url(Path(parsed.database).absolute())
 
 
 def make_private_file(url: str) -> None:

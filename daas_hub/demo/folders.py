@@ -21,6 +21,7 @@ from typing import Any
 
 from daas_hub.core.errors import ConfigError
 from daas_hub.core.naming import new_id
+from daas_hub.db.engine import file_url
 
 
 def reachable(folder: Path) -> bool:
@@ -67,6 +68,7 @@ class Folders:
     @staticmethod
     def _given(path: Path) -> Path:
         path = path.resolve()
+        file_url(path)  # refuses what no URL of SQLite can say, before anything is made
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
         if path.stat().st_uid != os.geteuid():
             raise ConfigError(f"--dir {path} belongs to uid {path.stat().st_uid}, not to you.")
@@ -111,7 +113,7 @@ class Folders:
     @property
     def ledger_url(self) -> str:
         """The demo's ledger: SQLite in the state folder."""
-        return f"sqlite:///{self.state}/ledger.sqlite"
+        return file_url(self.state / "ledger.sqlite")
 
     def close(self) -> None:
         """Let go of the folder; remove it unless it is to be kept."""

@@ -116,7 +116,8 @@ def configuration(settings: Settings) -> str:
         "JupyterHub.hub_bind_url": f"http://127.0.0.1:{settings.hub_port}",
         "ConfigurableHTTPProxy.api_url": f"http://127.0.0.1:{settings.proxy_api_port}",
         "ConfigurableHTTPProxy.command": list(settings.proxy.argv),
-        "JupyterHub.db_url": f"sqlite:///{folders.state}/jupyterhub.sqlite",
+        # Below its working directory: JupyterHub takes a URL apart itself, and does not know quoted characters.
+        "JupyterHub.db_url": "sqlite:///jupyterhub.sqlite",
         "JupyterHub.cookie_secret_file": f"{folders.state}/cookie_secret",
         # A demo leaves nothing running; a real hub never sets this (design.md §4.7).
         "JupyterHub.cleanup_servers": True,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from daas_hub.core.errors import ConfigError
@@ -22,8 +23,10 @@ async def probe_accounts(people: Iterable[Person], gids: dict[str, int], path: s
         raise ConfigError("jupyterhub-singleuser is not in this environment: install daas-hub[demo].")
     # Without root all are one account.
     accounts = list({person.uid: person for person in people}.values())
-    failed = await asyncio.gather(*(_probe(program, p, sorted(gids[g] for g in p.groups), path) for p in accounts))
-    problems = [text for text in failed if text]
+    # A group, not gather: cancelled, it ends only when each process has been awaited.
+    async with asyncio.TaskGroup() as group:
+        tried = [group.create_task(_probe(program, p, sorted(gids[g] for g in p.groups), path)) for p in accounts]
+    problems = [task.result() for task in tried if task.result()]
     if problems:
         raise ConfigError(
             f"Servers could not start here. {problems[0]} Usually the environment or the folder lies where other "
@@ -52,9 +55,13 @@ async def _probe(program: str, person: Person, groups: list[int], path: str) -> 
     try:
         out, _ = await asyncio.wait_for(process.communicate(), PROBE_WITHIN_S)
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return f"{program} did not answer as {person.name} within {PROBE_WITHIN_S:g} s."
+    finally:
+        # Also where the demo was told to stop meanwhile: nothing of it goes on.
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
     if process.returncode == 0:
         return ""
     last = out.decode(errors="replace").strip().splitlines()[-1:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import cache
@@ -20,6 +19,7 @@ from daas_hub.core.backoff import delays
 from daas_hub.core.errors import ConfigError, LedgerBusy
 from daas_hub.core.naming import new_id, safe_name
 from daas_hub.core.version import VERSION
+from daas_hub.db.engine import absolute_url
 from daas_hub.db.ledger import Ledger
 from daas_hub.db.pool import LedgerPool
 
@@ -188,8 +188,4 @@ class DaasHub(SingletonConfigurable):
 
     def absolute_ledger_url(self) -> str:
         """The ledger's URL for processes with another working directory."""
-        prefix = "sqlite:///"
-        path = self.ledger_url.removeprefix(prefix)
-        if self.ledger_url.startswith(prefix) and path and not path.startswith("/"):
-            return prefix + os.path.abspath(path)
-        return str(self.ledger_url)
+        return absolute_url(self.ledger_url)

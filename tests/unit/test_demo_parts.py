@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from daas_hub.core.errors import ConfigError
+from daas_hub.db import engine
+from daas_hub.db.ledger import Ledger
 from daas_hub.demo import proxy_command
 from daas_hub.demo.folders import Folders
-from daas_hub.demo.run import free_ports
+from daas_hub.demo.run import fill_ledger, free_ports, the_site
 
 
 @pytest.fixture
@@ -106,3 +108,39 @@ def test_somebody_elses_folder_is_refused(place: Path) -> None:
     os.chown(place, 54321, 54321)
     with pytest.raises(ConfigError, match="belongs to uid 54321, not to you"):
         Folders(place, keep=False)
+
+
+def test_whatever_the_folder_is_called_the_ledger_lies_in_its_private_part(place: Path) -> None:
+    folders = Folders(place / "d ä#%?%3F&@", keep=False)
+    fill_ledger(folders, the_site(folders))
+    folders.close()
+    assert os.listdir(place) == ["d ä#%?%3F&@"]
+    assert (folders.state / "ledger.sqlite").is_file()
+
+
+def test_a_path_that_no_url_can_say_is_refused_and_nothing_is_made(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SQLAlchemy 2.0 quotes nothing.
+    monkeypatch.setattr(engine.URL, "render_as_string", lambda url, **_: f"sqlite:///{url.database}")
+    with pytest.raises(ConfigError, match=r"what\? cannot be written as the URL"):
+        Folders(place / "what?", keep=False)
+    assert os.listdir(place) == []
+
+
+def test_a_ledger_url_that_ends_in_the_middle_of_a_path_is_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"may have no \?.*%3F in DaasHub\.ledger_url"):
+        Ledger.open(f"sqlite:///{place}/what?/ledger.sqlite")
+    assert os.listdir(place) == []
+
+
+def test_services_open_the_ledger_of_a_hub_in_such_a_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "d ä#%?").mkdir()
+    monkeypatch.chdir(place / "d ä#%?")
+    Ledger.open("sqlite:///ledger.sqlite").close()
+    url = engine.absolute_url("sqlite:///ledger.sqlite")
+    monkeypatch.chdir("/")
+    Ledger.open(url, create=False).close()
+    assert os.listdir(place) == ["d ä#%?"]
+    for same in (url, "sqlite:////absolute.sqlite", "postgresql+psycopg://u@h/n"):
+        assert engine.absolute_url(same) == same

@@ -70,6 +70,14 @@ def test_without_root_groups_that_cannot_be_set_are_named() -> None:
     assert local_launch.groups_warning(ZORA, local_launch.ids_of(ZORA, ROOT)) == []
 
 
+def test_a_uid_that_everybody_has_lacks_no_groups_whatever_the_directory_says() -> None:
+    everybody = replace(PLAIN, allow_shared_uid=True)
+    for account in (ZORA, replace(ZORA, uid=7000, gid=7000)):
+        ids = local_launch.ids_of(account, everybody)
+        assert ids == Ids(7000, 7000, (7000, 7001), shared=True)
+        assert local_launch.groups_warning(account, ids) == []
+
+
 def test_as_root_a_shared_uid_is_never_used() -> None:
     assert local_launch.ids_of(ZORA, replace(ROOT, allow_shared_uid=True)) == Ids(5001, 6001, (6001, 6002))
 
