@@ -136,3 +136,26 @@ async def test_a_deleted_users_home_waits_and_is_there_when_she_comes_back(site:
         assert (again.id, again.state, again.expires_at) == (home.id, VolumeState.IN_USE, None)
     finally:
         ledger.close()
+
+
+async def test_a_home_that_should_be_larger_is_told_in_the_steps_and_the_ledger(site: KubeSite) -> None:
+    await site.sign_in("ada")
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    await site.hub.api("DELETE", "users/ada/server")
+    await until(lambda: _ended(site), within_s=60, what="the launch ended")
+    await site.hub.stop()
+    site.hub.config = site.hub.config.replace('home_size = "1Gi"', 'home_size = "3Gi"')
+    await site.hub.start()
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    ledger = site.ledger()
+    try:
+        (home,) = ledger.volumes.list()
+        assert home.made is not None
+        growing = home.made["growth"]
+        assert (growing["state"], growing["has"], growing["to"]) == ("refused", "1Gi", "3Gi")
+        launch = next(row for row in site.launches() if row.state is LaunchState.RUNNING)
+        steps = [event.message for _, event in ledger.events(launch.id)]
+        said = f"The volume for {site.home('ada')} stays at 1 GiB; it should have 3 GiB, but disks of the class"
+        assert [step for step in steps if step.startswith(said)], steps
+    finally:
+        ledger.close()
