@@ -120,8 +120,8 @@ def group_ids(account: Account) -> list[int]:
     return list(dict.fromkeys(group.gid for group in account.groups if group.gid != account.gid))
 
 
-def warnings_of(account: Account, rules: Rules) -> list[str]:
-    """What the person and the operator should know about the groups of this server."""
+def warnings_of(account: Account, rules: Rules, claims: Sequence[Claim] = ()) -> list[str]:
+    """What the person and the operator should know about the groups and volumes of this server."""
     warnings = []
     if not rules.strict_groups:
         warnings.append(
@@ -132,6 +132,12 @@ def warnings_of(account: Account, rules: Rules) -> list[str]:
             f"many_groups: {account.name} has {len(group_ids(account)) + 1} groups; NFS with AUTH_SYS carries the "
             f"first {MAX_NFS_GROUPS}"
         )
+    if made := [claim.path for claim in claims if claim.dynamic]:
+        beside = [claim.path for claim in claims if not claim.dynamic]
+        if beside and rules.fs_group:
+            warnings.append(
+                f"no_fs_group: {', '.join(made)} stays whose it is, because {', '.join(beside)} is the site's folder"
+            )
     return warnings
 
 

@@ -73,14 +73,15 @@ class Start:
     async def run(self, checkpoint: Checkpoint) -> str:
         """The URL of the server once it answers."""
         spec, names = self._spec, self._names
-        warnings = kube_pod.warnings_of(spec.account, self._tools.rules)
+        claims = claims_of(spec.mounts)
+        warnings = kube_pod.warnings_of(spec.account, self._tools.rules, claims)
         for warning in warnings:
             self._tools.log.warning("Launch %s: %s", spec.launch_id, warning)
         handle = kube_pod.handle_of(spec, names, pod_uid=None, warnings=warnings)
         # Names are known before anything exists; whatever is interrupted after this is found by them.
         await checkpoint(handle)
         built = await build_pod(spec, config=self._tools.config, gpu_resource=self._tools.gpu_resource)
-        pod = kube_pod.own(built, spec, names, claims_of(spec.mounts), self._tools.rules)
+        pod = kube_pod.own(built, spec, names, claims, self._tools.rules)
         judge(pod, self._tools.allowed)
         done = await asyncio.gather(
             self._make("secrets", kube_pod.secret_of(spec, names)),

@@ -22,9 +22,9 @@ c.DaasSpawner.profile_list = {profiles!r}
 """
 
 
-def start(root: Path, profiles: object) -> tuple[int | None, str]:
+def start(root: Path, profiles: object, more: str = "") -> tuple[int | None, str]:
     """The exit status and the critical lines of a hub that refuses; None where it runs after all."""
-    server = HubServer(root, CONFIG.format(profiles=profiles))
+    server = HubServer(root, CONFIG.format(profiles=profiles) + more)
     done = subprocess.run(
         [sys.executable, "-m", "jupyterhub", "-f", str(server.write_config())],
         cwd=root,
@@ -49,6 +49,20 @@ def test_a_mistake_refuses_to_start(tmp_path: Path, profile: dict[str, object], 
     assert status == 1
     assert "daas_hub refuses to start: DaasSpawner.profile_list, " in lines
     assert words in lines
+
+
+def test_a_profile_with_a_volume_that_the_site_has_not_refuses_to_start(tmp_path: Path) -> None:
+    kube = """
+c.DaasHub.backends = {{"kubernetes": "daas_hub.backends.kube.KubeBackend"}}
+c.KubeBackend.volumes = {{"scratch": {{"kind": "dynamic", "mount_path": "/scratch", "size": {size!r}}}}}
+"""
+    profiles = [{"display_name": "GPU", "volumes": ["scratch", "atlas"], "resources": {"cpu_limit": 1}}]
+    status, lines = start(tmp_path, profiles, kube.format(size="5Gi"))
+    assert status == 1
+    assert "Profile 'gpu' names the volume 'atlas'; there is home, scratch." in lines
+    status, lines = start(tmp_path, profiles, kube.format(size="5 GB"))
+    assert status == 1
+    assert "KubeBackend.volumes['scratch']['size'] cannot be used: '5 GB' is not a size" in lines
 
 
 def test_a_profile_that_a_limit_could_not_count_refuses_to_start(tmp_path: Path) -> None:

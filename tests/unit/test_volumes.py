@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from daas_hub.backends.kube_pod import Claim, Rules, names_of, own, warnings_of
 from daas_hub.core.errors import ConfigError, StartFailed
 from daas_hub.core.models import AccountGroup
 from daas_hub.core.naming import path_part
@@ -225,3 +226,33 @@ def test_a_smaller_size_never_shrinks() -> None:
     assert grows("1Gi", "2Gi")
     assert not grows("2Gi", "1Gi")
     assert not grows("1Gi", "1024Mi")
+
+
+# ---------------------------------------------------------------- fsGroup
+
+
+@pytest.mark.parametrize(
+    ("kinds", "foreign", "fs_group", "warned"),
+    [
+        ((True,), False, True, False),
+        ((True, True), False, True, False),
+        ((False,), False, False, False),
+        ((True, False), False, False, True),
+        ((True,), True, False, False),
+        ((), False, True, False),
+    ],
+)
+def test_kubelet_gives_her_group_only_what_the_cluster_made(
+    kinds: tuple[bool, ...], foreign: bool, fs_group: bool, warned: bool
+) -> None:
+    spec = launch_spec()
+    claims = [Claim(f"daas-{n}", f"/v{n}", dynamic=dynamic) for n, dynamic in enumerate(kinds)]
+    built: dict[str, Any] = {"metadata": {}, "spec": {"containers": [{"name": "notebook"}]}}
+    if foreign:
+        # By c.KubeSpawner.volumes: whose disk it is, nobody knows.
+        built["spec"]["volumes"] = [{"name": "x", "persistentVolumeClaim": {"claimName": "theirs"}}]
+    context = own(built, spec, names_of(spec, "n"), claims, Rules())["spec"]["securityContext"]
+    assert context.get("fsGroup") == (spec.account.gid if fs_group else None)
+    assert context.get("fsGroupChangePolicy") == ("OnRootMismatch" if fs_group else None)
+    warnings = [w.partition(":")[0] for w in warnings_of(spec.account, Rules(), claims)]
+    assert warnings == (["no_fs_group"] if warned else [])
