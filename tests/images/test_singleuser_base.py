@@ -67,7 +67,10 @@ async def test_a_broken_package_of_the_user_stops_no_lab_and_no_safe_kernel(site
         await site.put(f"{OWN}/python/lib/python3.11/site-packages/{name}/__init__.py", broken)
     for program in ("jupyterhub-singleuser", "jupyter-labhub", "python3"):
         await site.put(f"{OWN}/python/bin/{program}", b"#!/bin/sh\nexit 9\n")
+    await site.put(f"{OWN}/python/share/jupyter/labextensions/broken/package.json", b"{")
     name = (await site.pod())["metadata"]["name"]
+    # A home that cannot be written keeps nothing from starting either.
+    await site.inside(name, "env", "HOME=/proc/nowhere", "/usr/local/lib/daas/start", "true")
     await site.inside(name, "sh", "-c", f"chmod +x {site.home('ada')}/{OWN}/python/bin/*")
     with pytest.raises(Exception, match="broken by its user"):
         await site.out_of("python3", "-c", "import traitlets")
@@ -75,6 +78,7 @@ async def test_a_broken_package_of_the_user_stops_no_lab_and_no_safe_kernel(site
 
     lab = await site.lab()
     assert (await lab.get("api/kernelspecs"))["default"] == "python3"
+    assert "jupyter-config-data" in await lab.get("lab")
     await site.stop_lab()
 
     lab = await site.lab("safe")
