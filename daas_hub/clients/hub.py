@@ -99,6 +99,18 @@ class HubClient:
             raise HubUnavailable(f"The hub does not tell the log: {type(error).__name__}") from error
         return None if shown is None else str(shown)
 
+    async def knows_group(self, name: str) -> bool:
+        """True where the hub has a group of this name. Raises HubUnavailable."""
+        path = f"/daas/groups/{quote(name, safe='')}"
+        answer = await self._ask("GET", path)
+        if answer.code != HTTPStatus.OK:
+            text = self._refusal(path, answer)
+            raise HubUnavailable(f"The hub does not tell its groups: {answer.code} {text}", retry_after_s=5)
+        try:
+            return bool(json.loads(answer.body)["known"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise HubUnavailable(f"The hub does not tell its groups: {type(error).__name__}") from error
+
     def _refusal(self, path: str, answer: HTTPResponse) -> str:
         """The hub's text. Raises HubUnavailable where it is our token that is refused, and so everything."""
         text = self._text(answer)

@@ -47,6 +47,16 @@ def whole(resource: Resource, amount: float, *, up: bool) -> int:
     return int(exact.to_integral_value(ROUND_CEILING if up else ROUND_FLOOR))
 
 
+def storable(resource: Resource, amount: float) -> bool:
+    """False where the amount of a limit has parts smaller than the unit in which it is counted."""
+    return whole(resource, amount, up=False) == whole(resource, amount, up=True)
+
+
+def step(resource: Resource) -> str:
+    """The smallest difference between two amounts, as a refusal says it."""
+    return "a number in steps of 0.001" if resource is Resource.CORES else "a whole number"
+
+
 def plain(resource: Resource, units: int) -> float:
     """Whole units as people write them: cores as a float, all else as it is."""
     return units / MILLI if resource is Resource.CORES else units

@@ -17,7 +17,7 @@ from daas_hub.core.quota import Amounts
 from . import audit, balances
 from .admission import applying, limit_of
 from .engine import Database
-from .schema import limits
+from .schema import balance, limits, projects
 
 MAX_AMOUNT = 2**62
 """What the tables can hold."""
@@ -60,6 +60,8 @@ class Limits:
             raise InvalidOptions(f"A limit {who} needs {'no' if name else 'a'} name; given was {name!r}.", field="name")
         if not 0 <= amount <= MAX_AMOUNT / quota.MILLI:
             raise InvalidOptions(f"The amount must be 0 or more; given was {amount!r}.", field="amount")
+        if not quota.storable(resource, amount):
+            raise InvalidOptions(f"The amount must be {quota.step(resource)}; given was {amount!r}.", field="amount")
         return self._db.write(_set, who, name, resource, amount, by, now, note)
 
     def delete(self, id: int, by: str, now: datetime, note: str = "") -> None:
@@ -71,6 +73,10 @@ class Limits:
     ) -> builtins.list[Effective]:
         """What applies to a person, with what is used. Without ``now``, rows with dates are left out."""
         return self._db.read(_effective, account_id, tuple(groups), project, now)
+
+    def name_seen(self, who: Who, name: str) -> bool:
+        """True where a launch of this group or project was ever admitted, a limit is set for it, or it is a project."""
+        return self._db.read(_name_seen, who, name)
 
     def limited_resources(self) -> builtins.set[Resource]:
         """Resources on which any limit on use at once exists: every profile must say how much of them it takes."""
@@ -99,6 +105,17 @@ def _set(
         c, at=now, who=by, action="limit_set", subject=f"limit:{limit_id}", old=before, new=_json(new), why=note
     )
     return new
+
+
+def _name_seen(c: Connection, who: Who, name: str) -> bool:
+    project = who is Who.PROJECT_TOTAL
+    kinds = [Who.PROJECT_TOTAL.value] if project else [Who.GROUP_EACH.value, Who.GROUP_TOTAL.value]
+    queries = [
+        select(balance.c.scope).where(balance.c.scope == f"{'project' if project else 'group'}:{name}"),
+        select(limits.c.id).where(limits.c.who.in_(kinds), limits.c.name == name),
+        *([select(projects.c.id).where(projects.c.slug == name)] if project else []),
+    ]
+    return any(c.execute(query.limit(1)).first() is not None for query in queries)
 
 
 def _delete(c: Connection, limit_id: int, by: str, now: datetime, note: str) -> None:

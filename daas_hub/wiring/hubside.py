@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
@@ -18,6 +19,7 @@ from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
 ACCOUNTS = r"/api/daas/accounts/([^/]+)"
+GROUPS = r"/api/daas/groups/([^/]+)"
 LOGS = r"/api/daas/launches/([^/]+)/log"
 
 
@@ -53,6 +55,15 @@ class LogOfLaunch(HubSide):
             self.finish({"status": error.status, "reason": error.reason, "message": error.message})
 
 
+class GroupKnown(HubSide):
+    """``GET``: is there a group of this name? Groups of the directory are known once a member has signed in."""
+
+    def get(self, name: str) -> None:
+        """200 with ``known``."""
+        self.require_console()
+        self.finish({"known": orm.Group.find(self.db, name) is not None})
+
+
 class AccountOfUser(HubSide):
     """``POST``: the account of a user, recorded now if she has never started a server. Never touches a server."""
 
@@ -74,5 +85,5 @@ def add(app: Any, site: DaasHub) -> None:
     theirs = app.authenticator.get_handlers
     settings = app.spawner_class(config=app.config)
     known = {"site": site, "settings": settings}
-    ours = [(ACCOUNTS, AccountOfUser, known), (LOGS, LogOfLaunch, known)]
+    ours = [(ACCOUNTS, AccountOfUser, known), (GROUPS, GroupKnown, known), (LOGS, LogOfLaunch, known)]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

@@ -37,6 +37,7 @@ def launch(
     profile: str = "Basic",
     handle: dict[str, object] | None = None,
     minutes_ago: int = 10,
+    groups: tuple[str, ...] = ("lab",),
 ) -> LaunchRow:
     """A running launch of 1 core and 1 GiB."""
     at = NOW - timedelta(minutes=minutes_ago)
@@ -47,7 +48,7 @@ def launch(
             account_id=owner.id,
             user_name=owner.name,
             server_name=server,
-            groups=("lab",),
+            groups=groups,
             project=None,
             profile="basic",
             charge=Charge(cores=1.0, memory_bytes=2**30),

@@ -164,6 +164,28 @@ async def test_an_administrator_changes_a_limit_and_the_audit_shows_it(
     assert row.endswith("admin:admin limit set group lab, each member: Memory 8 GiB 12 GiB term starts"), row
 
 
+async def test_a_misspelt_group_is_asked_about(hub: ConsoleHub, life: Life, page: Page, ledger: Ledger) -> None:
+    await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/limits")
+    assert await page.query_selector("#confirm_name") is None
+    await page.select_option("#who", "group-each")
+    await page.fill("#name", "labb")
+    await page.select_option("#resource", "cores")
+    await page.fill("#amount", "0.0001")
+    await page.click("form button:has-text('Set')")
+    assert "amount: 0.0001 is not allowed; give a number in steps of 0.001." in await page.inner_text("#problem")
+    await page.fill("#amount", "0.001")
+    await page.click("form button:has-text('Set')")
+    assert "no group 'labb' has been seen here yet" in await page.inner_text("#problem")
+    assert not [limit for limit in ledger.limits.list() if limit.name == "labb"]
+    assert await axe(page) == []
+    await page.check("#confirm_name")
+    await page.click("form button:has-text('Set')")
+    assert "The limit is set." in await page.inner_text("[role=status]")
+    [made] = [limit for limit in ledger.limits.list() if limit.name == "labb"]
+    assert made.amount == 0.001
+    ledger.limits.delete(made.id, "admin:test", seeds.NOW)
+
+
 async def test_a_limit_is_edited_and_deleted(hub: ConsoleHub, life: Life, page: Page, ledger: Ledger) -> None:
     await sign_in(page, hub.url, "admin", PASSWORD, then=f"/services/daas/admin/limits/{life.limit.id}")
     assert await page.input_value("#amount") == "5"

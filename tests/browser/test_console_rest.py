@@ -125,6 +125,10 @@ async def test_the_same_on_postgresql(tmp_path: Path) -> None:
         ({"name": ""}, "name"),
         ({"resource": "time"}, "resource"),
         ({"more": 1}, "more"),
+        ({"amount": 0.0001}, "amount"),
+        ({"name": "no-such-group"}, "confirm_name"),
+        ({"who": "group-total", "name": "no-such-group"}, "confirm_name"),
+        ({"who": "project-total", "name": "no-such-project"}, "confirm_name"),
     ],
 )
 async def test_a_wrong_limit_is_refused_by_field(hub: ConsoleHub, change: dict[str, object], field: str) -> None:
@@ -132,8 +136,35 @@ async def test_a_wrong_limit_is_refused_by_field(hub: ConsoleHub, change: dict[s
     before = await hub.rest("GET", "limits", token=token)
     status, refused = await hub.rest("POST", "limits", LIMIT | change, token=token)
     assert (status, refused["field"]) == (400, field), refused
-    assert "not allowed" in refused["message"] or "no account" in refused["message"]
+    assert any(words in refused["message"] for words in ("not allowed", "no account", "has been seen here yet"))
     assert await hub.rest("GET", "limits", token=token) == before
+
+
+async def test_a_group_that_nobody_has_seen_is_confirmed_once(hub: ConsoleHub, ledger: Ledger) -> None:
+    token = await hub.user_token("admin", QUOTA_WRITE)
+    new = LIMIT | {"name": "next-term"}
+    _, refused = await hub.rest("POST", "limits", new, token=token)
+    assert refused["message"].startswith("name: no group 'next-term' has been seen here yet. Check the spelling;")
+    status, made = await hub.rest("POST", "limits", new | {"confirm_name": True}, token=token)
+    assert (status, made["name"]) == (200, "next-term"), made
+    # It has a limit now, so it is known.
+    assert (await hub.rest("POST", "limits", new | {"who": "group-total"}, token=token))[0] == 200
+    # A group that only the hub knows (`lab`, in LIMIT), and one of which something ran, need no word.
+    row = seeds.launch(ledger, seeds.account(ledger, "alice", 5001), groups=("chemistry",))
+    assert (await hub.rest("POST", "limits", LIMIT | {"name": "chemistry"}, token=token))[0] == 200
+    seeds.ended(ledger, row, "over")
+    for limit in ledger.limits.list():
+        if limit.name in {"next-term", "chemistry"}:
+            ledger.limits.delete(limit.id, "admin:test", seeds.NOW)
+
+
+async def test_a_missing_right_is_said_in_words(hub: ConsoleHub) -> None:
+    status, refused = await hub.rest("GET", "limits", token=await hub.user_token("alice"))
+    assert (status, refused["message"]) == (
+        403,
+        "This is open only to those who may see the launches, limits and usage of everybody. Ask an administrator.",
+    )
+    assert "user alice lacks the scope custom:daas:quota:read" in hub.log_text()
 
 
 @pytest.mark.parametrize("body", [b"{", b"[" * 50_000, b"\xff", b'{"amount": NaN}', b"null", b'"x"'])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 from openapi_spec_validator import validate
 
 from daas_hub.core.errors import InvalidOptions
 from daas_hub.core.models import Resource, Who
-from daas_hub.services.console import api, forms, pages
+from daas_hub.db.ledger import Ledger
+from daas_hub.services.console import api, forms, pages, queries
 from daas_hub.services.console import models as m
 from daas_hub.services.console.access import CUSTOM_SCOPES, QUOTA_READ, QUOTA_WRITE, Person
 from daas_hub.services.console.app import MetricsHandler
 from daas_hub.services.console.handler import security_headers
-from daas_hub.services.console.openapi import document
+from daas_hub.services.console.openapi import Operation, document
 from daas_hub.services.console.operations import OPERATIONS
 from daas_hub.services.console.parsing import parse
 from daas_hub.services.console.presentation import environment, share, value, whose
@@ -90,6 +94,86 @@ def test_a_refusal_names_field_given_and_allowed() -> None:
 def test_bodies_are_strict(extra: dict[str, object]) -> None:
     with pytest.raises(InvalidOptions):
         parse(m.LimitIn, {"who": "group-each", "name": "lab", "resource": "cores", "amount": 1, **extra})
+
+
+LIMIT = {"who": "group-each", "name": "lab", "resource": "cores", "amount": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (5, "body: 5 is not allowed; give a JSON object with who, name, resource, amount, note, confirm_name."),
+        (
+            {"who": "user", "amount": 1},
+            "resource: nothing was given, which is not allowed; give one of servers, cores, memory_bytes, gpus.",
+        ),
+        (
+            LIMIT | {"amount": -1},
+            "amount: -1 is not allowed; give a number from 0 to 1125899906842624 (0 forbids), such as 4 or 0.5.",
+        ),
+        (LIMIT | {"note": "x" * 501}, f"note: '{'x' * 78}… is not allowed; give a text of at most 500 characters."),
+        (LIMIT | {"confirm_name": "perhaps"}, "confirm_name: 'perhaps' is not allowed; give true or false."),
+        (
+            LIMIT | {"amuont": 1},
+            "amuont: a field of this name is not allowed; "
+            "give a JSON object with who, name, resource, amount, note, confirm_name.",
+        ),
+    ],
+)
+def test_refusals_are_sentences(body: object, said: str) -> None:
+    with pytest.raises(InvalidOptions) as refused:
+        parse(m.LimitIn, body)
+    assert refused.value.message == said
+
+
+def test_refusals_in_lists_are_sentences() -> None:
+    row = {"uid": 1, "gid": 1, "home": "relative"}
+    with pytest.raises(InvalidOptions, match=r"home: 'relative' is not allowed; give an absolute path"):
+        parse(m.PosixRowIn, row)
+    with pytest.raises(
+        InvalidOptions, match=r"groups\.0\.gid: 0 is not allowed; give a whole number from 1 to 4294967294"
+    ):
+        parse(m.PosixRowIn, row | {"home": "/h", "groups": [{"name": "a", "gid": 0}]})
+    with pytest.raises(InvalidOptions, match=r"groups: 5 is not allowed; give a list; each item is a JSON object with"):
+        parse(m.PosixRowIn, row | {"home": "/h", "groups": 5})
+
+
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.body is not None], ids=lambda o: o.path)
+def test_no_field_speaks_as_its_library(operation: Operation) -> None:
+    """Whatever is wrong with whichever field of a body: what is allowed is known in words."""
+    assert operation.body is not None
+    for field in operation.body.model_fields:
+        for wrong in (None, {"a": 1}, "\x00" * 2000, -7.5):
+            with pytest.raises(InvalidOptions) as refused:
+                parse(operation.body, {field: wrong})
+            assert "; give " in refused.value.message
+            assert "OpenAPI" not in refused.value.message
+
+
+def test_what_cannot_be_kept_exactly_is_refused(tmp_path: Path) -> None:
+    """0.0001 cores would be kept as 0, which forbids everybody."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite")
+    for resource, amount, allowed in (
+        (Resource.CORES, 0.0001, "steps of 0.001"),
+        (Resource.CORES, 1.0005, "steps of 0.001"),
+        (Resource.SERVERS, 0.5, "a whole number"),
+    ):
+        with pytest.raises(InvalidOptions, match=allowed):
+            ledger.limits.set(Who.DEFAULT_EACH, "", resource, amount, by="test", now=datetime.now(UTC))
+        wanted = m.LimitIn(who=Who.DEFAULT_EACH, resource=resource, amount=amount)
+        with pytest.raises(InvalidOptions, match=rf"amount: {amount} is not allowed; give .*{allowed}"):
+            queries.check_limit(wanted)
+    assert ledger.limits.list() == []
+    assert (
+        ledger.limits.set(Who.DEFAULT_EACH, "", Resource.CORES, 0.001, by="test", now=datetime.now(UTC)).amount == 0.001
+    )
+    ledger.close()
+
+
+def test_a_size_below_one_byte_does_not_forbid() -> None:
+    with pytest.raises(InvalidOptions, match="1 byte or more"):
+        forms.number("0.0001K", "memory_bytes")
+    assert forms.number("0", "memory_bytes") == 0
 
 
 def test_a_huge_value_is_not_repeated() -> None:

@@ -38,6 +38,12 @@ CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
 """What `configure(c)` defines as ``c.JupyterHub.custom_scopes``: scope → description, each with its reason."""
 
 
+def right(scope: str) -> str:
+    """What a scope allows, as it stands after "may" in a sentence: people do not know the names of scopes."""
+    text = str(CUSTOM_SCOPES.get(scope, {}).get("description", "read the numbers of this service"))
+    return text[0].lower() + text[1:]
+
+
 @dataclass(frozen=True)
 class Person:
     """Somebody the hub vouches for: a user, or a service with a token of its own."""

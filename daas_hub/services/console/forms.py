@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from daas_hub.core.errors import InvalidOptions
@@ -11,13 +12,21 @@ from daas_hub.core.units import parse_bytes
 from . import models as m
 from .parsing import parse
 
-EMPTY_LIMIT: Mapping[str, str] = {"who": "", "name": "", "resource": "", "amount": "", "note": ""}
+EMPTY_LIMIT: Mapping[str, str] = {
+    "who": "",
+    "name": "",
+    "confirm_name": "",
+    "resource": "",
+    "amount": "",
+    "note": "",
+}
 """The fields of the form that sets a limit."""
 
 
 def limit(form: Mapping[str, str]) -> m.LimitIn:
     """The form that sets a limit; raises InvalidOptions."""
-    return parse(m.LimitIn, {**form, "amount": number(form["amount"], form["resource"])})
+    given = {"confirm_name": bool(form.get("confirm_name")), "amount": number(form["amount"], form["resource"])}
+    return parse(m.LimitIn, {**form, **given})
 
 
 def amount(form: Mapping[str, str], resource: str) -> m.AmountIn:
@@ -28,9 +37,18 @@ def amount(form: Mapping[str, str], resource: str) -> m.AmountIn:
 def number(text: str, resource: str) -> float:
     """The amount as a number in the resource's unit; memory also as ``512M`` or ``1.5G``."""
     try:
-        return float(parse_bytes(text) if resource == Resource.MEMORY_BYTES else text.strip())
+        if resource != Resource.MEMORY_BYTES:
+            return float(text.strip())
+        n_bytes = parse_bytes(text)
+        if n_bytes == 0 and re.search("[1-9]", text):
+            raise ValueError("less than a byte, and 0 forbids")
+        return float(n_bytes)
     except ValueError as error:
-        allowed = "a size such as 512M or 1.5G" if resource == Resource.MEMORY_BYTES else "a number, 0 or more"
+        allowed = (
+            "a size such as 512M or 1.5G, 1 byte or more (0 forbids)"
+            if resource == Resource.MEMORY_BYTES
+            else "a number, 0 or more (0 forbids)"
+        )
         shown = text if len(text) <= 80 else f"{text[:77]}…"
         raise InvalidOptions(f"Limit: {shown!r} is not allowed; give {allowed}.", field="amount") from error
 

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
 from tornado.web import HTTPError, RequestHandler
 
-from daas_hub.core.errors import DaasError, InvalidOptions
+from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
 
-from .access import ANYBODY, Person
+from .access import ANYBODY, Person, right
 from .models import Problem
 
 HUB_WITHIN_S = 10.0
@@ -91,7 +91,10 @@ class ConsoleHandler(HubOAuthenticated, RequestHandler):
         if needed is None:
             raise HTTPError(405)
         if needed != ANYBODY and not person.may(needed):
-            raise HTTPError(403, f"This needs the scope {needed}, which you do not have.")
+            raise NotAllowed(
+                f"This is open only to those who may {right(needed)}. Ask an administrator.",
+                log_message=f"{person.kind} {person.name} lacks the scope {needed}",
+            )
         self._person = person
 
     async def _identify(self) -> dict[str, Any] | None:

@@ -17,8 +17,22 @@ MAX_TEXT = 500
 
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
 Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_WHY)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Amount = Annotated[float, Field(ge=0, le=2**60, allow_inf_nan=False)]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    Field(json_schema_extra={"x-allowed": "a name of at most 255 characters, without control characters"}),
+]
+Amount = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=2**50,
+        allow_inf_nan=False,
+        json_schema_extra={"x-allowed": f"a number from 0 to {2**50} (0 forbids), such as 4 or 0.5"},
+    ),
+]
+"""Far below what the ledger holds, and up to here a float tells one whole unit from the next."""
+Path = Field(json_schema_extra={"x-allowed": "an absolute path, without a colon and control characters"})
 
 
 class Out(BaseModel):
@@ -212,6 +226,9 @@ class LimitIn(In):
     resource: Resource
     amount: Amount = Field(description="In the resource's unit: servers, cores, bytes, gpus. 0 forbids.")
     note: Note = Field(default="", description="Why; kept in the audit.")
+    confirm_name: bool = Field(
+        default=False, description="True sets it also for a group or a project that was never seen here."
+    )
 
 
 class AmountIn(In):
@@ -272,7 +289,11 @@ class ConfirmUid(In):
 class PosixGroup(In):
     """One POSIX group."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$")]
+    name: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,63}$"),
+        Field(json_schema_extra={"x-allowed": "a group's name: letters, digits and . _ @ + -, at most 64"}),
+    ]
     gid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
 
 
@@ -281,8 +302,8 @@ class PosixRowIn(In):
 
     uid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
     gid: Annotated[int, Field(ge=1, lt=2**32 - 1)]
-    home: Annotated[str, StringConstraints(max_length=1024, pattern=r"^/[^\x00-\x1f\x7f:]*$")]
-    shell: Annotated[str, StringConstraints(max_length=255, pattern=r"^/[^\x00-\x1f\x7f:]*$")] = "/bin/bash"
+    home: Annotated[str, StringConstraints(max_length=1024, pattern=r"^/[^\x00-\x1f\x7f:]*$"), Path]
+    shell: Annotated[str, StringConstraints(max_length=255, pattern=r"^/[^\x00-\x1f\x7f:]*$"), Path] = "/bin/bash"
     groups: list[PosixGroup] = []
     note: Note = ""
 

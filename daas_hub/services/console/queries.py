@@ -12,6 +12,7 @@ from typing import Any
 
 from daas_hub.core.errors import InvalidOptions, NotFound
 from daas_hub.core.models import ACTIVE, LaunchState, Limit, Resource, Who
+from daas_hub.core.quota import step, storable
 from daas_hub.db.audit import AuditRow
 from daas_hub.db.ledger import LaunchRow, Ledger, Place
 from daas_hub.db.types import from_us, to_us
@@ -205,6 +206,21 @@ def check_limit(wanted: m.LimitIn) -> None:
     _check_amount(wanted.resource, wanted.amount)
 
 
+def check_name(wanted: m.LimitIn, seen: bool) -> None:
+    """Raise InvalidOptions for a group or project that nobody has seen here, unless she says that she means it."""
+    if not seen and not wanted.confirm_name:
+        message = (
+            f"name: no {wanted.who.split('-')[0]} {wanted.name!r} has been seen here yet. Check the spelling; "
+            "a name that is right must be confirmed (confirm_name)."
+        )
+        raise InvalidOptions(message, field="confirm_name")
+
+
+def name_seen(ledger: Ledger, wanted: m.LimitIn) -> bool:
+    """True where the ledger knows the group or the project of a limit."""
+    return ledger.limits.name_seen(wanted.who, wanted.name)
+
+
 def account_id(ledger: Ledger, user: str) -> str | None:
     """The account that the hub's user of this name has; None where the ledger knows none."""
     account = ledger.accounts.by_user_name(user)
@@ -236,8 +252,8 @@ def _set(
 
 
 def _check_amount(what: Resource, amount: float) -> None:
-    if what is not Resource.CORES and amount != int(amount):
-        raise InvalidOptions(f"amount: {amount:g} is not allowed; give a whole number.", field="amount")
+    if not storable(what, amount):
+        raise InvalidOptions(f"amount: {amount:.15g} is not allowed; give {step(what)}.", field="amount")
 
 
 # ---------------------------------------------------------------- audit

@@ -135,13 +135,23 @@ class Store:
         return await self.call(q.limit, limit_id)
 
     async def set_limit(self, wanted: m.LimitIn, person: Person) -> m.LimitModel:
-        """See queries.set_limit. Who has never started a server is looked up by the hub, which records her account."""
+        """See queries.set_limit. Who has never started a server is looked up by the hub, which records her account.
+
+        A group or project that neither ledger nor hub has seen needs ``confirm_name``."""
         q.check_limit(wanted)
         key = wanted.name
         if wanted.who is Who.USER:
             known = await self.call(q.account_id, wanted.name)
             key = known or await self._hub.account_id(wanted.name)
+        elif wanted.who is not Who.DEFAULT_EACH and not wanted.confirm_name:
+            q.check_name(wanted, await self._name_seen(wanted))
         return await self.call(q.set_limit, wanted, key, person, _now())
+
+    async def _name_seen(self, wanted: m.LimitIn) -> bool:
+        """By the ledger, where something of it ran or has a limit; else by the hub, which knows its groups."""
+        if await self.call(q.name_seen, wanted):
+            return True
+        return wanted.who is not Who.PROJECT_TOTAL and await self._hub.knows_group(wanted.name)
 
     async def change_limit(self, limit_id: str, to: m.AmountIn, person: Person) -> m.LimitModel:
         """See queries.change_limit."""
