@@ -30,6 +30,7 @@ TOKEN = "JUPYTERHUB_API_TOKEN"  # noqa: S105  the name of a variable
 FILES = "daas-files"
 SECRET = "daas-secret"  # noqa: S105  the name of a volume
 SCRATCH = "daas-scratch"
+TMP = "daas-tmp"
 FILES_AT, SECRET_AT, SCRATCH_AT = "/etc/daas-hub", "/run/daas-hub/secret", "/run/daas-hub/own"
 MANIFEST_AT = "/usr/local/share/daas/manifest.json"
 """Where an image may say what it is made of; the launcher prints its beginning."""
@@ -165,6 +166,8 @@ def own(pod: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim], rule
     server["args"] = ["/bin/sh", f"{FILES_AT}/launch", folder, *spec.cmd]
     server["env"] = _env(server.get("env") or [], spec)
     _volumes(body, server, names, claims)
+    if rules.read_only_root:
+        _writable_tmp(body, server)
     return pod
 
 
@@ -270,6 +273,14 @@ def _volumes(body: Json, server: Json, names: Names, claims: Sequence[Claim]) ->
     body["volumes"] = [v for v in body.get("volumes") or () if v["name"] not in ours] + volumes
     kept = [m for m in server.get("volumeMounts") or () if m["mountPath"] not in places and m["name"] not in ours]
     server["volumeMounts"] = kept + mounts
+
+
+def _writable_tmp(body: Json, server: Json) -> None:
+    """Hardly any program does without /tmp; what a profile or the site mounts there stays."""
+    if any(mount["mountPath"].rstrip("/") == "/tmp" for mount in server["volumeMounts"]):  # noqa: S108
+        return
+    body["volumes"].append({"name": TMP, "emptyDir": {}})
+    server["volumeMounts"].append({"name": TMP, "mountPath": "/tmp"})  # noqa: S108
 
 
 # ---------------------------------------------------------------- what stands beside it

@@ -94,7 +94,7 @@ class KubeSettings(HasTraits):
     read_only_root = Bool(
         False,
         help="Mount every container's own file system read-only. True keeps a server from changing its image; homes, "
-        "/tmp where a profile mounts it and Jupyter's runtime folders stay writable. False: as the image has it.",
+        "/tmp and Jupyter's runtime folders stay writable. False: as the image has it.",
     ).tag(config=True)
 
     storage_class = Unicode(

@@ -17,8 +17,6 @@ from tests.waiting import until
 
 MORE = """
 c.KubeBackend.read_only_root = True
-c.KubeSpawner.volumes = [{"name": "tmp", "emptyDir": {}}]
-c.KubeSpawner.volume_mounts = [{"name": "tmp", "mountPath": "/tmp"}]
 c.DaasSpawner.profile_list = [
     {"display_name": "Usual", "slug": "usual", "default": True, "resources": {"cpu_limit": 2, "mem_limit": "1G"},
      "environment": {"R_REPOS": "http://127.0.0.1:9/cran"}},
