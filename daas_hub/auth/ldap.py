@@ -13,12 +13,13 @@ from tornado import web
 from traitlets import Bool, Float, Int, List, Set, Unicode, default
 
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
-from daas_hub.core.errors import ConfigError, DirectoryUnavailable
+from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
 from daas_hub.core.models import Identity
 
 LOCKED = "Your site account is locked. The people who administer the site's accounts can unlock it."
 NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
 NOT_STARTED = "The site's directory cannot be reached just now: the server was not started. Try again in a minute."
+NOT_STARTED_BUSY = "Many people sign in and start servers just now: yours was not started. Try again in a moment."
 EXPIRED = "Your site account has expired. The people who administer the site's accounts can renew it."
 
 
@@ -93,11 +94,20 @@ class DaasLDAPAuthenticator(Authenticator):
     login_within_s = Float(
         10.0, min=0.1, help="Seconds for the whole login; after that the person is asked to try again."
     ).tag(config=True)
+    wait_within_s = Float(
+        20.0,
+        min=0.1,
+        help="Seconds that a login or a start waits for its turn, before those of the login itself, where many come at "
+        "once. 20 lets a full lecture hall in; more would be given up by the browser's owner.",
+    ).tag(config=True)
     hold_down_s = Float(
         5.0, min=0, help="Seconds after a failure during which nobody is made to wait for it again. 0: no such time."
     ).tag(config=True)
     threads = Int(
-        8, min=1, help="Threads for the directory. Each login holds one while it waits; four times as many may queue."
+        8,
+        min=1,
+        help="Threads for sign-ins, and as many again for starts and refreshes, so that neither waits for the other. "
+        "Each question holds one while the directory answers; 32 for each thread may wait or be on their way.",
     ).tag(config=True)
 
     tell_locked = Bool(
@@ -166,6 +176,7 @@ class DaasLDAPAuthenticator(Authenticator):
             group_filter=self.group_filter,
             login_within_s=self.login_within_s,
             hold_down_s=self.hold_down_s,
+            wait_within_s=self.wait_within_s,
             threads=self.threads,
             tell_locked=self.tell_locked,
         )
@@ -187,6 +198,9 @@ class DaasLDAPAuthenticator(Authenticator):
             raise web.HTTPError(400, "The login form has the fields username and password.")
         try:
             outcome = await self.directory.authenticate(data["username"], data["password"])
+        except DirectoryBusy as error:
+            self.log.warning("More people sign in than can wait: %s", error.log_message)
+            raise try_again(error) from error
         except DirectoryUnavailable as error:
             self.log.error("Nobody can sign in: %s", error.log_message)
             raise try_again(error) from error
@@ -269,6 +283,10 @@ class DaasLDAPAuthenticator(Authenticator):
             )
         try:
             found = await self.directory.lookup_subject(identity.subject, alone=alone)
+        except DirectoryBusy as error:
+            raise DirectoryBusy(
+                NOT_STARTED_BUSY, log_message=error.log_message, retry_after_s=error.retry_after_s
+            ) from error
         except DirectoryUnavailable as error:
             raise DirectoryUnavailable(
                 NOT_STARTED, reason=error.reason, log_message=error.log_message, retry_after_s=error.retry_after_s
@@ -299,8 +317,9 @@ def identity_in(auth_state: dict[str, Any] | None) -> Identity | None:
 
 
 def try_again(error: DirectoryUnavailable) -> web.HTTPError:
-    """The page for a directory that is away: 503, with when to come back."""
-    exception = web.HTTPError(503, error.message, reason="Directory unavailable")
+    """The page for a directory that is away, or for too many at once: 503, with when to come back."""
+    reason = "Too many sign-ins at once" if isinstance(error, DirectoryBusy) else "Directory unavailable"
+    exception = web.HTTPError(503, error.message, reason=reason)
     # What JupyterHub's pages copy into their answer (handlers/base.py, write_error).
     vars(exception)["headers"] = {"Retry-After": str(round(error.retry_after_s or 30))}
     return exception

@@ -2,6 +2,8 @@
 
 A directory that hangs costs its threads and nothing else: the caller gets DirectoryUnavailable in time, the hung
 connections are cut from outside, and for a few seconds further questions are refused at once.
+
+Sign-ins have a queue and threads of their own: whoever tries passwords keeps nobody's server from starting.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import asyncio
 import re
 import time
 import uuid
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -33,13 +35,12 @@ from daas_hub.core.errors import AccountRefused, DirectoryUnavailable
 from daas_hub.core.models import Identity
 from daas_hub.core.naming import login_name
 
-from .directory_session import Address, Session, cut, session, unavailable
+from .directory_queue import Call, Queue, too_many
+from .directory_session import Address, Session, session, unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-QUEUE = 4
-"""Questions on their way or waiting, for each thread; more are refused at once."""
 SLOW_S = 1.0
 """A failure that took longer holds the directory down: it cost somebody time and a thread."""
 MAX_PASSWORD_BYTES = 4096
@@ -62,6 +63,7 @@ class DirectorySettings:
     login_within_s: float = 10.0
     hold_down_s: float = 5.0
     tell_locked: bool = True
+    wait_within_s: float = 20.0
     threads: int = 8
 
 
@@ -73,51 +75,35 @@ class LoginOutcome:
     identity: Identity | None = None
 
 
-class Call:
-    """One question on its way, and how it is ended when it takes too long."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self._connections: list[Any] = []
-        self._over = False
-
-    def register(self, connection: Any) -> None:
-        """A connection that is about to be opened. Raises DirectoryUnavailable where nobody waits any more."""
-        if self._over:
-            raise unavailable(self._address, "nobody waits for this answer any more")
-        self._connections.append(connection)
-
-    def end(self) -> None:
-        """Cut its connections from outside, and let it open no other ones."""
-        self._over = True
-        for connection in list(self._connections):
-            cut(connection)
-
-
 class Directory:
     """One directory. Safe to use from one event loop; its threads end with ``close``."""
 
     def __init__(self, settings: DirectorySettings) -> None:
         self.settings = settings
         self.issuer = f"ldap:{settings.name}"
-        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="ldap")
-        self.waiting = 0
-        """Questions on their way or in the queue."""
+        self._sign_ins = Queue("ldap-sign-in", settings.threads)
+        self._others = Queue("ldap", settings.threads)
         self._held_until = 0.0
 
     def close(self) -> None:
         """Let the threads go; questions on their way are not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._sign_ins.close()
+        self._others.close()
+
+    @property
+    def waiting(self) -> int:
+        """Questions on their way or in a queue."""
+        return self._sign_ins.waiting + self._others.waiting
 
     async def authenticate(self, name: str, password: str) -> LoginOutcome:
         """Judge a login. An unknown person costs the directory what a wrong password does: a search and a bind.
 
-        Raises DirectoryUnavailable; says nothing about the password then.
+        Raises DirectoryUnavailable, DirectoryBusy among it; says nothing about the password then.
         """
         typed = login_name(name)
         if typed is None or not sendable(password):
             return LoginOutcome(Verdict.WRONG)
-        return await self._ask(self._login, typed, password)
+        return await self._ask(self._sign_ins, self._login, typed, password)
 
     async def lookup(self, name: str) -> tuple[Identity, Verdict] | None:
         """Who has this login name, and whether the account is locked; by the service bind. None: nobody.
@@ -125,33 +111,39 @@ class Directory:
         Raises DirectoryUnavailable.
         """
         typed = login_name(name)
-        return None if typed is None else await self._ask(self._known, typed)
+        return None if typed is None else await self._ask(self._others, self._known, typed)
 
     async def lookup_subject(self, subject: str, *, alone: bool = False) -> tuple[Identity, Verdict] | None:
         """The same by the lasting id, whatever she is called now. None: she is gone. Raises DirectoryUnavailable.
 
         ``alone``: one more search (by `uidNumber`); raises AccountRefused where another entry has her uid.
         """
-        return await self._ask(self._known_subject, subject, alone=alone)
+        return await self._ask(self._others, self._known_subject, subject, alone=alone)
 
     async def ping(self) -> None:
         """Bind as the service and find the bases. Raises DirectoryUnavailable with what is wrong."""
-        await self._ask(self._ping)
+        await self._ask(self._others, self._ping)
 
     # ------------------------------------------------------------ threads and time
 
-    async def _ask(self, fn: Callable[Concatenate[Call, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _ask(self, queue: Queue, fn: Callable[Concatenate[Call, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         settings = self.settings
         self._refuse_while_held()
-        if self.waiting >= QUEUE * settings.threads:
-            raise unavailable(settings.address, f"{self.waiting} questions are waiting already")
-        call = Call(settings.address)
-        loop = asyncio.get_running_loop()
-        self.waiting += 1
-        work = loop.run_in_executor(self._threads, lambda: self._run(fn, call, *args, **kwargs))
-        work.add_done_callback(self._answered)
-        # Not bound to the caller: who goes away must not leave a thread behind with a server that drips.
-        loop.call_later(settings.login_within_s, self._end, call, work)
+        if queue.full:
+            raise too_many(settings.address, f"{queue.waiting} questions are waiting already")
+        call = Call(settings.address, settings.login_within_s)
+        work = queue.begin(call, lambda: self._run(fn, call, *args, **kwargs))
+        try:
+            # The directory's own time begins when a thread is free to ask it; until then it is not to blame.
+            either: set[asyncio.Future[Any]] = {work, call.begun}
+            await asyncio.wait(either, timeout=settings.wait_within_s, return_when=FIRST_COMPLETED)
+        finally:
+            waited_in_vain = not work.done() and not call.begun.done()
+            if waited_in_vain:
+                call.end()
+                work.cancel()
+        if waited_in_vain:
+            raise too_many(settings.address, f"no thread was free within {settings.wait_within_s:g} s")
         try:
             return await asyncio.wait_for(asyncio.shield(work), settings.login_within_s)
         except TimeoutError as error:
@@ -169,17 +161,6 @@ class Directory:
             if time.monotonic() - began > SLOW_S or error.reason == SERVICE_REFUSED:
                 self._hold()
             raise
-
-    def _end(self, call: Call, work: asyncio.Future[Any]) -> None:
-        """Cut, and again until the thread has ended: it may just be between two connections."""
-        if not work.done():
-            call.end()
-            asyncio.get_running_loop().call_later(0.5, self._end, call, work)
-
-    def _answered(self, work: asyncio.Future[Any]) -> None:
-        self.waiting -= 1
-        if not work.cancelled():
-            work.exception()
 
     def _hold(self) -> None:
         self._held_until = time.monotonic() + self.settings.hold_down_s

@@ -8,6 +8,7 @@ DaasError
 ├── AccountRefused            403  the account must not run here (uid 0, reserved, two sources disagree)
 ├── AccountUnresolved         503  no source knows the account just now
 ├── DirectoryUnavailable      503  the directory cannot be asked: try again
+│   └── DirectoryBusy         503  too many ask it through this hub just now: try again in a moment
 ├── LedgerBusy                503  the ledger is locked by another writer: try again
 ├── BackendUnavailable        503  the place where servers run cannot be asked: try again
 ├── HubUnavailable            503  the hub's REST interface does not answer as it should (services only)
@@ -121,6 +122,12 @@ class DirectoryUnavailable(DaasError):
 
     status = 503
     reason = "directory_unavailable"
+
+
+class DirectoryBusy(DirectoryUnavailable):
+    """Raised when too many questions wait for the directory here; says nothing about the directory itself."""
+
+    reason = "directory_busy"
 
 
 class LedgerBusy(DaasError):

@@ -92,8 +92,8 @@ async def test_a_crowd_at_a_silent_directory_waits_once_and_then_nobody_waits(
 ) -> None:
     proxy.fault = Fault.SILENT
     async with loop_gap() as gap:
-        took = await asyncio.gather(*(fails(directory) for _ in range(40)))
-        # Two threads, eight questions in the queue: the other 32 were refused at once.
+        took = await asyncio.gather(*(fails(directory) for _ in range(96)))
+        # Two threads with 32 places each: the other 32 were refused at once.
         assert sum(t < 0.5 for t in took) == 32
         assert max(took) < 3.5
     assert gap.longest_s < 1
