@@ -111,7 +111,7 @@ class LaunchRecord:
             return
         if row.handle is not None:
             if now_row.target is not Target.STOPPED:
-                await self.keep_log(row)
+                await self.keep_what_failed(now_row)
             try:
                 await self.hub.backend(row.backend).cleanup(row.handle)
             except DaasError as error:
@@ -131,8 +131,7 @@ class LaunchRecord:
         A ledger that cannot be written keeps nobody's server running: it is stopped, and that is written later.
         """
         if row.started_at is None:
-            # What it said, and its image, are gone with its pod.
-            await asyncio.gather(self.keep_log(row), self.keep_software(row.backend, row.handle, LOG_WITHIN_S))
+            await self.keep_what_failed(row)
         try:
             row = await self._note_stop(NOTE_WITHIN_S, row, reason)
         except LedgerBusy as error:
@@ -201,6 +200,13 @@ class LaunchRecord:
         except (TimeoutError, DaasError):
             return None
         return shown
+
+    async def keep_what_failed(self, row: LaunchRow) -> None:
+        """Keep what is gone with its pod or folder: what it said and, where it never ran, what it was made of."""
+        if row.started_at is None:
+            await asyncio.gather(self.keep_log(row), self.keep_software(row.backend, row.handle, LOG_WITHIN_S))
+        else:
+            await self.keep_log(row)
 
     async def keep_log(self, row: LaunchRow) -> None:
         """Keep the end of the log of a server that failed; never raises: it is not worth an end of its own."""

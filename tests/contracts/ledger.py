@@ -9,7 +9,7 @@ import pytest
 
 from daas_hub.core.errors import IllegalMove, InvalidOptions, LaunchConflict, NotAllowed, NotFound, QuotaExceeded
 from daas_hub.core.models import ACTIVE, Charge, Event, LaunchState, Life, Observation, Resource, Target, Who
-from daas_hub.db.ledger import Ledger
+from daas_hub.db.ledger import Kept, Ledger
 
 from .ledger_samples import GIB, NOW, reservation, run, settle
 
@@ -248,6 +248,16 @@ class LaunchContract(Opened):
         assert numbered[0][1] == steps[0]
         assert numbered[1][1].detail.endswith("raw")
         assert ledger.events(row.id, after=1) == numbered[1:]
+
+    def test_log_and_making_are_kept_apart_from_the_row(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        assert ledger.kept(row.id) == ledger.kept("nothing") == Kept(None, None, None)
+        ledger.keep_log(row.id, "first")
+        ledger.keep_log(row.id, "last \x00words")
+        made = {"image": "site/lab:2", "packages": {"numpy": "2.1"}}
+        ledger.save_software(row.id, made, image_digest="sha256:0")
+        assert ledger.kept(row.id) == Kept("last \ufffdwords", made, "sha256:0")
+        assert ledger.get(row.id) == row
 
     def test_newest_first_and_by_page(self, ledger: Ledger) -> None:
         ids = [ledger.reserve(reservation(server=str(i)), now=NOW + timedelta(seconds=i)).id for i in range(5)]

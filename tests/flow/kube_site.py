@@ -33,7 +33,7 @@ class KubeSite(Site):
     def __init__(self, cluster: Cluster, namespace: str, image: str, *, more: str = "", **options: Any) -> None:
         config = CONFIG.format(kubeconfig=str(cluster.kubeconfig), namespace=namespace, image=image)
         super().__init__(more=config + more, cmd=["jupyterhub-singleuser"], **options)
-        self.cluster, self.namespace = cluster, namespace
+        self.cluster, self.namespace, self.image = cluster, namespace, image
         self.hub_host = cluster.host
 
     async def pods(self, selector: str = "") -> list[dict[str, Any]]:

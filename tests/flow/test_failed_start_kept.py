@@ -87,6 +87,9 @@ async def test_others_read_only_what_they_have_the_scope_for() -> None:
         # It runs: read now, from where it runs.
         status, log = await ask(site, f"{path}/log", await token(site, "bob"))
         assert (status, log["source"], log["text"]) == (200, "server", "hello token=…")
+        # What the console asks of the hub, nobody else may.
+        for foreign in (site.hub.token, await token(site, "bob"), "0" * 32):
+            assert (await site.hub.api("GET", f"daas/launches/{row.id}/log", token=foreign))[0] == 403
         await site.sign_in("boss")
         for scopes, seen in (((QUOTA_READ,), (200, 404, 200)), ((LOGS_READ,), (404, 200, 404))):
             as_ = await token(site, "boss", *scopes)

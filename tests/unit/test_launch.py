@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from daas_hub.core.errors import IllegalMove
-from daas_hub.core.launch import Begin, Poll, Started, Stop, decide_begin, decide_poll, decide_stop
+from daas_hub.core.launch import (
+    CANCELLED,
+    Begin,
+    Poll,
+    Started,
+    Stop,
+    decide_begin,
+    decide_poll,
+    decide_stop,
+    start_failed,
+)
 from daas_hub.core.models import LEGAL_MOVES, LaunchState, Life, Target, check_move
 
 S = LaunchState
@@ -96,3 +108,20 @@ def test_moves_are_total_and_end_in_ended() -> None:
 def test_illegal_move_is_refused() -> None:
     with pytest.raises(IllegalMove, match="stopping to running"):
         check_move(S.STOPPING, S.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("state", "started", "reason", "by", "failed"),
+    [
+        (S.ENDED, False, "no node has 2 GPUs free", "hub", True),
+        (S.ENDED, False, "the hub was interrupted while starting it", "", True),
+        (S.ENDED, False, CANCELLED, "hub", False),
+        (S.ENDED, False, "idle", "culler", False),
+        (S.ENDED, False, "maintenance", "admin:olga", False),
+        (S.ENDED, True, "out of memory", "", False),
+        (S.STOPPING, False, "no node has 2 GPUs free", "hub", False),
+    ],
+)
+def test_a_start_has_failed_only_by_itself(state: S, started: bool, reason: str, by: str, failed: bool) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC) if started else None
+    assert start_failed(state, at, reason, by) is failed
