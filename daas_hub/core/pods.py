@@ -230,6 +230,10 @@ def refused(code: int, why: str) -> Problem:
         return Problem(Trouble.QUOTA, "The cluster's own quota for this namespace is used up.", why, final=False)
     if code == 403 and ("PodSecurity" in why or "ValidatingAdmissionPolicy" in why):
         return Problem(Trouble.POLICY, "The cluster's rules do not allow such a server.", why, final=True)
+    if code == 403 and "cannot create resource" in why:
+        # Rights (RBAC) may be given back; another start may find them.
+        text = "The hub lacks a right in the cluster. Ask the administrator: the log says which."
+        return Problem(Trouble.POLICY, text, why, final=False)
     if code == 403:
         return Problem(Trouble.POLICY, "The hub may not create servers in this cluster.", why, final=True)
     return Problem(Trouble.CONTAINER, "The cluster does not accept the server as it is configured.", why, final=True)

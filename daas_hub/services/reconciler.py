@@ -77,6 +77,8 @@ class Reconciler(Service):
         self._began = time.monotonic()
         self._told: set[str] = set()
         self._claimed: set[str] = set()
+        self._silent: set[str] = set()
+        """Backends that could not be asked in the last pass."""
         authenticator = self.environment.config.get("Authenticator", {})
         self.blocked_users = frozenset(authenticator.get("blocked_users", ()))
 
@@ -120,7 +122,14 @@ class Reconciler(Service):
                 async with asyncio.timeout(6 * LOOK_WITHIN_S):
                     found[name] = await self.backend(name).find()
             except (DaasError, TimeoutError) as error:
-                self.log.warning("Backend %s cannot be asked: %s", name, error)
+                # Once, however long it lasts; what it has running goes on meanwhile.
+                told = self.log.debug if name in self._silent else self.log.warning
+                told("Backend %s cannot be asked: %s", name, getattr(error, "log_message", "") or repr(error))
+                self._silent.add(name)
+            else:
+                if name in self._silent:
+                    self._silent.discard(name)
+                    self.log.info("Backend %s can be asked again", name)
         return found
 
     async def _ours(self, name: str) -> None:
