@@ -134,6 +134,12 @@ class Backend(LoggingConfigurable):
     async def cleanup(self, handle: Handle) -> None:
         """Remove what a settled launch leaves (token file, scratch folders, cgroup). Idempotent, never the home."""
 
+    async def cleanup_lost(self, launch_id: str) -> None:
+        """Remove what a start left that was interrupted before its handle was saved; the launch is settled next.
+
+        Idempotent; by default there is nothing. Raises BackendUnavailable where something stays.
+        """
+
     def claim(self, ledger_id: str) -> None:
         """Remember, where this backend keeps its servers, whose ledger knows them; when hub or reconciler start.
 

@@ -210,6 +210,24 @@ class LocalBackend(LocalSettings, Backend):
         self._ends.forget(handle["launch_id"])
         self._steps.pop(handle["launch_id"], None)
 
+    async def cleanup_lost(self, launch_id: str) -> None:
+        lock = self._locks.get(launch_id)
+        if lock is not None and lock.locked():
+            # A start of this very process is at it: it removes what it made itself.
+            return
+        try:
+            folder = LaunchFolder(self._root, launch_id)
+            handle = await in_thread(folder.handle)
+            if handle is not None:
+                if (await self.inspect(handle)).life is not Life.ENDED:
+                    raise BackendUnavailable("What was begun of the launch cannot be removed: its process runs.")
+                await self.cleanup(handle)
+                return
+            await self._limiter.undo(launch_id)
+            await in_thread(folder.remove)
+        except (OSError, ValueError, SubprocessError) as error:
+            raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error
+
     async def sweep(self) -> None:
         """Remove what launches left that ended long ago and that nobody settled; looks once an hour at most."""
         now = time.time()

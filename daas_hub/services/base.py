@@ -115,8 +115,8 @@ class Service(LoggingConfigurable):
 
     async def settle_launch(self, row: LaunchRow, seen: Observation, evidence: str) -> bool:
         """Remove what a launch left, then end it on evidence; True where this call ended it."""
-        if row.handle is not None:
-            await self.backend(row.backend).cleanup(row.handle)
+        backend = self.backend(row.backend)
+        await (backend.cleanup_lost(row.id) if row.handle is None else backend.cleanup(row.handle))
         ended = await self.run_in_ledger(
             self.ledger.settle, row.id, code=seen.exit_code, reason=seen.reason, evidence=evidence, now=utcnow()
         )

@@ -109,13 +109,13 @@ class LaunchRecord:
         now_row = await self.hub.run_patiently(math.inf, ledger.get, self.id)
         if now_row is None or now_row.state is LaunchState.ENDED:
             return
-        if row.handle is not None:
-            if now_row.target is not Target.STOPPED:
-                await self.keep_what_failed(now_row)
-            try:
-                await self.hub.backend(row.backend).cleanup(row.handle)
-            except DaasError as error:
-                self.log.warning("Leftovers of launch %s stay for later: %s", self.id, error.log_message)
+        if row.handle is not None and now_row.target is not Target.STOPPED:
+            await self.keep_what_failed(now_row)
+        try:
+            backend = self.hub.backend(row.backend)
+            await (backend.cleanup_lost(self.id) if row.handle is None else backend.cleanup(row.handle))
+        except DaasError as error:
+            self.log.warning("Leftovers of launch %s stay for later: %s", self.id, error.log_message)
         target_reason = now_row.target_reason if now_row.target is Target.STOPPED else ""
         reason = target_reason or self._asked or seen.reason
         ended = await self.hub.run_patiently(

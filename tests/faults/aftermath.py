@@ -127,8 +127,6 @@ def differences(site: Site) -> list[str]:
     sums = [f"a sum is wrong: {difference}" for difference in miscounted]
     if isinstance(site, KubeSite):
         return kube_aftermath.differences(site, rows) + sums
-    # A hub that is killed before it saved a handle leaves a folder without a process; LocalBackend.sweep takes it.
-    swept = {site.run / site.hub_id / r.id for r in every if r.state is LaunchState.ENDED and r.handle is None}
     running = {r.handle["pid"]: r for r in rows if r.handle is not None and r.state is LaunchState.RUNNING}
     servers = set(site.servers())
     return [
@@ -136,7 +134,7 @@ def differences(site: Site) -> list[str]:
         *(f"{r.user_name}'s launch is running, but its process {pid} is not" for pid, r in running.items()
           if pid not in servers),
         *(f"process {pid} is a server, but no running launch" for pid in servers - running.keys()),
-        *(f"{path} is left" for path in _left(site, {r.id for r in rows}) if path not in swept),
+        *(f"{path} is left" for path in _left(site, {r.id for r in rows})),
         *sums,
     ]  # fmt: skip
 
