@@ -96,9 +96,21 @@ class QuotaExceeded(DaasError):
     status = 403
     reason = "quota"
 
-    def __init__(self, message: str, *, exceeded: Exceeded, fits: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        exceeded: Exceeded,
+        others: tuple[Exceeded, ...] = (),
+        fits: tuple[str, ...] = (),
+        advice: str = "",
+    ) -> None:
         super().__init__(message)
         self.exceeded = exceeded
+        self.others = others
+        """Further limits that the same start would pass."""
+        self.advice = advice
+        """What she can do where nothing fits."""
         self.fits = fits
         """Display names of profiles that would fit now, cheapest change first."""
 

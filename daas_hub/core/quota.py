@@ -159,31 +159,79 @@ def uncounted(applies: Iterable[Limit], charge: Charge) -> Uncounted | None:
     return None
 
 
-def decide(applies: Iterable[Limit], used: Mapping[str, Amounts], charge: Charge, account_id: str) -> Exceeded | None:
-    """None where every limit allows ``charge`` on top of ``used`` (scope → amounts), else the limit with least left.
+def exceeded(
+    applies: Iterable[Limit], used: Mapping[str, Amounts], charge: Charge, account_id: str
+) -> tuple[Exceeded, ...]:
+    """The limits that ``charge`` would pass on top of ``used`` (scope → amounts), the one with least left first.
 
-    Least left is meant in proportion to what is asked, so that resources can be compared; of equals the first
-    one counts. A start that asks nothing of a resource passes its limits, also one that is overdrawn already.
+    Least left is meant in proportion to what is asked, so that resources can be compared; equals keep their order.
+    A start that asks nothing of a resource passes its limits, also one that is overdrawn already.
     """
     asks = amounts(charge)
-    worst: tuple[float, Exceeded] | None = None
+    found: list[tuple[float, Exceeded]] = []
     for limit in applies:
         asked = asks.of(limit.resource)
         in_use = used.get(scope_of(limit, account_id), Amounts()).of(limit.resource)
         left = whole(limit.resource, limit.amount, up=False) - in_use
         if asked <= 0 or asked <= left:
             continue
-        if worst is None or left / asked < worst[0]:
-            numbers = Exceeded(
-                resource=limit.resource.value,
-                who=limit.who.value,
-                name=limit.name,
-                amount=limit.amount,
-                used=plain(limit.resource, in_use),
-                asked=plain(limit.resource, asked),
-            )
-            worst = (left / asked, numbers)
-    return worst[1] if worst else None
+        numbers = Exceeded(
+            resource=limit.resource.value,
+            who=limit.who.value,
+            name=limit.name,
+            amount=limit.amount,
+            used=plain(limit.resource, in_use),
+            asked=plain(limit.resource, asked),
+        )
+        found.append((left / asked, numbers))
+    return tuple(numbers for _, numbers in sorted(found, key=lambda pair: pair[0]))
+
+
+# ---------------------------------------------------------------- what would help
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one of her servers holds, and in which scopes: they were frozen when it was admitted."""
+
+    server_name: str
+    scopes: frozenset[str]
+    amounts: Amounts
+
+
+@dataclass(frozen=True)
+class Relief:
+    """Servers of hers whose stop would let a start pass; none where no stop of hers is enough."""
+
+    servers: tuple[str, ...]
+    together: bool = False
+    """True where all of them must be stopped; else each one alone is enough."""
+    waiting_helps: bool = True
+    """False where a limit is too small for the start by itself, whoever stops what."""
+
+
+def relief(
+    applies: Sequence[Limit], used: Mapping[str, Amounts], charge: Charge, account_id: str, held: Sequence[Held]
+) -> Relief:
+    """Which of her servers stand in the way of ``charge``."""
+
+    def without(stopped: Sequence[Held]) -> tuple[Exceeded, ...]:
+        left = dict(used)
+        for one in stopped:
+            left.update({s: left[s].plus(one.amounts, -1) for s in one.scopes if s in left})
+        return exceeded(applies, left, charge, account_id)
+
+    alone = [one for one in held if not without([one])]
+    if alone:
+        return Relief(tuple(one.server_name for one in alone))
+    needed = list(held)
+    if still := without(needed):
+        return Relief((), waiting_helps=all(numbers.asked <= numbers.amount for numbers in still))
+    for one in held:
+        fewer = [other for other in needed if other is not one]
+        if not without(fewer):
+            needed = fewer
+    return Relief(tuple(one.server_name for one in needed), together=True)
 
 
 # ---------------------------------------------------------------- what a refusal says
@@ -216,6 +264,35 @@ def refusal(numbers: Exceeded) -> str:
     used = _amount(numbers.resource, numbers.used)
     verb = "is" if numbers.used == 1 or numbers.resource == Resource.MEMORY_BYTES else "are"
     return f"{need}, but {limit} is {_amount(numbers.resource, numbers.amount)} at once and {used} {verb} in use."
+
+
+def refusal_others(others: Sequence[Exceeded]) -> str:
+    """One more sentence for the further limits that the same start would pass; empty where there is none."""
+    if not others:
+        return ""
+    told = []
+    for numbers in others:
+        limit = whose(numbers.who, numbers.name)
+        if numbers.amount <= 0:
+            told.append(f"{limit}, which allows no {_NOUNS[numbers.resource]}")
+            continue
+        amount, used, asked = (_amount(numbers.resource, n) for n in (numbers.amount, numbers.used, numbers.asked))
+        told.append(f"{limit} of {amount} ({used} in use, {asked} asked)")
+    return f"It would also pass {' and '.join(told)}."
+
+
+def relief_said(found: Relief) -> str:
+    """What she can do when nothing fits, as a sentence."""
+    if not found.servers and found.waiting_helps:
+        return "No server of yours that could be stopped is enough: wait until others end, or ask an administrator."
+    if not found.servers:
+        return "Only an administrator can change that."
+    names = [f"server {name}" if name else "default server" for name in found.servers]
+    if len(names) == 1:
+        return f"Stopping your {names[0]} would help."
+    if found.together:
+        return f"Stopping your {' and your '.join(names)} together would help."
+    return f"Stopping your {' or your '.join(names)} would help."
 
 
 def refusal_uncounted(missing: Uncounted) -> str:

@@ -15,13 +15,16 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from daas_hub.core import quota
 from daas_hub.core.errors import IllegalMove, LaunchConflict, NotAllowed, NotFound, QuotaExceeded
-from daas_hub.core.models import Charge, LaunchState, Limit, Resource, Target, Who
-from daas_hub.core.quota import Amounts
+from daas_hub.core.models import ACTIVE, Charge, LaunchState, Limit, Resource, Target, Who
+from daas_hub.core.quota import Amounts, Held, Relief
 
-from . import balances, fast
+from . import balances, fast, launches
 from .rows import LaunchRow, Reservation, charge_columns, load_one
 from .schema import launch, limits
 from .types import to_us
+
+MOST_HELD = 100
+"""More servers at once than anybody has; of more, the newest are looked at."""
 
 _LIMITS = select(limits).where(limits.c.name.in_(bindparam("names", expanding=True)))
 
@@ -138,9 +141,28 @@ def would_fit(
     used = balances.read(c, quota.scopes(account_id, groups, project))
     applies = applying(c, account_id, groups, project, now)
     return {
-        name: quota.uncounted(applies, charge) is None and quota.decide(applies, used, charge, account_id) is None
+        name: quota.uncounted(applies, charge) is None and not quota.exceeded(applies, used, charge, account_id)
         for name, charge in charges.items()
     }
+
+
+def relief(
+    c: Connection,
+    account_id: str,
+    groups: Sequence[str],
+    project: str | None,
+    charges: Mapping[str, Charge],
+    now: datetime,
+) -> dict[str, Relief]:
+    """Which servers of hers would have to be stopped for each of ``charges``."""
+    used = balances.read(c, quota.scopes(account_id, groups, project))
+    applies = applying(c, account_id, groups, project, now)
+    held = [
+        Held(row.server_name, frozenset(balances.scopes_of(c, row.id)), quota.amounts(row.charge))
+        for row in launches.listing(c, list(ACTIVE), account_id, None, MOST_HELD, None)
+        if row.target is Target.RUNNING
+    ]
+    return {name: quota.relief(applies, used, charge, account_id, held) for name, charge in charges.items()}
 
 
 def applying(
@@ -161,9 +183,11 @@ def require(applies: Sequence[Limit], used: Mapping[str, Amounts], charge: Charg
     missing = quota.uncounted(applies, charge)
     if missing is not None:
         raise NotAllowed(quota.refusal_uncounted(missing), reason="uncounted")
-    exceeded = quota.decide(applies, used, charge, account_id)
-    if exceeded is not None:
-        raise QuotaExceeded(quota.refusal(exceeded), exceeded=exceeded)
+    exceeded = quota.exceeded(applies, used, charge, account_id)
+    if exceeded:
+        first, *others = exceeded
+        message = " ".join(filter(None, (quota.refusal(first), quota.refusal_others(others))))
+        raise QuotaExceeded(message, exceeded=first, others=tuple(others))
 
 
 def limit_of(row: Any) -> Limit:

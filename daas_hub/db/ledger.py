@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from daas_hub.core.models import Charge, Event, Handle, Json, LaunchState, Observation, Resource, Target
+from daas_hub.core.quota import Relief
 
 from . import admission, launches, migrate, usage
 from . import claim as claims
@@ -100,6 +101,17 @@ class Ledger:
     ) -> dict[str, bool]:
         """Which of several charges would be admitted now. Reads only."""
         return self._db.read(admission.would_fit, account_id, tuple(groups), project, charges, now)
+
+    def relief(
+        self,
+        account_id: str,
+        groups: Sequence[str],
+        project: str | None,
+        charges: Mapping[str, Charge],
+        now: datetime,
+    ) -> dict[str, Relief]:
+        """Which of her servers would have to be stopped for each of several charges. Reads only."""
+        return self._db.read(admission.relief, account_id, tuple(groups), project, charges, now)
 
     def limited_resources(self) -> set[Resource]:
         """Resources on which any limit exists: a profile that does not say how much of them it takes cannot start."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyterhub.crypto import EncryptionUnavailable, InvalidToken, decrypt, encrypt
 
+from daas_hub.core import quota
 from daas_hub.core.errors import (
     AccountUnresolved,
     BackendUnavailable,
@@ -23,6 +24,7 @@ from daas_hub.core.errors import (
 from daas_hub.core.launch import Begin, decide_begin
 from daas_hub.core.models import (
     Account,
+    Charge,
     Identity,
     Json,
     LaunchRequest,
@@ -44,9 +46,17 @@ from .runtime import utcnow, versions
 if TYPE_CHECKING:
     from .spawner import DaasSpawner
 
-OVER_LIMIT = "Over your limit just now: stop another server, or choose a smaller profile."
 SECRET_VARIABLES = ("JUPYTERHUB_API_TOKEN", "JPY_API_TOKEN")
 """Variables of the hub that are handed over apart, never in a place that others can read (rule 8.7)."""
+
+
+def over_limit(would: quota.Relief, *, others_fit: bool) -> str:
+    """What stands on the card of a profile that would be refused now: only what really helps."""
+    if not others_fit:
+        return f"Over your limit just now. {quota.relief_said(would)}"
+    if not would.servers:
+        return "Over your limit just now. Choose a profile that fits."
+    return f"Over your limit just now. {quota.relief_said(would)[:-1]}, or choose a profile that fits."
 
 
 class Admission:
@@ -215,6 +225,10 @@ class Admission:
             return await self.site.run(self.ledger.reserve, reservation, now=utcnow())
         except QuotaExceeded as error:
             error.fits = await self._fits(account)
+            if not error.fits:
+                charges = {"": request.resources.charge()}
+                would = await self._relief(account.id, request.project, charges)
+                error.advice = quota.relief_said(would[""])
             raise
 
     async def _fits(self, account: Account) -> tuple[str, ...]:
@@ -226,6 +240,16 @@ class Admission:
 
     async def _which_fit(self, account_id: str, project: str | None) -> dict[str, bool]:
         """Slug of each profile open to her → whether its default choices would start now."""
+        charges = await self._charges()
+        return await self.site.run(self.ledger.would_fit, account_id, self.groups, project, charges, now=utcnow())
+
+    async def _relief(
+        self, account_id: str, project: str | None, charges: Mapping[str, Charge]
+    ) -> dict[str, quota.Relief]:
+        return await self.site.run(self.ledger.relief, account_id, self.groups, project, charges, now=utcnow())
+
+    async def _charges(self) -> dict[str, Charge]:
+        """Slug of each profile open to her → what its default choices count for."""
         charges = {}
         for profile in visible(await self.profiles(), self.groups):
             try:
@@ -234,15 +258,18 @@ class Admission:
                 # It needs a text from her: nothing can be said before she has written it.
                 continue
             charges[profile.slug] = each.resources.charge()
-        return await self.site.run(self.ledger.would_fit, account_id, self.groups, project, charges, now=utcnow())
+        return charges
 
     async def notes(self) -> dict[str, str]:
         """Slug → what a card of the form should say before she tries in vain; nothing where the ledger is busy."""
         try:
-            fits = await self._which_fit(await self.account_id() or "", None)
+            account_id = await self.account_id() or ""
+            fits = await self._which_fit(account_id, None)
+            over = {slug: charge for slug, charge in (await self._charges()).items() if not fits.get(slug, True)}
+            would = await self._relief(account_id, None, over) if over else {}
         except LedgerBusy:
             return {}
-        return {slug: OVER_LIMIT for slug, fit in fits.items() if not fit}
+        return {slug: over_limit(would[slug], others_fit=any(fits.values())) for slug in over}
 
     async def move_to(self, row: LaunchRow, backend: str) -> LaunchRow:
         """Take the reservation along to the next candidate."""

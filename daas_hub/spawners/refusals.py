@@ -55,6 +55,8 @@ def refusal(error: DaasError) -> SpawnException:
     message = error.message
     if isinstance(error, QuotaExceeded) and error.fits:
         message += f" This would fit now: {', '.join(error.fits)}."
+    elif isinstance(error, QuotaExceeded) and error.advice:
+        message += f" No profile would fit now. {error.advice}"
     exception = SpawnException(
         message,
         reason=error.reason,

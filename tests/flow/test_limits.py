@@ -109,6 +109,29 @@ async def test_a_start_over_the_memory_limit_is_refused_and_a_smaller_profile_st
     assert used == {Resource.SERVERS: 2, Resource.CORES: 1.5, Resource.MEMORY_BYTES: 1.5 * GIB}
 
 
+async def test_where_nothing_fits_it_says_which_server_to_stop(site: Site, ledger: Ledger) -> None:
+    """All limits that are in the way are told, by form and by REST in the same words; no card gives empty advice."""
+    limit(ledger, Who.GROUP_EACH, Resource.SERVERS, 1)
+    limit(ledger, Who.GROUP_EACH, Resource.MEMORY_BYTES, 1.5 * GIB)
+    ada = Visitor(site.hub.hub_url)
+    await ada.sign_in({"name": "ada", "password": site.person("ada").password})
+    assert (await site.hub.start_server("ada", "one", {"profile": "basic"}))[0] in (201, 202)
+    said = (
+        "This start would be 1 server more, but the limit for each member of group lab is 1 server at once and "
+        "1 server is in use. It would also pass the limit for each member of group lab of 1.5 GiB (1 GiB in use, "
+        "1 GiB asked). No profile would fit now. Stopping your server one would help."
+    )
+    status, answer = await site.hub.api("POST", "users/ada/server", {"profile": "basic"})
+    assert (status, answer["message"]) == (403, said)
+    status, page = await ada.call("POST", "/hub/spawn/ada", {"profile": "basic", "_xsrf": ada.xsrf()}, form=True)
+    assert status == 403
+    assert said in page
+    # Large is bigger than the limit itself; the others would start if hers were stopped.
+    assert page.count("Over your limit just now. Stopping your server one would help.") == 2
+    assert page.count("Over your limit just now. Only an administrator can change that.") == 1
+    assert "profile that fits" not in page
+
+
 async def test_six_people_at_once_and_a_total_of_three_for_their_group(site: Site, ledger: Ledger) -> None:
     limit(ledger, Who.GROUP_TOTAL, Resource.SERVERS, 3)
     for name in OF_GROUP:
@@ -116,7 +139,8 @@ async def test_six_people_at_once_and_a_total_of_three_for_their_group(site: Sit
     answers = await asyncio.gather(*(site.hub.api("POST", f"users/{name}/server") for name in OF_GROUP))
     said = (
         "This start would be 1 server more, but the limit for all members of group lab together is 3 servers at once "
-        "and 3 servers are in use."
+        "and 3 servers are in use. No profile would fit now. "
+        "No server of yours that could be stopped is enough: wait until others end, or ask an administrator."
     )
     refused = [name for name, (status, _) in zip(OF_GROUP, answers, strict=True) if status == 403]
     admitted = [name for name, (status, _) in zip(OF_GROUP, answers, strict=True) if status in (201, 202)]

@@ -92,26 +92,73 @@ def test_dates_are_half_open() -> None:
 def test_a_limit_passes_up_to_its_amount(amount: float, used: float, asked: float, passes: bool) -> None:
     rows = [limit(Who.DEFAULT_EACH, "", CORES, amount)]
     balance = {"user:a1": Amounts(cores=round(used * 1000))}
-    exceeded = quota.decide(rows, balance, Charge(asked, 0), "a1")
-    assert (exceeded is None) is passes
-    if exceeded:
-        assert (exceeded.amount, exceeded.used, exceeded.asked) == (amount, used, asked)
+    exceeded = quota.exceeded(rows, balance, Charge(asked, 0), "a1")
+    assert (not exceeded) is passes
+    for numbers in exceeded:
+        assert (numbers.amount, numbers.used, numbers.asked) == (amount, used, asked)
 
 
-def test_the_one_with_least_left_is_named() -> None:
+def test_all_that_are_passed_are_named_and_the_one_with_least_left_first() -> None:
     rows = [
-        limit(Who.DEFAULT_EACH, "", SERVERS, 2),
         limit(Who.GROUP_EACH, "students", CORES, 4),
         limit(Who.GROUP_TOTAL, "lab", CORES, 40),
+        limit(Who.DEFAULT_EACH, "", MEMORY, 8 * GIB),
+        limit(Who.DEFAULT_EACH, "", SERVERS, 2),
     ]
     used = {"user:a1": Amounts(2, 3000), "group:lab": Amounts(30, 39_500)}
-    named = quota.decide(rows, used, Charge(2.0, GIB), "a1")
-    assert named is not None
-    assert (named.resource, named.who) == ("servers", "default-each")  # nothing left at all
-    del rows[0]
-    named = quota.decide(rows, used, Charge(2.0, GIB), "a1")
-    assert named is not None
-    assert (named.who, named.name) == ("group-total", "lab")  # 0.5 left, not 1
+    named = quota.exceeded(rows, used, Charge(2.0, GIB), "a1")
+    # Nothing left at all; 0.5 left; 1 left. Memory is enough.
+    assert [(n.resource, n.who) for n in named] == [
+        ("servers", "default-each"),
+        ("cores", "group-total"),
+        ("cores", "group-each"),
+    ]
+    assert quota.refusal_others(named[1:]) == (
+        "It would also pass the limit for all members of group lab together of 40 cores (39.5 cores in use, "
+        "2 cores asked) and the limit for each member of group students of 4 cores (3 cores in use, 2 cores asked)."
+    )
+    assert quota.refusal_others(named[:1]) == (
+        "It would also pass the limit for each person of 2 servers (2 servers in use, 1 server asked)."
+    )
+    nothing = Exceeded("gpus", "user", "a1", 0, 0, 1)
+    assert quota.refusal_others([nothing]) == "It would also pass your own limit, which allows no GPUs."
+    assert quota.refusal_others([]) == ""
+
+
+SMALL = quota.Held("small", frozenset({"user:a1", "group:lab"}), Amounts(1, 1000))
+BIG = quota.Held("", frozenset({"user:a1", "group:lab"}), Amounts(1, 3000))
+
+
+@pytest.mark.parametrize(
+    ("amount", "total", "asked", "said"),
+    [
+        (4, 100, 1, "Stopping your server small or your default server would help."),
+        (4, 100, 2, "Stopping your default server would help."),
+        (4, 100, 4, "Stopping your server small and your default server together would help."),
+        (4, 100, 5, "Only an administrator can change that."),
+        (
+            9,
+            10,
+            5,
+            "No server of yours that could be stopped is enough: wait until others end, or ask an administrator.",
+        ),
+        (9, 12, 3, "Stopping your default server would help."),
+    ],
+)
+def test_what_would_help_is_said_by_name(amount: float, total: float, asked: float, said: str) -> None:
+    """She holds 1 and 3 cores; others of her group hold 8."""
+    rows = [limit(Who.USER, "a1", CORES, amount), limit(Who.GROUP_TOTAL, "lab", CORES, total)]
+    used = {"user:a1": Amounts(2, 4000), "group:lab": Amounts(6, 12_000)}
+    charge = Charge(asked, GIB)
+    assert quota.exceeded(rows, used, charge, "a1")
+    assert quota.relief_said(quota.relief(rows, used, charge, "a1", [SMALL, BIG])) == said
+
+
+def test_only_what_is_needed_is_named() -> None:
+    rows = [limit(Who.USER, "a1", CORES, 4)]
+    held = [quota.Held(name, frozenset({"user:a1"}), Amounts(1, 1000)) for name in ("a", "b", "c", "d")]
+    found = quota.relief(rows, {"user:a1": Amounts(4, 4000)}, Charge(2.0, GIB), "a1", held)
+    assert (found.servers, found.together) == (("c", "d"), True)
 
 
 def test_unknown_amounts_matter_only_where_they_are_limited() -> None:
@@ -173,7 +220,7 @@ def test_admitted_starts_never_pass_the_limit(starts: list[tuple[float, int]], a
     held = Amounts()
     for cores, memory in starts:
         charge = Charge(cores, memory)
-        if quota.decide(rows, {"user:a1": held}, charge, "a1") is None:
+        if not quota.exceeded(rows, {"user:a1": held}, charge, "a1"):
             held = held.plus(quota.amounts(charge))
     assert held.cores <= amount * 1000 + 1e-6
     for cores, memory in starts:
