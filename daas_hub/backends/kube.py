@@ -23,7 +23,7 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, 
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.pod_rules import refused_ids
-from daas_hub.core.pods import MOUNTED, Problem, observe, step, volume_problem
+from daas_hub.core.pods import MOUNTED, Problem, address, observe, of_node, step, volume_problem, why_deleted
 from daas_hub.core.volumes import Planned, plan
 
 from . import kube_pod
@@ -39,7 +39,7 @@ WATCH_FRESH_S = 100.0
 """A watch that said nothing for longer is not believed (bookmarks come every minute); the API is asked instead."""
 LOOK_WITHIN_S = 2.0
 """How long an adoption waits for the API server before the server itself is asked."""
-WAIT_LOOK_S = 60.0
+WAIT_LOOK_S = 15.0
 """How often a wait for an end looks for itself, beside the watch."""
 SWEEP_EVERY_S = 3600.0
 SYNC_WITHIN_S = 5.0
@@ -69,6 +69,9 @@ class KubeBackend(KubeLoss):
             log=self.log,
             slim=self._take_event,
         )
+        self._nodes = KubeWatch(self._kube, path("nodes"), log=self.log, slim=_slim_node)
+        self._lost: dict[str, str] = {}
+        """Pod → why it is not to be counted on any more; told when it is gone."""
         self._steps: dict[str, tuple[str, Steps]] = {}
         self._volume_troubles: dict[str, Problem] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -219,8 +222,28 @@ class KubeBackend(KubeLoss):
         except (DaasError, KubeRefused) as error:
             return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked ({error}){self._heard()}")
         if pod is None:
-            return Observation(Life.ENDED, reason="its pod is gone")
-        return observe(pod, memory_bytes=handle.get("memory_bytes"))
+            return Observation(Life.ENDED, reason=self._lost.pop(names.pod, "its pod is gone"))
+        return self._with_node(pod, observe(pod, memory_bytes=handle.get("memory_bytes")))
+
+    def _with_node(self, pod: Json, seen: Observation) -> Observation:
+        """What its node adds to what a pod says: the pod's own word is the node's last one.
+
+        Why it is lost is kept, to be told when its pod is gone.
+        """
+        name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName") or ""
+        self._nodes.start()
+        lost = None
+        # A pod that was placed a moment ago may be on a node that this watch has not heard of yet.
+        if seen.life is Life.RUNNING and address(pod) is not None and self._nodes.fresh(WATCH_FRESH_S):
+            lost = of_node(node, self._nodes.objects.get(node))
+        before = self._lost.pop(name, None)
+        if lost is not None:
+            self._lost[name] = lost.reason
+            if before != lost.reason:
+                self.log.warning("It cannot be told whether pod %s runs: %s", name, lost.reason)
+        elif pod["metadata"].get("deletionTimestamp"):
+            self._lost[name] = before or why_deleted(pod)
+        return lost or seen
 
     async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
         try:
@@ -292,6 +315,7 @@ class KubeBackend(KubeLoss):
         except KubeRefused as error:
             raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error
         self._steps.pop(str(handle.get("launch_id")), None)
+        self._lost.pop(names.pod, None)
         self._volume_troubles.pop(names.pod, None)
 
     async def _delete(self, kind: str, name: str) -> None:
@@ -342,7 +366,17 @@ class KubeBackend(KubeLoss):
     async def close(self) -> None:
         await self._pods.close()
         await self._told.close()
+        await self._nodes.close()
         await self._kube.close()
+
+
+_CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
+
+
+def _slim_node(node: Json) -> Json:
+    """Whether it answers: True, False or Unknown."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return {"ready": next((c.get("status") for c in conditions if c.get("type") == "Ready"), None)}
 
 
 def _slim_pod(pod: Json) -> Json:
@@ -350,7 +384,7 @@ def _slim_pod(pod: Json) -> Json:
     meta, body, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     keep = ("phase", "reason", "message", "podIP", "containerStatuses", "initContainerStatuses")
     slim = {key: status[key] for key in keep if key in status}
-    slim["conditions"] = [c for c in status.get("conditions") or () if c.get("type") == "PodScheduled"]
+    slim["conditions"] = [c for c in status.get("conditions") or () if c.get("type") in _CONDITIONS]
     return {
         "metadata": {
             key: meta[key]

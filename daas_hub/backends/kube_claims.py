@@ -183,6 +183,14 @@ class Claims:
                 reason="volume_gone",
                 log_message=f"Claim {claim_name(mount.volume_id)} of volume {mount.volume_id} does not exist.",
             ) from error
+        if claim["metadata"].get("deletionTimestamp"):
+            raise StartFailed(
+                f"The volume for {mount.path} is being deleted from the cluster. Ask the administrator, who can bind "
+                "its disk again.",
+                permanent=True,
+                reason="volume_gone",
+                log_message=f"Claim {claim_name(mount.volume_id)} of volume {mount.volume_id} was deleted in use.",
+            )
         if claim.get("status", {}).get("phase") == "Lost":
             raise StartFailed(
                 f"The disk of the volume for {mount.path} is lost to the cluster. Ask the administrator.",

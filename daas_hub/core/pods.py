@@ -98,10 +98,40 @@ def _why_ended(pod: Json, ended: Mapping[str, Any], memory_bytes: int | None) ->
     if ended.get("reason") == "OOMKilled":
         return f"it used more memory than its limit{f' of {format_bytes(memory_bytes)}' if memory_bytes else ''}"
     if pod.get("metadata", {}).get("deletionTimestamp"):
-        return f"the pod was deleted (exit status {code})"
+        return f"{why_deleted(pod)} (exit status {code})"
     if signal:
         return f"signal {signal}"
     return f"exit status {code}"
+
+
+_DISRUPTED: Mapping[str, str] = {
+    "EvictionByEvictionAPI": "it was evicted: somebody empties its node",
+    "DeletionByTaintManager": "its node was closed to it (a taint), and it was evicted",
+    "PreemptionByScheduler": "something more important needed its place",
+    "DeletionByPodGC": "its node is gone from the cluster",
+    "TerminationByKubelet": "its node ran short or was shut down",
+}
+
+
+def why_deleted(pod: Json) -> str:
+    """Who took a pod away, as far as it says so itself (its condition DisruptionTarget)."""
+    for condition in _status(pod).get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            reason = str(condition.get("reason") or "")
+            return _DISRUPTED.get(reason, f"the cluster took it away ({reason})")
+    return "the pod was deleted"
+
+
+def of_node(name: str, node: Json | None) -> Observation | None:
+    """What a node's state means for a pod that is said to run there; None: nothing. ``node`` None: there is none.
+
+    The pod may run on: a node that is not heard of is no evidence of an end.
+    """
+    if node is None:
+        return Observation(Life.UNKNOWN, reason=f"its node {name} is gone from the cluster")
+    if node.get("ready") == "Unknown":
+        return Observation(Life.UNKNOWN, reason=f"its node {name} does not answer")
+    return None
 
 
 def _why_failed(pod: Json) -> str:
@@ -117,7 +147,8 @@ def _why_failed(pod: Json) -> str:
         case "DeadlineExceeded":
             return "its time was over (activeDeadlineSeconds)"
         case None | "":
-            return "the pod has ended"
+            told = why_deleted(pod)
+            return "the pod has ended" if told == "the pod was deleted" else told
     return f"{reason}: {message}".rstrip(": ")
 
 

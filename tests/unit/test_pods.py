@@ -17,10 +17,12 @@ from daas_hub.core.pods import (
     manifest_in,
     no_node,
     observe,
+    of_node,
     problem,
     refused,
     step,
     volume_problem,
+    why_deleted,
 )
 
 
@@ -241,3 +243,27 @@ def test_an_image_that_describes_itself_is_told_by_name_version_and_sum() -> Non
     assert manifest_in(f"{begin} \nb") == {"name": "lab", "version": "1.0"}
     for not_one in ("", "x " + begin, f"{MANIFEST_MARK} ", f'{MANIFEST_MARK} {{"name": "a\\"b", "version": "1"'):
         assert manifest_in(not_one) is None
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ([], "the pod was deleted"),
+        ([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}], "evicted"),
+        ([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}], "taint"),
+        ([{"type": "DisruptionTarget", "status": "True", "reason": "New"}], "the cluster took it away (New)"),
+        ([{"type": "DisruptionTarget", "status": "False", "reason": "New"}], "the pod was deleted"),
+    ],
+)
+def test_who_took_a_pod_away_is_told(conditions: list[dict[str, str]], said: str) -> None:
+    assert said in why_deleted({"metadata": {}, "status": {"conditions": conditions}})
+
+
+def test_a_node_that_is_lost_is_no_evidence_of_an_end() -> None:
+    for node, said in ((None, "gone"), ({"ready": "Unknown"}, "does not answer")):
+        seen = of_node("n1", node)
+        assert seen is not None
+        assert (seen.life, said in seen.reason, "n1" in seen.reason) == (Life.UNKNOWN, True, True)
+    # Its own condition may be bad while all on it runs.
+    assert of_node("n1", {"ready": "False"}) is None
+    assert of_node("n1", {"ready": "True"}) is None

@@ -1,0 +1,121 @@
+"""What others do to pods, claims and nodes: it is told with a reason, nothing is taken for ended without evidence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from daas_hub.core.models import LaunchState, Life
+from daas_hub.core.naming import new_id
+from tests.contracts.backend import Saved
+from tests.faults.aftermath import faulty_site, watched_kube_site
+from tests.faults.kube_faults import active, ended, ready, start
+from tests.flow.kube_site import KubeSite
+from tests.servers.kube_place import RESTRICTED, kube_place
+from tests.servers.kubernetes.addons import SIMULATED
+from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.images import Image
+from tests.servers.kubernetes.node import NAME
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("kube_rig", "slapd", "root"), pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+async def site(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubeSite]:
+    with kube_rig.namespace(**RESTRICTED) as namespace:
+        async with faulty_site("ada", "bob", "carl", site=watched_kube_site(kube_rig, namespace, tiny.name)) as made:
+            yield made
+
+
+async def ask(site: KubeSite, *words: str, given: str | None = None) -> str:
+    """kubectl in the site's namespace, as an administrator."""
+    return await asyncio.to_thread(lambda: site.cluster.kubectl("-n", site.namespace, *words, given=given))
+
+
+async def pod_of(site: KubeSite, name: str) -> str:
+    """The name of her pod."""
+    row = (await active(site))[name]
+    assert row.handle is not None
+    return str(row.handle["pod"])
+
+
+async def test_a_finalizer_that_never_clears(site: KubeSite) -> None:
+    await start(site, "ada")
+    row, pod = (await active(site))["ada"], await pod_of(site, "ada")
+    held = ("patch", "pod", pod, "--type=merge", "-p")
+    await ask(site, *held, json.dumps({"metadata": {"finalizers": ["example.org/never"]}}))
+    status, _ = await site.hub.api("DELETE", "users/ada/server")
+    assert status in (202, 204)
+    # The pod's object stays; that its container has ended is the evidence.
+    assert (await ended(site, row.id, within_s=60)).reason == "stopped on request"
+    assert pod in await ask(site, "get", "pods", "-o", "name")
+    await start(site, "ada")
+    assert await pod_of(site, "ada") != pod
+    await ask(site, *held, json.dumps({"metadata": {"finalizers": None}}))
+
+
+async def test_pods_are_deleted_and_evicted(site: KubeSite) -> None:
+    await start(site, "ada", "bob", "carl")
+    rows = await active(site)
+    pods = {name: await pod_of(site, name) for name in rows}
+    await ask(site, "delete", "pod", pods["ada"], "--grace-period=3", "--wait=false")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "deleteOptions": {"gracePeriodSeconds": 3},
+                "metadata": {"name": pods["bob"], "namespace": site.namespace}}  # fmt: skip
+    where = f"/api/v1/namespaces/{site.namespace}/pods/{pods['bob']}/eviction"
+    await ask(site, "create", "--raw", where, "-f", "-", given=json.dumps(eviction))
+    assert "deleted" in (await ended(site, rows["ada"].id)).reason
+    assert "evicted" in (await ended(site, rows["bob"].id)).reason
+    assert (await active(site))["carl"].state is LaunchState.RUNNING
+    await ask(site, "taint", "node", NAME, "daas-test=closed:NoExecute")
+    try:
+        assert "taint" in (await ended(site, rows["carl"].id)).reason
+    finally:
+        await ask(site, "taint", "node", NAME, "daas-test:NoExecute-")
+
+
+async def test_a_claim_is_deleted_under_a_running_server(site: KubeSite) -> None:
+    await start(site, "ada")
+    (claim,) = await site.objects("persistentvolumeclaims")
+    await ask(site, "delete", "pvc", claim["metadata"]["name"], "--wait=false")
+    status, answer = await site.hub.api("POST", "users/ada/servers/second")
+    assert status >= 400
+    assert "being deleted" in answer["message"], answer
+    assert await ready(site, "ada"), "the server that has it goes on"
+    # Kept with the disk; the administrator binds it again, here by taking the deletion's reason away.
+    assert (await active(site))["ada"].state is LaunchState.RUNNING
+
+
+async def test_a_node_is_gone(kube_rig: Cluster, tiny: Image) -> None:
+    """A simulated node with a simulated pod: its Node object is deleted."""
+    node = f"gone-{new_id()[:8]}"
+    await asyncio.to_thread(kube_rig.add_simulated_node, node)
+    override = {
+        "node_selector": {"kubernetes.io/hostname": node},
+        "tolerations": [{"key": SIMULATED, "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    async with kube_place(kube_rig, tiny.name) as place:
+        spec, saved = place.spec(new_id(), override=override, mounts=()), Saved()
+        await place.backend.prepare(spec)
+        await place.backend.start(spec, saved)
+        waiting = asyncio.create_task(place.backend.wait_ended(saved.last))
+        try:
+            assert (await place.backend.inspect(saved.last)).life is Life.RUNNING
+            await asyncio.to_thread(kube_rig.kubectl, "delete", "node", node)
+
+            async def told() -> str:
+                seen = await place.backend.inspect(saved.last)
+                assert seen.life is not Life.ENDED or waiting.done()
+                return seen.reason if seen.life is Life.UNKNOWN else ""
+
+            reason = await until(told, within_s=30, every_s=0.2, what="the node's loss is told")
+            assert reason == f"its node {node} is gone from the cluster"
+            # As the cluster does by itself a minute later.
+            await place.ask("delete", "pod", saved.last["pod"], "--force", "--grace-period=0")
+            seen = await asyncio.wait_for(waiting, 30)
+            assert (seen.life, seen.reason) == (Life.ENDED, reason)
+        finally:
+            waiting.cancel()
