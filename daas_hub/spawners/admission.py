@@ -37,9 +37,10 @@ from daas_hub.core.models import (
 )
 from daas_hub.core.profiles import Profiles, visible
 from daas_hub.core.volumes import growth_said
+from daas_hub.db.accounts import AccountRow
 from daas_hub.db.ledger import LaunchRow, Reservation
 
-from . import options, people
+from . import one_user, options, people
 from .record import LaunchRecord
 from .runtime import utcnow, versions
 
@@ -79,13 +80,16 @@ class Admission:
         """What the login asserted; None where this person never signed in here through one of our ways."""
         return people.identity_in(self.spawner.auth_state)
 
-    async def account_id(self) -> str | None:
-        """The id of her account, if it ran here before."""
+    async def stored(self) -> AccountRow | None:
+        """Her account, if it ran here before."""
         accounts, identity = self.ledger.accounts, self.identity()
         if identity is None:
-            stored = await self.site.run(accounts.by_user_name, self.spawner.user.name)
-        else:
-            stored = await self.site.run(accounts.by_identity, identity.issuer, identity.subject)
+            return await self.site.run(accounts.by_user_name, self.spawner.user.name)
+        return await self.site.run(accounts.by_identity, identity.issuer, identity.subject)
+
+    async def account_id(self) -> str | None:
+        """The id of her account, if it ran here before."""
+        stored = await self.stored()
         return stored.id if stored is not None else None
 
     async def resolve(self) -> Account:
@@ -106,12 +110,13 @@ class Admission:
     async def find_launch(self) -> LaunchRow | None:
         """The active launch of this server to adopt, or None for a fresh start. Refuses while one is in between."""
         self.site.require_checks()
-        account_id = await self.account_id()
-        if account_id is None:
+        stored = await self.stored()
+        if stored is None:
             return None
-        row = await self.site.run(self.ledger.active, account_id, self.spawner.name)
+        row = await self.site.run(self.ledger.active, stored.id, self.spawner.name)
         if row is None:
             return None
+        one_user.require(self.spawner, stored.user_name, row.id)
         record = LaunchRecord(self.site, row.id, self.spawner.log)
         begin = await self._begin(record, row)
         if begin is Begin.SEARCH_FIRST:

@@ -16,6 +16,7 @@ from daas_hub.core.launch import CANCELLED, ON_REQUEST, TOO_LONG, Poll, Started,
 from daas_hub.core.models import LaunchState, Life
 from daas_hub.db.ledger import LaunchRow
 
+from . import one_user
 from .record import LaunchRecord
 from .runtime import DaasHub, utcnow
 from .settings import SpawnerSettings
@@ -178,6 +179,7 @@ class BegunServer(SpawnerSettings, Spawner):
             self._record = LaunchRecord(self.site, launch_id, self.log)
 
     def clear_state(self) -> None:
-        """Forget the launch; its row stays in the ledger."""
+        """Forget the launch; its row stays in the ledger. The hub's last call before it makes an OAuth client."""
         super().clear_state()
         self._record = None
+        self.oauth_client_id = one_user.client_id(self)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -113,3 +115,37 @@ async def test_a_renamed_users_server_survives_restarts_and_is_hers_to_stop(site
         assert ledger.recount() == []
     finally:
         ledger.close()
+
+
+async def test_who_signs_in_with_her_old_name_is_told_why_her_server_does_not_start(site: Site) -> None:
+    """The directory still calls her ada, so she is another user of the hub, with the same account."""
+    assert (await site.hub.api("PATCH", "users/adele", {"name": "ada"}))[0] == 200
+    await site.sign_in("ada")
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    before, pids = active(site), site.servers("ada")
+    kernel = await asked_with(site, await token_of(site, "ada")).new_kernel()
+    assert (await site.hub.api("PATCH", "users/ada", {"name": "adele"}))[0] == 200
+    await site.sign_in("ada")
+    with closing(sqlite3.connect(site.state / "jupyterhub.sqlite")) as db:
+        clients = "SELECT * FROM oauth_clients WHERE identifier = 'jupyterhub-user-ada'"
+        [client] = db.execute(clients).fetchall()
+        for _ in range(3):
+            status, answer = await site.hub.api("POST", "users/ada/server")
+            assert status == 409, answer
+            assert "as the hub's user adele" in answer["message"]
+            assert "administrator of this hub can stop it as adele" in answer["message"]
+            model = await site.hub.server("ada")
+            assert model is None or model["stopped"]
+        # The server that runs goes on letting in whom it was told to.
+        assert db.execute(clients).fetchall() == [client]
+    assert "Traceback" not in site.hub.log_text().rsplit("as the hub's user adele", 1)[0][-4000:]
+    assert (active(site).id, site.servers("ada")) == (before.id, pids)
+    assert [k["id"] for k in await asked_with(site, site.hub.token).get("api/kernels")] == [kernel]
+
+    # The way out that the sentence names: her server is stopped as the user who has it, and starts as the other.
+    assert (await site.hub.api("DELETE", "users/adele/server"))[0] in (202, 204)
+    await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
+    assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    assert (active(site).account_id, active(site).user_name) == (before.account_id, "ada")
+    assert (await site.hub.api("DELETE", "users/ada/server"))[0] in (202, 204)
+    await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
