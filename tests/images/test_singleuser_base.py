@@ -10,6 +10,7 @@ from tests.images.lab_site import LabSite, wheel
 from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kube_rig", "images", "slapd", "root"), pytest.mark.timeout(240)]
 OWN = ".local/share/daas/singleuser-base-1.0"
@@ -58,6 +59,25 @@ async def test_what_a_user_installs_without_root_survives_a_restart(site: LabSit
         within_s=90,
     )
     assert "Successfully installed tiny-tool-1.0" in made
+
+
+async def test_a_launch_remembers_the_image_and_what_it_says_of_itself(site: LabSite) -> None:
+    await site.lab()
+    (row,) = site.launches()
+    ledger = site.ledger()
+    try:
+        await until(lambda: ledger.kept(row.id).software is not None, what="what it is made of is written down")
+        kept = ledger.kept(row.id)
+    finally:
+        ledger.close()
+    assert kept.software is not None
+    assert kept.software["image"] == site.image
+    (status,) = (await site.pod())["status"]["containerStatuses"]
+    assert kept.image_digest
+    assert status["imageID"].endswith(kept.image_digest)
+    name = (await site.pod())["metadata"]["name"]
+    said = (await site.inside(name, "sha256sum", "/usr/local/share/daas/manifest.json")).split()[0]
+    assert kept.software["manifest"] == {"name": "singleuser-base", "version": "1.0", "sha256": said}
 
 
 async def test_a_broken_package_of_the_user_stops_no_lab_and_no_safe_kernel(site: LabSite) -> None:
