@@ -7,7 +7,7 @@ from logging import Logger, LoggerAdapter
 from pathlib import Path
 
 from daas_hub.core.errors import HomeRefused, StartFailed
-from daas_hub.core.models import Json
+from daas_hub.core.models import Account, Json
 
 from . import local_launch, local_spawn
 from .local_folder import LaunchFolder
@@ -30,9 +30,10 @@ class Homes:
         roots = list(self._settings.home_roots)
         await self._do({"do": "make", "home": home, "home_roots": roots, "uid": ids.uid, "gid": ids.gid})
 
-    async def carry_out(self, home: str, folder: LaunchFolder, identity: Json) -> list[str]:
+    async def carry_out(self, account: Account, folder: LaunchFolder, identity: Json) -> list[str]:
         """Give Jupyter its folders outside the home, with the settings of the home; warnings for the handle."""
-        task = {"do": "carry_out", "own": str(folder.own), "home": home}
+        task: Json = {"do": "carry_out", "own": str(folder.own), "home": account.home}
+        task["terminal"] = local_launch.terminal(account.shell)
         report = await self._do(task | identity | {"full_home_bytes": self._settings.full_home_bytes})
         if report["skipped"]:
             self._log.info("Settings left out of launch %s: %s", folder.launch_id, "; ".join(report["skipped"]))

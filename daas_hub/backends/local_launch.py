@@ -20,6 +20,16 @@ MARK = "DAAS_LAUNCH_ID"
 """A variable of every server, by which its descendants are found where there are no cgroups."""
 SHARED = "shared uid: no isolation"
 
+POSIX_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
+_REMEMBER_PATH = """export _daas_path="$PATH"; exec "$0" -l -c 'exec /bin/sh -c "$1" "$0"' "$0" "$1\""""
+_BRING_PATH_BACK = """lost=; IFS=:
+for folder in $_daas_path; do
+  case ":$PATH:" in *":$folder:"*) ;; *) lost="$lost$folder:" ;; esac
+done
+unset _daas_path IFS
+export PATH="$lost$PATH"
+exec "$0\""""
+
 
 @dataclass(frozen=True)
 class Ids:
@@ -95,7 +105,7 @@ def environment(
     env = {"PATH": "/usr/local/bin:/usr/bin:/bin", **inherited, **spec.environment}
     program = PurePath(spec.cmd[0])
     if program.is_absolute() and str(program.parent) not in env["PATH"].split(":"):
-        # Terminals and kernels find the programs that were installed with the server.
+        # Kernels find the programs that were installed with the server; terminals: see ``terminal``.
         env["PATH"] = f"{program.parent}:{env['PATH']}"
     return env | {
         "HOME": account.home,
@@ -114,6 +124,17 @@ def environment(
         MARK: spec.launch_id,
         **certificates,
     }
+
+
+def terminal(shell: str) -> list[str]:
+    """The command of a terminal: a login shell's variables, and the server's own programs before those of the PATH.
+
+    A login shell (Jupyter's default) reads the machine's profile, which sets the PATH anew: the server's folders that
+    are then missing are put back. A shell that does not speak POSIX is begun without login and so keeps the PATH.
+    """
+    if PurePath(shell).name not in POSIX_SHELLS:
+        return [shell]
+    return ["/bin/sh", "-c", _REMEMBER_PATH, shell, _BRING_PATH_BACK]
 
 
 def address(spec: LaunchSpec, port: int) -> dict[str, str]:

@@ -101,7 +101,7 @@ class Start:
                 reason="runtime_dir",
                 log_message=f"LocalBackend.runtime_dir ({self.tools.settings.runtime_dir}): {error}",
             ) from error
-        warnings = await self.tools.homes.carry_out(self.spec.account.home, self.folder, self.identity)
+        warnings = await self.tools.homes.carry_out(self.spec.account, self.folder, self.identity)
         if warnings:
             self.steps.add("The home is nearly full: deleted files do not go to the trash", 40)
         kept = {name: os.environ[name] for name in self.tools.settings.env_keep if name in os.environ}

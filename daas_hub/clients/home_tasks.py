@@ -169,11 +169,13 @@ def carry_out(task: Task) -> Task:
     for folder in FOLDERS:
         (own / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     skipped = copy_all([(home / there, own / here) for there, here, out, _ in COPIED if out])
+    # What stands in the home's own configuration wins: it is read later.
+    settings: Task = {"ServerApp": {"terminado_settings": {"shell_command": task["terminal"]}}}
     full = nearly_full(home, task["full_home_bytes"])
     if full:
         # The trash lies in the same full home: deleting must free room instead of asking for more.
-        settings = {"FileContentsManager": {"delete_to_trash": False}}
-        (own / "config/jupyter_server_config.json").write_text(json.dumps(settings))
+        settings["FileContentsManager"] = {"delete_to_trash": False}
+    (own / "config/jupyter_server_config.json").write_text(json.dumps(settings))
     return {"home_nearly_full": full, "skipped": skipped}
 
 

@@ -171,4 +171,5 @@ async def test_deleting_uses_the_trash_while_there_is_room(place: LocalPlace) ->
     await place.backend.prepare(spec)
     await place.backend.start(spec, saved)
     assert saved.last["warnings"] == []
-    assert not (Path(saved.last["dir"]) / "own/config/jupyter_server_config.json").exists()
+    settings = json.loads((Path(saved.last["dir"]) / "own/config/jupyter_server_config.json").read_text())
+    assert "FileContentsManager" not in settings

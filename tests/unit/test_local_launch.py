@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from daas_hub.backends import local_launch
 from daas_hub.backends.local_folder import LaunchFolder
-from daas_hub.backends.local_launch import Hub, Ids
+from daas_hub.backends.local_launch import POSIX_SHELLS, Hub, Ids
 from daas_hub.core.errors import AccountRefused
 from daas_hub.core.models import Account, AccountGroup, LaunchSpec, Resources
 
@@ -100,6 +101,22 @@ def test_the_environment_is_the_accounts_and_ours_comes_last() -> None:
     assert (
         "https://" in local_launch.address(replace(SPEC, certificates={"keyfile": "/k"}), 1)["JUPYTERHUB_SERVICE_URL"]
     )
+
+
+@pytest.mark.parametrize("shell", [f"/bin/{name}" for name in sorted(POSIX_SHELLS) if Path(f"/bin/{name}").exists()])
+def test_a_terminal_puts_back_what_the_login_took_from_the_path_and_no_more(shell: str, tmp_path: Path) -> None:
+    for name in (".profile", ".zprofile"):
+        (tmp_path / name).write_text("PATH=/mine:/usr/bin:/bin; export LOGIN=read\n")
+    env = {"PATH": "/opt/a b:/usr/bin:/bin", "HOME": str(tmp_path)}
+    asked = 'echo "$LOGIN $PATH $0 ${_daas_path-none}"\n'
+    done = subprocess.run(
+        local_launch.terminal(shell), input=asked, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"read /opt/a b:/mine:/usr/bin:/bin {shell} none", done.stderr
+
+
+def test_a_shell_of_another_language_is_begun_as_it_is() -> None:
+    assert local_launch.terminal("/usr/bin/fish") == ["/usr/bin/fish"]
 
 
 @pytest.mark.parametrize(
