@@ -184,8 +184,7 @@ def _upsert(
         c.execute(update(account_uid).where(account_uid.c.id == waiting.id).values(**freed))
     c.execute(others.where(accounts.c.id != old.id).values(user_name=None))
     c.execute(update(accounts).where(accounts.c.id == old.id).values(user_name=user_name, **_columns(account)))
-    if not old.user_name:
-        take_back(c, old.id)
+    take_back(c, old.id)
     return _stored(c, old.id), None
 
 

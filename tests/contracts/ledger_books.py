@@ -327,6 +327,11 @@ class BooksContract(Opened):
         assert ledger.volumes.due(until) == []
         assert not ledger.volumes.expire(home.id, now=until)
 
+        # Also where the ledger could not be told, after that, that her name is gone.
+        ledger.volumes.retain("alice", now=NOW, expires_at=until)
+        ledger.accounts.upsert(account(), key, "alice", now=NOW)
+        assert ledger.volumes.get(home.id).state is VolumeState.IN_USE
+
         # A start alone takes it back, too: whoever starts a server uses it.
         ledger.volumes.retain("alice", now=NOW, expires_at=until)
         assert ledger.volumes.ensure("home", "kubernetes", place, now=NOW, account_id=alice.id).id == home.id
