@@ -117,12 +117,12 @@ class Adoption:
         return conflicts
 
     def _tell_disks(self, name: str, number: int, bound: int, *, dry: bool) -> None:
-        if not number and not bound:
+        if not number:
             return
-        if number and not self.options.volumes:
-            self.say(f"{name}: {number} disks have no claim; --volumes binds them again.")
-        elif number:
-            self.say(f"{name}: {number} disks {'would be' if dry else 'were'} bound again, {bound} are bound.")
+        if not self.options.volumes:
+            self.say(f"{name}: disks without a claim: {number}; --volumes binds them again.")
+        else:
+            self.say(f"{name}: disks {'to be bound' if dry else 'bound'} again: {number}; bound already: {bound}.")
 
     # ------------------------------------------------------------ who
 

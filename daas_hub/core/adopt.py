@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -92,27 +92,48 @@ class Plan:
 
 
 def renewed(seen: Iterable[Seen], known: Known) -> list[Seen]:
-    """The same, where a person has started anew in a fresh ledger: what is hers goes by the account she has now.
+    """The same, where a person has started anew in a fresh ledger: all that is hers goes by the account she has now.
 
-    She is the same by her identity and by her uid; by one of them alone she is not.
+    She is the same by her identity and by her uid; by one of them alone she is not. Where the ledger does not know
+    her, the account that was noted last is hers.
     """
+    seen = list(seen)
+    newest: dict[tuple[tuple[str, str], int], tuple[datetime, str]] = {}
+    for each in seen:
+        for at, one in _dated(each):
+            if (person := _person(one)) is not None:
+                newest[person] = max(newest.get(person, (at, one.account_id)), (at, one.account_id))
+    hers = {person: account_id for person, (_, account_id) in newest.items()}
+    for identity, account_id in known.identities.items():
+        if account_id in known.accounts:
+            hers[identity, known.accounts[account_id]] = account_id
     return [
         replace(
             each,
-            launches=tuple(_renewed(one, known) for one in each.launches),
-            volumes=tuple(_renewed(one, known) for one in each.volumes),
+            launches=tuple(_renewed(one, hers) for one in each.launches),
+            volumes=tuple(_renewed(one, hers) for one in each.volumes),
         )
         for each in seen
     ]
 
 
-def _renewed(one: Item, known: Known) -> Item:
+def _dated(each: Seen) -> Iterator[tuple[datetime, SeenLaunch | SeenVolume]]:
+    yield from ((one.started_at, one) for one in each.launches)
+    yield from ((one.created_at, one) for one in each.volumes)
+
+
+def _person(one: SeenLaunch | SeenVolume) -> tuple[tuple[str, str], int] | None:
     note = one.note
-    if note is None or note.memo.identity is None or one.trouble:
+    if note is None or note.memo.identity is None or one.trouble or one.account_id != note.account.id:
+        return None
+    return note.memo.identity, note.account.uid
+
+
+def _renewed(one: Item, hers: Mapping[tuple[tuple[str, str], int], str]) -> Item:
+    person, note = _person(one), one.note
+    if person is None or note is None or person not in hers:
         return one
-    now = known.identities.get(note.memo.identity)
-    if now is None or known.accounts.get(now) != note.account.uid:
-        return one
+    now = hers[person]
     return replace(one, account_id=now, note=replace(note, account=replace(note.account, id=now)))
 
 

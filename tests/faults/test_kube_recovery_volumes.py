@@ -73,7 +73,7 @@ async def test_a_home_comes_back_after_namespace_and_databases_were_lost(site: R
 
     status, said = await site.adopt("--volumes", "--dry-run")
     assert status == 3, said
-    assert "1 disks would be bound again" in said
+    assert "disks to be bound again: 1;" in said
     assert await site.objects("persistentvolumeclaims") == []
     status, said = await site.adopt("--volumes")
     assert status == 0, said
@@ -207,7 +207,7 @@ async def _bound_again(disks: Disks, folder: Path) -> None:
     status, said = await asyncio.to_thread(adopt, folder, "--volumes")
     took_s = time.monotonic() - began
     assert status == 0, said
-    assert f"{NUMBER} disks were bound again" in said
+    assert f"disks bound again: {NUMBER};" in said
     if LONG:
         assert took_s < PROMISED_S, f"{NUMBER} volumes took {took_s:.0f} s"
     claims = await disks.claims()
@@ -228,7 +228,7 @@ async def _bound_again(disks: Disks, folder: Path) -> None:
     _in_ledger(disks, folder)
     status, said = await asyncio.to_thread(adopt, folder, "--volumes")
     assert status == 0, said
-    assert f"{NUMBER} are bound" in said or "bound again" not in said
+    assert "bound again" not in said
     assert await disks.claims() == claims, "a second run changed something"
 
 

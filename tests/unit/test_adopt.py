@@ -150,6 +150,21 @@ def test_who_began_anew_in_a_fresh_ledger_gets_her_own_things_under_her_new_acco
     assert plan(seen(launch(ADA)), other_uid, {}).launches == ()
 
 
+def test_one_person_under_two_accounts_is_the_one_noted_last() -> None:
+    """She began anew once before, when the ledger was lost the first time: her disk still names the older account."""
+    again = replace(ADA, id="id-again")
+    made = plan(seen(volume(ADA), launch(again)), Known(), {})
+    assert made.conflicts == ()
+    assert [one.account.id for one in made.accounts] == ["id-again"]
+    assert made.volumes[0].volume.account_id == "id-again"
+    assert made.launches[0].launch.account_id == "id-again"
+    other_uid = replace(again, uid=20077)
+    made = plan(seen(volume(ADA), launch(other_uid)), Known(), {})
+    assert made.empty
+    assert all("another account is" in conflict.why for conflict in made.conflicts)
+    assert len(made.conflicts) == 2
+
+
 def test_an_active_launch_of_the_same_server_is_not_replaced() -> None:
     known = Known(accounts={"id-ada": 20001}, active={("id-ada", ""): "launch-new"})
     made = plan(seen(launch(ADA)), known, {})
