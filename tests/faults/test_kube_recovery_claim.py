@@ -80,7 +80,7 @@ async def test_a_reconciler_with_another_ledger_stops_nothing(
     environment = Environment(
         "http://127.0.0.1:1/hub/api", "none", url, hub_id="contract", boot_id=new_id(), config=sections
     )
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.DEBUG):
         running = asyncio.create_task(Reconciler(environment, ledger=ledger).run())
         try:
             await until(lambda: caplog.text.count("known to another ledger") >= 4, within_s=60, what="four passes")
