@@ -24,6 +24,7 @@ from daas_hub.core.models import ACTIVE, Event, LaunchState
 from daas_hub.db.ledger import LaunchRow, Ledger
 from daas_hub.db.notices import Notice
 from daas_hub.services.console import registration
+from daas_hub.services.console.access import LINKS
 from daas_hub.spawners.runtime import DaasHub, utcnow
 
 EXTENSION = "daas_hub.wiring.console.ConsoleOnTheHub"
@@ -92,6 +93,9 @@ class HubPages:
         """Where the console is, with the host where services have one of their own."""
         service = self._app.tornado_settings.get("services", {}).get(registration.NAME)
         return str(service.href) if service is not None else self._app.base_url + registration.PREFIX.lstrip("/")
+
+    links = LINKS[1:]
+    """Of the console's pages for administrators: path, text, scope."""
 
     @property
     def shared_uid(self) -> bool:

@@ -50,6 +50,8 @@ def hand_on(app: Any, site: DaasHub) -> None:
         **app.config,
         "DaasHub": {**app.config.get("DaasHub", {}), "backends": backends},
         "Authenticator": {"blocked_users": app.authenticator.blocked_users},
+        # The line that the operator put above every page of the hub stands above the console's too.
+        "Console": {"announcement": str(app.template_vars.get("announcement") or "")},
     }
     sections = {*settings.SECTIONS, "Authenticator", *site.backend_sections()}
     environment = {

@@ -314,5 +314,84 @@ async def test_everything_is_reached_by_keyboard(hub: ConsoleHub, life: Life, pa
 
 async def test_administrators_links_stand_beside_the_hubs_own(hub: ConsoleHub, page: Page) -> None:
     await sign_in(page, hub.url, "admin", PASSWORD)
-    links = [await link.inner_text() for link in await page.query_selector_all("nav .nav-link")]
-    assert links[:5] == ["Home", "Token", "Admin", "My usage", "Limits"]
+    ours = ["My usage", "Launches", "Limits", "Audit", "Accounts"]
+    for path in ("/hub/home", "/services/daas/", "/services/daas/admin/audit"):
+        await page.goto(hub.url + path)
+        links = [await link.inner_text() for link in await page.query_selector_all("nav .nav-link")]
+        assert links == ["Home", "Token", "Admin", *ours], path
+    # From the console there is a way back to the hub's own panel.
+    await page.click("nav >> text=Admin")
+    await page.wait_for_url(f"{hub.url}/hub/admin")
+    # Between a phone and a desk the links take a second line; nothing leaves the page.
+    for width in (580, 700, 800, 1000):
+        await page.set_viewport_size({"width": width, "height": 900})
+        for path in ("/hub/home", "/services/daas/admin/launches"):
+            await page.goto(hub.url + path)
+            assert await overflow(page) <= 0, (width, path)
+
+
+async def test_others_have_no_links_that_refuse_them(hub: ConsoleHub, life: Life, page: Page) -> None:
+    await sign_in(page, hub.url, "bob", PASSWORD)
+    for path in ("/hub/home", "/services/daas/"):
+        await page.goto(hub.url + path)
+        links = [await link.inner_text() for link in await page.query_selector_all("nav .nav-link")]
+        assert links == ["Home", "Token", "My usage"], path
+    await page.goto(f"{hub.console}admin/launches")
+    said = await page.inner_text("#message")
+    assert said == (
+        "This is open only to those who may see the launches, limits and usage of everybody. Ask an administrator."
+    )
+    assert "custom:" not in await page.inner_text("body")
+
+
+WORDS_AND_CELLS = """() => [...document.querySelectorAll('.daas-table th[scope=row], .daas-table td')].flatMap(cell => {
+  const seen = [], box = cell.getBoundingClientRect();
+  if (box.left < 0 || box.right > innerWidth) seen.push('out of sight: ' + cell.innerText);
+  const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode())
+    for (const word of walk.currentNode.data.matchAll(/[^\\s-]+/g)) {
+      const range = document.createRange();
+      range.setStart(walk.currentNode, word.index);
+      range.setEnd(walk.currentNode, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(r => r.top)).size > 1) seen.push('broken: ' + word[0]);
+    }
+  return seen;
+})"""
+"""What of a table cannot be read at once: cells beside the window, words on two lines."""
+
+
+async def test_tables_are_read_on_a_phone_without_scrolling_aside(
+    hub: ConsoleHub, life: Life, phone_page: Page, ledger: Ledger
+) -> None:
+    page = phone_page
+    await sign_in(page, hub.url, "alice", PASSWORD, then="/services/daas/")
+    assert await page.query_selector("#limits td[data-label=Left]") is not None
+    assert await page.evaluate(WORDS_AND_CELLS) == []
+    label = "getComputedStyle(document.querySelector('#limits td[data-label=Left]'), '::before').content"
+    assert await page.evaluate(label) == '"Left"'
+    assert await page.get_by_role("table").count() >= 2
+    assert await page.get_by_role("columnheader").count() >= 5
+    await page.context.clear_cookies()
+    await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/launches")
+    for path in ("admin/launches", "admin/limits", "admin/audit"):
+        await page.goto(hub.console + path)
+        assert await page.evaluate(WORDS_AND_CELLS) == [], path
+        assert await page.evaluate("document.querySelectorAll('.daas-table tbody tr').length") > 0, path
+    await page.set_viewport_size({"width": 1280, "height": 900})
+    for path in ("admin/launches", "admin/limits", "admin/audit"):
+        await page.goto(hub.console + path)
+        assert await page.evaluate(WORDS_AND_CELLS) == [], path
+
+
+async def test_the_home_page_fits_a_phone_with_a_named_server(hub: ConsoleHub, life: Life, phone_page: Page) -> None:
+    page = phone_page
+    # A start that is refused (nobody signed in by a directory here) leaves the row of the server.
+    await hub.api("POST", "users/alice/servers/named-server-number-one")
+    await sign_in(page, hub.url, "alice", PASSWORD)
+    # As it looks while the server runs: its address and the button that stops it.
+    await page.evaluate("""() => {
+      for (const e of document.querySelectorAll('.server-link, .stop-server')) e.classList.remove('hidden');
+      for (const e of document.querySelectorAll('.start-server, .delete-server')) e.classList.add('hidden');
+    }""")
+    assert await page.is_visible(".server-link >> text=named-server-number-one")
+    assert await overflow(page) <= 0

@@ -15,6 +15,7 @@ from tests.servers.console import PASSWORD, ConsoleHub
 pytestmark = [pytest.mark.needs("node", "chromium")]
 
 MORE = f"""
+c.JupyterHub.template_vars = {{"announcement": "Closed on <em>Friday</em>."}}
 c.LocalBackend.allow_shared_uid = True
 c.DaasSpawner.profile_list = [
     {{"display_name": {seeds.HOSTILE!r}, "slug": "x", "description": {seeds.HOSTILE!r},
@@ -58,6 +59,15 @@ async def test_shared_uid_is_said_everywhere(hub: ConsoleHub, browser: ChromiumS
     for path in ("/hub/home", "/hub/spawn", "/services/daas/"):
         await page.goto(hub.url + path)
         assert "Shared uid: no isolation." in await page.inner_text("main"), path
+
+
+async def test_the_operators_announcement_stands_above_the_console_too(
+    hub: ConsoleHub, browser: ChromiumServer
+) -> None:
+    page = await (await browser.person()).new_page()
+    await sign_in(page, hub.url, "alice", PASSWORD, then="/services/daas/")
+    assert await page.inner_text("#announcement") == "Closed on Friday."
+    assert await axe(page) == []
 
 
 async def test_an_operators_pages_and_ours_go_together(hub: ConsoleHub, browser: ChromiumServer) -> None:

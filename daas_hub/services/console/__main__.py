@@ -47,7 +47,11 @@ async def serve(environment: Environment) -> None:
     hub = HubClient(environment.api_url, environment.api_token, tls=environment.tls)
     store = Store(environment.ledger_url, hub)
     app = application(
-        store, prefix=setting("JUPYTERHUB_SERVICE_PREFIX"), shared_uid=shared_uid(environment.config), log=log
+        store,
+        prefix=setting("JUPYTERHUB_SERVICE_PREFIX"),
+        shared_uid=shared_uid(environment.config),
+        announcement=str(environment.config.get("Console", {}).get("announcement", "")),
+        log=log,
     )
     server = HTTPServer(app, max_body_size=MAX_BODY_BYTES, xheaders=True)
     server.listen(address.port or 80, address.hostname or "127.0.0.1")

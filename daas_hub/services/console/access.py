@@ -17,6 +17,8 @@ ACCOUNTS_WRITE = "custom:daas:accounts:write"
 LOGS_READ = "custom:daas:logs:read"
 METRICS_READ = "read:metrics"
 """The hub's own scope for its metrics: one token of Prometheus reads both."""
+ADMIN_UI = "admin-ui"
+"""The hub's own scope for its admin panel: who holds it gets the link there. It opens nothing here."""
 ANYBODY = ""
 """The "scope" of what every signed-in person may do."""
 
@@ -36,6 +38,16 @@ CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
     ACCOUNTS_WRITE: {"description": "Confirm changed uids and enter POSIX accounts by hand"},
 }
 """What `configure(c)` defines as ``c.JupyterHub.custom_scopes``: scope → description, each with its reason."""
+
+
+LINKS = (
+    ("", "My usage", ANYBODY),
+    ("admin/launches", "Launches", QUOTA_READ),
+    ("admin/limits", "Limits", QUOTA_READ),
+    ("admin/audit", "Audit", AUDIT_READ),
+    ("admin/accounts", "Accounts", ACCOUNTS_WRITE),
+)
+"""Path → text → the scope that shows the link."""
 
 
 def right(scope: str) -> str:

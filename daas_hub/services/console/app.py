@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from jupyterhub.services.auth import HubOAuth
+from markupsafe import Markup
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from daas_hub import pages as page_files
@@ -53,8 +54,12 @@ class Static(StaticFileHandler):
         self.set_header("Cache-Control", "max-age=3600")
 
 
-def application(store: Store, *, prefix: str, shared_uid: bool, log: logging.Logger) -> Application:
-    """The application that serves ``prefix`` (with both slashes). JupyterHub's variables are in the environment."""
+def application(
+    store: Store, *, prefix: str, shared_uid: bool, log: logging.Logger, announcement: str = ""
+) -> Application:
+    """The application that serves ``prefix`` (with both slashes). ``announcement`` is the operator's HTML.
+
+    JupyterHub's variables are in the environment."""
     auth: HubOAuth = hub_auth(log)
     metrics = Metrics()
     settings: dict[str, Any] = {
@@ -64,6 +69,7 @@ def application(store: Store, *, prefix: str, shared_uid: bool, log: logging.Log
         "prefix": prefix,
         "hub_prefix": f"{auth.hub_host}{auth.hub_prefix}",
         "shared_uid": shared_uid,
+        "announcement": Markup(announcement),  # noqa: S704  the operator's own, which the hub's pages print as it is
         "templates": environment(),
         "security_headers": security_headers(auth.hub_host),
         "cookie_secret": os.urandom(32),

@@ -14,20 +14,11 @@ from daas_hub.core.models import LaunchState
 
 from . import forms
 from . import models as m
-from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, QUOTA_READ, QUOTA_WRITE
+from .access import ACCOUNTS_WRITE, ADMIN_UI, ANYBODY, AUDIT_READ, LINKS, QUOTA_READ, QUOTA_WRITE
 from .handler import SAFE, ConsoleHandler
 from .parsing import parse
 from .presentation import KINDS, RESOURCES
 from .store import Store, page_size
-
-LINKS = (
-    ("", "My usage", ANYBODY),
-    ("admin/launches", "Launches", QUOTA_READ),
-    ("admin/limits", "Limits", QUOTA_READ),
-    ("admin/audit", "Audit", AUDIT_READ),
-    ("admin/accounts", "Accounts", ACCOUNTS_WRITE),
-)
-"""Path → text → the scope that shows the link."""
 
 DONE: Mapping[str, str] = {
     "limit-set": "The limit is set.",
@@ -79,6 +70,8 @@ class Page(ConsoleHandler):
             "hub_prefix": self.settings["hub_prefix"],
             "hub_static": self.settings["hub_prefix"] + "static/",
             "shared_uid": self.settings["shared_uid"],
+            "announcement": self.settings["announcement"],
+            "hub_admin": person is not None and person.may(ADMIN_UI),
             "person": person,
             "links": links,
             "done": DONE.get(self.request.query_arguments.get("done", [b""])[-1].decode("ascii", "replace"), ""),

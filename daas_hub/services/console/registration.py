@@ -8,7 +8,7 @@ from typing import Any
 
 from jupyterhub import orm
 
-from .access import CUSTOM_SCOPES
+from .access import ADMIN_UI, CUSTOM_SCOPES
 
 NAME = "daas"
 PREFIX = f"/services/{NAME}/"
@@ -36,8 +36,9 @@ def console_service(*, port: int | None = None, environment: dict[str, str] | No
         "environment": dict(environment or {}),
         # Part of the hub: asking "may the console know who you are?" would only teach people to click yes.
         "oauth_no_confirm": True,
-        # A person's cookie carries these as far as she holds them herself; nothing else of the hub.
-        "oauth_client_allowed_scopes": [*CUSTOM_SCOPES],
+        # A person's cookie carries these as far as she holds them herself; nothing else of the hub. ADMIN_UI only
+        # tells whether to show the link to the hub's admin panel.
+        "oauth_client_allowed_scopes": [*CUSTOM_SCOPES, ADMIN_UI],
         # The link "My usage" stands in the navigation bar; the menu "Services" would show the bare id.
         "display": False,
         "info": {"label": "My usage"},
