@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from .models import LaunchState, Life, Target
+from .models import Handle, LaunchState, Life, Target
 
 STALE_AFTER_S = 2.0
 """An observation older than this is looked at again before a poll is answered."""
@@ -24,6 +24,13 @@ TOO_LONG = "the start took too long"
 def start_failed(state: LaunchState, started_at: datetime | None, reason: str, target_by: str) -> bool:
     """Whether a launch is a start that failed by itself: it never ran, and no person or service wanted it to end."""
     return state is LaunchState.ENDED and started_at is None and reason != CANCELLED and target_by in {"", "hub"}
+
+
+def limits_warning(handle: Handle) -> str:
+    """For her who starts it: that its CPU and memory are not limited where it runs, and why. Empty: they are."""
+    if handle.get("enforces_limits", True):
+        return ""
+    return f"CPU and memory {handle.get('limits_note') or 'limits not enforced here'}"
 
 
 class Poll(StrEnum):

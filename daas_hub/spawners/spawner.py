@@ -15,7 +15,7 @@ from jupyterhub.spawner import Spawner
 
 from daas_hub.backends.base import Backend
 from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, LedgerBusy, NotAllowed, StartFailed
-from daas_hub.core.launch import Started
+from daas_hub.core.launch import Started, limits_warning
 from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchState
 from daas_hub.core.naming import new_id
 from daas_hub.core.placement import candidates
@@ -178,6 +178,8 @@ class DaasSpawner(BegunServer):
             await self.site.run(ledger.save_handle, row.id, handle, now=utcnow())
             if not following:
                 following.append(asyncio.create_task(self._follow(backend, handle)))
+                if warning := limits_warning(handle):
+                    await self._say(warning)
 
         try:
             async with asyncio.timeout(backend.wait_policy_s):

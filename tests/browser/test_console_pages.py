@@ -97,6 +97,8 @@ async def test_my_usage_says_whose_rule_and_what_is_left(hub: ConsoleHub, life: 
     servers = await page.inner_text("#servers")
     assert "limits not enforced here" in servers
     assert "shared uid: no isolation" in servers
+    warning = " ".join((await page.inner_text(f"[data-not-held='{life.running.id}']")).split())
+    assert warning.endswith("counted, but not held to this size where it runs. no cgroup can be written")
     assert "idle for 2 min (rule Basic)" in await page.inner_text("#ended")
 
 
