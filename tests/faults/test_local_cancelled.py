@@ -9,11 +9,13 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from daas_hub.backends.local_limits import Limiter
 from daas_hub.clients import processes
-from daas_hub.core.errors import StartFailed
+from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.models import Life
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import Saved
@@ -157,3 +159,42 @@ async def test_a_home_that_hangs_fails_in_time_and_blocks_nobody(place: LocalPla
     place.backend.home_timeout_s = 20.0
     await place.backend.prepare(stuck)
     assert (hanging_root / "zora").stat().st_uid == UID
+
+
+async def test_what_a_lost_start_left_is_removed_but_never_while_its_process_runs(place: LocalPlace) -> None:
+    """As the reconciler does it, in a process of its own, for a launch without a handle in the ledger."""
+    spec, saved, reconcilers = place.spec(new_id()), Saved(), place.another()
+    await place.backend.prepare(spec)
+    await place.backend.start(spec, saved)
+    with pytest.raises(BackendUnavailable, match="its process runs"):
+        await reconcilers.cleanup_lost(spec.launch_id)
+    assert (await place.backend.inspect(saved.last)).life is Life.RUNNING
+    assert Path(saved.last["dir"]).is_dir()
+    await place.backend.stop(saved.last, within_s=10)
+    for _ in range(2):
+        await reconcilers.cleanup_lost(spec.launch_id)
+    await check_nothing_left(place, [spec.launch_id])
+
+
+async def test_a_start_that_goes_on_here_is_not_taken_for_a_lost_one(
+    place: LocalPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, saved = place.spec(new_id()), Saved()
+    hold, reached, go_on = Limiter.hold, asyncio.Event(), asyncio.Event()
+
+    async def stand_still(limiter: Limiter, *given: Any) -> Any:
+        reached.set()
+        await go_on.wait()
+        return await hold(limiter, *given)
+
+    monkeypatch.setattr(Limiter, "hold", stand_still)
+    await place.backend.prepare(spec)
+    start = asyncio.create_task(place.backend.start(spec, saved))
+    await reached.wait()
+    await place.backend.cleanup_lost(spec.launch_id)
+    go_on.set()
+    await start
+    assert (await place.backend.inspect(saved.last)).life is Life.RUNNING
+    await place.backend.stop(saved.last, within_s=10)
+    await place.backend.cleanup(saved.last)
+    await check_nothing_left(place, [spec.launch_id])
