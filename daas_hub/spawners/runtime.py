@@ -148,6 +148,13 @@ class DaasHub(SingletonConfigurable):
             await asyncio.sleep(delay_s)
         raise AssertionError("delays() never ends")
 
+    def look(self, within_s: float, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A question to the ledger where nothing can be awaited: the loop stands for it, at most ``within_s`` seconds.
+
+        Raises LedgerBusy where there is no answer by then. Only for what reads, and seldom.
+        """
+        return self._pool.wait(within_s, fn, *args, **kwargs)
+
     def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin work that nobody's cancellation ends; the loop alone would hold it only weakly."""
         task = asyncio.get_running_loop().create_task(work)

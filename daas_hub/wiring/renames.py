@@ -6,10 +6,16 @@ that name would be somebody else's, who would then be shown another one's server
 A server that runs meanwhile goes on. It was told at its start whom to let in, by name (JupyterHub has no other key for
 this). So its owner does not get in under the new name: she is told to start it again. And whoever else got the old
 name would get in: until it has ended, nobody else is given that name, nor signs in with it.
+
+The ledger is written off the event loop, in the order of the changes. Until that is done nobody gets a name that was
+given up: neither by another rename nor by a sign-in, which waits for it. A hub that is killed before that forgets the
+change; a sign-in takes a name from whoever has it wrongly.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -18,11 +24,69 @@ from jupyterhub.utils import maybe_future
 from sqlalchemy import event
 from tornado import web
 
-from daas_hub.core.errors import DaasError
+from daas_hub.core.errors import DaasError, LedgerBusy
 from daas_hub.core.models import ACTIVE
 from daas_hub.db.ledger import LaunchRow
 from daas_hub.spawners.people import identity_in
 from daas_hub.spawners.runtime import DaasHub, utcnow
+
+LOOK_WITHIN_S = 0.5
+"""How long a rename may keep the loop for its question to the ledger; what reads waits for no writer."""
+WRITTEN_WITHIN_S = 8.0
+"""How long a sign-in waits for changes of names that are still being written."""
+
+
+class Changes:
+    """Changes of names that the ledger does not have yet, oldest first; they are written one after the other."""
+
+    def __init__(self) -> None:
+        self._coming: list[tuple[str, str | None]] = []
+        self._written: asyncio.Task[None] | None = None
+
+    def add(self, site: DaasHub, old: str, new: str | None) -> None:
+        """Write it as soon as the ledger can be written."""
+        self._coming.append((old, new))
+        if self._written is None or self._written.done():
+            self._written = site.keep(self._write(site))
+
+    def freed(self, name: str, by: str) -> bool:
+        """Whether the ledger still gives this name to somebody who has given it up: another one than ``by``."""
+        for old, new in reversed(self._coming):
+            if new == by:
+                by = old
+            elif old == name:
+                return True
+        return False
+
+    def in_ledger(self, name: str) -> str | None:
+        """What the ledger calls the user of this name; None: nobody there is this user."""
+        for old, new in reversed(self._coming):
+            if name == new:
+                name = old
+            elif name == old:
+                return None
+        return name
+
+    async def written(self) -> None:
+        """Wait until all is written. Raises LedgerBusy where that takes too long."""
+        if self._written is not None and not self._written.done():
+            await asyncio.wait({self._written}, timeout=WRITTEN_WITHIN_S)
+            if not self._written.done():
+                raise LedgerBusy("Names of users are being changed just now. Try again in a moment.", retry_after_s=5)
+
+    async def _write(self, site: DaasHub) -> None:
+        while self._coming:
+            old, new = self._coming[0]
+            try:
+                await _changed(site, old, new)
+            except DaasError as error:
+                site.log.error("The ledger keeps the name %s until its next start: %s", old, error.log_message)
+            finally:
+                self._coming.pop(0)
+
+
+changes = Changes()
+"""Those of the hub of this process."""
 
 
 def follow(authenticator: Any) -> None:
@@ -48,12 +112,25 @@ class SignIn:
         identity = identity_in(model.get("auth_state"))
         if identity is not None:
             try:
+                await changes.written()
                 rows = await site.run(site.ledger.begun_as, model["name"])
                 own = await site.run(site.ledger.accounts.by_identity, identity.issuer, identity.subject)
+                own_id = own.id if own is not None else ""
+                _require_own(site, model["name"], rows, own_id)
+                await _take_back(site, model["name"], own_id)
             except DaasError as error:
                 raise web.HTTPError(error.status, error.message) from error
-            _require_own(site, model["name"], rows, own.id if own is not None else "")
         return model
+
+
+async def _take_back(site: DaasHub, name: str, account_id: str) -> None:
+    """Whoever else has this name in the ledger was renamed or deleted by a hub that was killed before it wrote it."""
+    holder = await site.run(site.ledger.accounts.by_user_name, name)
+    if holder is not None and holder.id != account_id:
+        site.log.warning(
+            "The name %s is taken from account %s: whoever signs in with it is another one", name, holder.id
+        )
+        await site.run(site.ledger.accounts.rename_user, name, None)
 
 
 def _require_own(site: DaasHub, name: str, rows: list[LaunchRow], account_id: str) -> None:
@@ -71,33 +148,32 @@ def _renamed(_user: orm.User, new: str, old: object, _initiator: Any) -> None:
     if isinstance(old, str) and old != new:
         site = DaasHub.instance()
         try:
-            owner = site.ledger.accounts.by_user_name(old)
-            rows = site.ledger.begun_as(new)
+            owner_id, rows = site.look(LOOK_WITHIN_S, _begun, site, changes.in_ledger(old), new)
         except DaasError as error:
             raise web.HTTPError(error.status, error.message) from error
-        _require_own(site, new, rows, owner.id if owner is not None else "")
-        _changed(old, new)
+        _require_own(site, new, rows, owner_id)
+        if changes.freed(new, old):
+            raise web.HTTPError(503, f"The name {new} was given up a moment ago. Try again in a moment.")
+        changes.add(site, old, new)
+
+
+def _begun(site: DaasHub, old: str | None, new: str) -> tuple[str, list[LaunchRow]]:
+    """The account of whoever is called ``old`` in the ledger, and what was begun under the name ``new``. Blocks."""
+    owner = site.ledger.accounts.by_user_name(old) if old is not None else None
+    return owner.id if owner is not None else "", site.ledger.begun_as(new)
 
 
 def _deleted(_mapper: Any, _connection: Any, user: orm.User) -> None:
-    _changed(user.name, None)
+    changes.add(DaasHub.instance(), user.name, None)
 
 
-def _changed(old: str, new: str | None) -> None:
-    site = DaasHub.instance()
-    try:
-        if new is None:
-            _retain(site, old)
-        # Blocking, like the hub's own commit right after it: nothing may come in between. It is rare.
-        site.ledger.accounts.rename_user(old, new)
-    except DaasError as error:
-        site.log.error("The ledger keeps the name %s until its next start: %s", old, error.log_message)
-        return
+async def _changed(site: DaasHub, old: str, new: str | None) -> None:
+    """Write one change, however long the ledger is busy."""
+    if new is None:
+        await site.run_patiently(math.inf, _retain, site, old)
+    await site.run_patiently(math.inf, site.ledger.accounts.rename_user, old, new)
     if new is not None:
-        try:
-            _tell(site, new)
-        except DaasError as error:
-            site.log.error("%s is not told about the servers started as %s: %s", new, old, error.log_message)
+        await site.run_patiently(math.inf, _tell, site, new)
 
 
 def _retain(site: DaasHub, user_name: str) -> None:
@@ -110,7 +186,10 @@ def _retain(site: DaasHub, user_name: str) -> None:
 
 
 def _tell(site: DaasHub, user_name: str) -> None:
-    """A notice for each server that she cannot use under her new name; a line in the log for the administrator."""
+    """A notice for each server that she cannot use under her new name; a line in the log for the administrator.
+
+    Blocks. Tried again it tells nobody twice.
+    """
     owner = site.ledger.accounts.by_user_name(user_name)
     if owner is None:
         return
@@ -121,7 +200,10 @@ def _tell(site: DaasHub, user_name: str) -> None:
                 f"{which} goes on, but it was started while you were called {row.user_name} and lets nobody in as "
                 f"{user_name}. To use it, stop it and start it again. Files in your home are kept."
             )
-            site.ledger.notices.add(owner.id, row.server_name, text, now=utcnow())
+            if text not in (
+                notice.text for notice in site.ledger.notices.list(owner.id, row.server_name, dismissed=True)
+            ):
+                site.ledger.notices.add(owner.id, row.server_name, text, now=utcnow())
             site.log.warning(
                 "Launch %s of %s goes on with the name %s: she gets in after starting it again, and nobody else is "
                 "given that name before",

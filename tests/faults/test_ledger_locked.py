@@ -69,3 +69,56 @@ async def test_an_end_is_not_lost_when_the_ledger_is_held_longer_than_a_writer_w
             what="the end is settled",
         )
         assert (await site.hub.start_server("bob"))[0] in (201, 202)
+
+
+async def test_renames_and_deletions_wait_off_the_loop_and_nobody_gets_a_name_before_they_are_written() -> None:
+    """The end check measures the loop: it must not have stood for a second of the three."""
+    async with faulty_site("ada", "bob", "carl", "dora") as site:
+        assert (await site.hub.start_server("carl"))[0] in (201, 202)
+        account = next(row.account_id for row in site.launches())
+        assert (await site.hub.api("DELETE", "users/carl/server"))[0] in (202, 204)
+        await until(lambda: not site.servers("carl"), within_s=30, what="stopped")
+        async with held(site, HELD_S):
+            assert (await site.hub.api("DELETE", "users/dora"))[0] == 204
+            assert (await site.hub.api("PATCH", "users/carl", {"name": "carla"}))[0] == 200
+            # In the ledger carl is still the other one, whose servers and notices bob would be shown.
+            status, answer = await site.hub.api("PATCH", "users/bob", {"name": "carl"})
+            assert (status, answer["message"]) == (
+                503,
+                "The name carl was given up a moment ago. Try again in a moment.",
+            )
+            assert (await site.hub.api("GET", "users/bob"))[0] == 200
+            assert name_of(site, account) == "carl"
+        await until(lambda: name_of(site, account) == "carla", within_s=20, what="the ledger has the new name")
+        assert (await site.hub.api("PATCH", "users/bob", {"name": "carl"}))[0] == 200
+
+
+async def test_a_rename_that_a_killed_hub_could_not_write_shows_nobody_anothers_servers() -> None:
+    async with faulty_site("ada", "bob") as site:
+        assert (await site.hub.start_server("bob"))[0] in (201, 202)
+        account = next(row.account_id for row in site.launches())
+        assert (await site.hub.api("DELETE", "users/bob/server"))[0] in (202, 204)
+        await until(lambda: not site.servers("bob"), within_s=30, what="stopped")
+        async with held(site, HELD_S):
+            assert (await site.hub.api("PATCH", "users/bob", {"name": "robert"}))[0] == 200
+            site.hub.signal(signal.SIGKILL)
+            await site.hub.wait_gone()
+            assert name_of(site, account) == "bob"
+        await site.hub.start()
+        # The directory gives the name to another person, who signs in with it.
+        for old, new in (("bob", "robert"), ("emil", "bob")):
+            change = f"changetype: modrdn\nnewrdn: uid={new}\ndeleteoldrdn: 1\n"
+            await site.slapd.modify(f"dn: {site.person(old).dn}\n{change}")
+        assert (await site.login_answer("bob", site.person("emil").password))[0] == 200
+        assert name_of(site, account) == ""
+
+
+def name_of(site: Site, account_id: str) -> str:
+    """What the ledger calls the user of this account."""
+    ledger = site.ledger()
+    try:
+        account = ledger.accounts.by_id(account_id)
+    finally:
+        ledger.close()
+    assert account is not None
+    return account.user_name

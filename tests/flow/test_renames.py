@@ -41,8 +41,8 @@ async def test_the_launch_that_was_judged_is_stopped_whoever_has_the_name_now() 
         await rename(site, "ada", "oldada")
         ledger = site.ledger()
         try:
-            account = ledger.accounts.by_user_name("oldada")
-            assert account is not None
+            # Written right after the answer, off the loop.
+            account = await until(lambda: ledger.accounts.by_user_name("oldada"), what="the ledger has the new name")
             assert account.id == judged.account_id
             # On every page: the name alone shows nobody another one's launches.
             assert ledger.accounts.by_user_name("ada") is None
