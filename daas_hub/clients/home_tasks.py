@@ -23,6 +23,14 @@ REPORT_FD = 3
 MAX_LINKS = 16
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+LAB_DEFAULTS = tuple(
+    Path(root, "jupyter/labconfig/default_setting_overrides.json") for root in ("/etc", "/usr/local/etc")
+)
+"""Where a machine's administrator keeps defaults of JupyterLab's settings; ours would hide them."""
+QUIET_LAB = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+"""Lab asks nobody "Would you like to get notified about official Jupyter news?" and looks for no newer version of
+itself; a person's own setting, and what stands in her home, go before."""
+
 PROFILE = "ipython/profile_default"
 COPIED = (
     (".jupyter/lab/user-settings", "lab/user-settings", True, True),
@@ -176,6 +184,9 @@ def carry_out(task: Task) -> Task:
         # The trash lies in the same full home: deleting must free room instead of asking for more.
         settings["FileContentsManager"] = {"delete_to_trash": False}
     (own / "config/jupyter_server_config.json").write_text(json.dumps(settings))
+    if not any(place.exists() for place in LAB_DEFAULTS):
+        (own / "config/labconfig").mkdir(mode=0o700, exist_ok=True)
+        (own / "config/labconfig" / LAB_DEFAULTS[0].name).write_text(json.dumps(QUIET_LAB))
     return {"home_nearly_full": full, "skipped": skipped}
 
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from daas_hub.core.models import Account, AccountGroup, Charge, LaunchState, Resource, Who
 from daas_hub.core.naming import new_id
+from daas_hub.core.units import format_duration
 from daas_hub.db.ledger import Ledger, Reservation
 
 from .people import Person, Site
@@ -34,8 +35,9 @@ class Past:
     reason: str
 
 
-def past(people: tuple[Person, ...], now: datetime) -> Iterator[Past]:
+def past(people: tuple[Person, ...], now: datetime, *, idle_after_s: int) -> Iterator[Past]:
     """Who ran what on which day, oldest first; never two servers of one person at once."""
+    basic = f"idle for {format_duration(idle_after_s)} (rule Basic)"
     dice = random.Random(SEED)  # noqa: S311  repeatable, not secret
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     for day in range(DAYS, 0, -1):
@@ -48,7 +50,7 @@ def past(people: tuple[Person, ...], now: datetime) -> Iterator[Past]:
                 minutes = dice.randint(20, 240)
                 end = start + timedelta(minutes=minutes)
                 profile = DATA_SCIENCE if dice.random() < 0.4 else BASIC
-                idle = "idle for 2 min (rule Basic)" if profile is BASIC else "idle for 1 h (rule Data Science)"
+                idle = basic if profile is BASIC else "idle for 1 h (rule Data Science)"
                 reason = dice.choice(("stopped by its owner", idle))
                 yield Past(person, profile, start, end, reason)
                 start = end + timedelta(minutes=dice.randint(10, 60))
@@ -73,7 +75,7 @@ def account_of(person: Person, site: Site, now: datetime) -> Account:
     )
 
 
-def seed(ledger: Ledger, site: Site, subjects: dict[str, tuple[str, str]], now: datetime) -> int:
+def seed(ledger: Ledger, site: Site, subjects: dict[str, tuple[str, str]], now: datetime, *, idle_after_s: int) -> int:
     """Write accounts (``subjects`` are their identity keys), thirty days of launches, limits. Returns how many."""
     # Without root everybody is the demo's own user.
     shared = len({person.uid for person in site.people}) == 1
@@ -85,7 +87,7 @@ def seed(ledger: Ledger, site: Site, subjects: dict[str, tuple[str, str]], now: 
         if not person.locked
     }
     count = 0
-    for item in past(site.people, now):
+    for item in past(site.people, now, idle_after_s=idle_after_s):
         _run(ledger, accounts[item.person.name], item)
         count += 1
     _limits(ledger, site, accounts, now)

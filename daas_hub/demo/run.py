@@ -80,12 +80,13 @@ def the_site(folders: Folders) -> people.Site:
     return site
 
 
-def fill_ledger(folders: Folders, site: people.Site) -> None:
+def fill_ledger(folders: Folders, site: people.Site, idle_after_s: int) -> None:
     """Open the ledger, and fill it the first time."""
     ledger = Ledger.open(folders.ledger_url)
     try:
         if folders.load("seeded") is None:
-            folders.save("seeded", seed(ledger, site, people.subjects(site), datetime.now(UTC)))
+            count = seed(ledger, site, people.subjects(site), datetime.now(UTC), idle_after_s=idle_after_s)
+            folders.save("seeded", count)
     finally:
         ledger.close()
 
@@ -143,8 +144,9 @@ class Demo:
         await self.directory.start()
         self.say("Filling the ledger with 30 days of usage, and trying every account …")
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"
-        both = asyncio.to_thread(fill_ledger, folders, site), probe_accounts(site.people, site.gids, path)
-        for outcome in await asyncio.gather(*both, return_exceptions=True):
+        filled = asyncio.to_thread(fill_ledger, folders, site, self.options.idle_after_s)
+        probed = probe_accounts(site.people, site.gids, path)
+        for outcome in await asyncio.gather(filled, probed, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
         port, hub_port, proxy_api_port = free_ports(self.options.port)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from daas_hub.core.models import LaunchState
+from daas_hub.core.models import LaunchState, Resource, Who
 from daas_hub.demo.proxy_command import proxy_command
 from tests.flow.site import Site
 from tests.servers.browser import ChromiumServer, sign_in
@@ -34,16 +35,53 @@ async def page(tmp_path: Path) -> AsyncIterator[Page]:
     ("zone", "python_proxy"), [("UTC", False), ("Pacific/Auckland", False), ("Pacific/Auckland", True)]
 )
 async def test_from_login_to_an_idle_stop_and_back(zone: str, python_proxy: bool, page: Page) -> None:
-    """login → profile → Lab → a cell runs `id`, writes a file → idle stop with its tab open → login finds the file."""
+    """login → profile → Lab → a cell runs `id`, writes a file → a start over her limit is refused with numbers →
+
+    idle stop with its tab open → login finds the file.
+    """
     rules = [{"name": "Basic", "profiles": ["basic"], "idle_after_s": IDLE_AFTER_S}]
     # The demo's last resort drops the protocol that Lab offers on its websocket: Lab then speaks the older one.
     proxy = list(proxy_command(python=True).argv) if python_proxy else True
     site = Site(more=f"c.Culler.rules = {rules!r}", env={"TZ": zone}, proxy=proxy)
     try:
         await site.start()
+        ledger = site.ledger()
+        ledger.limits.set(Who.GROUP_EACH, "lab", Resource.SERVERS, 1, by="test", now=datetime.now(UTC))
+        ledger.close()
         await visit(site, page)
     finally:
         await site.stop()
+
+
+async def no_news(page: Page) -> None:
+    """Lab's own question about news is off, as its settings say; the page has had time to ask."""
+    setting = await page.evaluate(
+        """async () => {
+          const xsrf = document.cookie.match(/_xsrf=([^;]*)/)[1];
+          const path = '/user/ada/lab/api/settings/@jupyterlab/apputils-extension:notification';
+          const known = await fetch(path, {headers: {'X-XSRFToken': xsrf}});
+          return (await known.json()).schema.properties.fetchNews.default;
+        }"""
+    )
+    assert setting == "false"
+    await expect(page.get_by_text("official Jupyter news")).to_have_count(0)
+
+
+async def over_her_limit(site: Site, lab: Page) -> None:
+    """A second server, in another tab: refused with numbers, and with what would help; nothing is begun."""
+    page = await lab.context.new_page()
+    await page.goto(f"{site.hub.url}/hub/spawn/ada/second")
+    await expect(
+        page.get_by_text("Over your limit just now. Stopping your default server would help.").first
+    ).to_be_visible()
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator(".alert-danger, .text-danger").first).to_contain_text(
+        "This start would be 1 server more, but the limit for each member of group lab is 1 server at once and "
+        "1 server is in use. No profile would fit now. Stopping your default server would help."
+    )
+    assert [row.server_name for row in site.launches()] == [""]
+    assert len(site.servers("ada")) == 1
+    await page.close()
 
 
 async def visit(site: Site, page: Page) -> None:
@@ -57,6 +95,9 @@ async def visit(site: Site, page: Page) -> None:
     assert f"uid={ada.uid}(ada) gid={ada.gid}(lab) groups={ada.gid}(lab)" in printed
     made = (site.home("ada") / "made-here.txt").stat()
     assert (made.st_uid, made.st_gid) == (ada.uid, ada.gid)
+
+    await no_news(page)
+    await over_her_limit(site, page)
 
     # Nobody works any more; the tab stays open.
     def ended() -> bool:

@@ -34,10 +34,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_the_ledger_is_filled_as_if_thirty_days_had_happened(ledger: Ledger, site: people.Site) -> None:
-    count = seed(ledger, site, people.subjects(site), NOW)
+    count = seed(ledger, site, people.subjects(site), NOW, idle_after_s=30)
     rows = ledger.launches(limit=10_000)
     assert len(rows) == count > DAYS
     assert {row.state for row in rows} == {LaunchState.ENDED}
+    # The rule that this demo runs with, not its default.
+    rules = {"idle for 30 s (rule Basic)", "idle for 1 h (rule Data Science)"}
+    assert {row.reason for row in rows} == {"stopped by its owner", *rules}
     began = [row.created_at for row in rows]
     assert max(began) < NOW
     assert NOW - timedelta(days=DAYS + 1) < min(began) < NOW - timedelta(days=DAYS - 3)
@@ -50,7 +53,7 @@ def test_the_ledger_is_filled_as_if_thirty_days_had_happened(ledger: Ledger, sit
 
 
 def test_one_person_is_over_quota_by_her_own_rows(ledger: Ledger, site: people.Site) -> None:
-    seed(ledger, site, people.subjects(site), NOW)
+    seed(ledger, site, people.subjects(site), NOW, idle_after_s=30)
     [quinn] = [p for p in site.people if p.over_quota]
     account = next(row.account_id for row in ledger.launches(limit=10_000) if row.user_name == quinn.name)
     hers = {

@@ -112,7 +112,7 @@ def test_somebody_elses_folder_is_refused(place: Path) -> None:
 
 def test_whatever_the_folder_is_called_the_ledger_lies_in_its_private_part(place: Path) -> None:
     folders = Folders(place / "d ä#%?%3F&@", keep=False)
-    fill_ledger(folders, the_site(folders))
+    fill_ledger(folders, the_site(folders), 120)
     folders.close()
     assert os.listdir(place) == ["d ä#%?%3F&@"]
     assert (folders.state / "ledger.sqlite").is_file()
