@@ -201,9 +201,20 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
         return found
 
     async def start_server(self, user: str, name: str = "", options: Any = None) -> tuple[int, Any]:
-        """Start by REST and wait while it is pending; the answer of the first call."""
+        """Start by REST and wait while it is pending; the answer of the first call.
+
+        A hub that is not done with the end of the server before says so with 400; that is waited for, as people do.
+        """
         path = f"users/{user}/servers/{name}" if name else f"users/{user}/server"
-        answer = await self.api("POST", path, options)
+        answers: list[tuple[int, Any]] = []
+
+        async def taken() -> bool:
+            answers.append(await self.api("POST", path, options))
+            status, said = answers[-1]
+            return not (status == 400 and "is pending stop" in str(said))
+
+        await until(taken, within_s=30, what=f"the hub is done with the end of the server of {user}", every_s=0.1)
+        answer = answers[-1]
         if answer[0] in (201, 202):
             await until(lambda: self._ready(user, name), within_s=90, what=f"server of {user}", every_s=0.1)
         return answer
