@@ -101,8 +101,8 @@ class LocalSettings(HasTraits):
         86400,
         min=60,
         help="After how many seconds the folder of a launch that has ended is removed although nobody has settled it "
-        "(a hub that was killed before it saved the launch's handle leaves one); 60 or more. A day leaves time to look "
-        "at its log, and to the reconciler to read how it ended.",
+        "(the ledger was lost, or could not be written); 60 or more. A day leaves time to look at its log, and to the "
+        "reconciler to read how it ended. What a start left that a hub was killed in is removed when it is settled.",
     ).tag(config=True)
 
     @validate("umask")

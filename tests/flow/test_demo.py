@@ -225,15 +225,19 @@ async def test_after_a_sigkill_the_next_start_with_the_same_folder_clears_up(pla
 async def test_without_root_it_says_that_there_is_no_isolation(place: Path) -> None:
     uid = 54321
     os.chown(place, uid, uid)
-    demo = DemoServer(place, "--dir", str(place / "demo"), user=(uid, uid))
+    folder = place / "d ä#%?"
+    demo = DemoServer(place, "--dir", str(folder), user=(uid, uid))
     try:
         await demo.start()
         visitor = Visitor(demo.url)
         _, login = await visitor.call("GET", "/hub/login")
         assert "shared uid: no isolation" in login.lower()
         assert "shared uid: no isolation" in demo.log_text()
-        record = next((demo.dir / "run").glob("*/*/record.json"))
-        assert processes.uid_of(json.loads(record.read_text())["pid"]) == uid
+        handle = json.loads(next((folder / "run").glob("*/*/record.json")).read_text())
+        assert processes.uid_of(handle["pid"]) == uid
+        assert handle["warnings"] == [], "nobody lacks a group where all share one uid"
+        assert {path.name for path in place.iterdir()} == {folder.name, "ready.json", "demo.log"}
+        assert {path.name for path in (folder / "state").glob("*.sqlite")} == {"ledger.sqlite", "jupyterhub.sqlite"}
         assert await demo.end() == 0
     finally:
         await demo.stop()
