@@ -20,7 +20,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import claims, hubside, interrupted, judging, renames, services
+from . import alone, claims, hubside, interrupted, judging, renames, services
 
 
 class StartupChecks(Extension):
@@ -61,6 +61,7 @@ def check(app: Any) -> None:
         if missing:
             raise ConfigError(" ".join(missing))
     claims.claim(site, app.log)
+    alone.require(site)
     interrupted.revoke(app, site)
     hubside.add(app, site)
     renames.follow(app.authenticator)

@@ -28,7 +28,12 @@ def start(root: Path, profiles: object, more: str = "") -> tuple[int | None, str
     done = subprocess.run(
         [sys.executable, "-m", "jupyterhub", "-f", str(server.write_config())],
         cwd=root,
-        env={"PATH": "/usr/bin:/bin", "JUPYTERHUB_CRYPT_KEY": server.crypt_key},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "JUPYTERHUB_CRYPT_KEY": server.crypt_key,
+            # The daas_hub beside these tests, not one that happens to be installed.
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        },
         capture_output=True,
         text=True,
         timeout=60,
