@@ -69,7 +69,7 @@ def service_pod(namespace: str, image: str, folder: Path) -> list[dict[str, obje
     ]
 
 
-class Site:
+class Homes:
     """A backend whose homes are made by that service."""
 
     def __init__(self, kube: KubePlace, folder: Path) -> None:
@@ -77,7 +77,7 @@ class Site:
 
 
 @pytest.fixture
-async def site(kube_rig: Cluster, tiny: Image, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(kube_rig: Cluster, tiny: Image, tmp_path: Path) -> AsyncIterator[Homes]:
     folder = kube_rig.addons.volumes_folder / new_id()
     folder.mkdir(mode=0o755)
     token = tmp_path / "token"
@@ -97,12 +97,12 @@ async def site(kube_rig: Cluster, tiny: Image, tmp_path: Path) -> AsyncIterator[
         }
         async with kube_place(kube_rig, tiny.name, **traits) as place:
             try:
-                yield Site(place, folder)
+                yield Homes(place, folder)
             finally:
                 await asyncio.to_thread(kube_rig.kubectl, "delete", "pv", "-l", "daas-hub/hub=contract", "--wait=false")
 
 
-async def test_a_missing_home_is_made_once_and_never_again(site: Site) -> None:
+async def test_a_missing_home_is_made_once_and_never_again(site: Homes) -> None:
     (home,) = site.kube.backend.plan(site.kube.account, (), ())
     volume_id, saved = new_id(), Saved()
     first = site.kube.spec(new_id(), mounts=(home.mount(volume_id, known=False),))
@@ -124,7 +124,7 @@ async def test_a_missing_home_is_made_once_and_never_again(site: Site) -> None:
     await site.kube.backend.stop(saved.last, within_s=30)
 
 
-async def test_another_ones_folder_is_refused_before_anything_is_bound(site: Site) -> None:
+async def test_another_ones_folder_is_refused_before_anything_is_bound(site: Homes) -> None:
     (site.folder / "zora").mkdir(mode=0o700)
     os.chown(site.folder / "zora", UID + 5, GID)
     (home,) = site.kube.backend.plan(site.kube.account, (), ())
