@@ -390,10 +390,11 @@ async def test_the_home_page_fits_a_phone_with_a_named_server(hub: ConsoleHub, l
     # A start that is refused (nobody signed in by a directory here) leaves the row of the server.
     await hub.api("POST", "users/alice/servers/named-server-number-one")
     await sign_in(page, hub.url, "alice", PASSWORD)
-    # As it looks while the server runs: its address and the button that stops it.
+    # As it looks while the server runs: its address, the button that stops it, and the time as the hub wrote it.
     await page.evaluate("""() => {
       for (const e of document.querySelectorAll('.server-link, .stop-server')) e.classList.remove('hidden');
       for (const e of document.querySelectorAll('.start-server, .delete-server')) e.classList.add('hidden');
+      for (const e of document.querySelectorAll('tbody .time-col')) e.textContent = '2026-11-21T17:39:30.123456Z';
     }""")
     assert await page.is_visible(".server-link >> text=named-server-number-one")
     assert await overflow(page) <= 0
