@@ -92,6 +92,14 @@ class Accounts:
         """The JupyterHub user ``old`` is called ``new`` from now on; None: there is no such user any more."""
         self._db.write(_rename_user, old, new)
 
+    def set_user_name(self, account_id: str, name: str) -> bool:
+        """The JupyterHub user who has this account is called ``name``; True where the ledger knew another name."""
+        stored = self.by_id(account_id)
+        if stored is None or stored.user_name == name:
+            return False
+        self._db.write(_set_user_name, account_id, name)
+        return True
+
     def by_identity(self, issuer: str, subject: str) -> AccountRow | None:
         """The account that an identity is linked to."""
         return self._db.read(_by_identity, issuer, subject)
@@ -193,6 +201,11 @@ def _rename_user(c: Connection, old: str, new: str | None) -> None:
         # No other user has this name: whoever is called so here is gone, or has another name by now.
         c.execute(update(accounts).where(accounts.c.user_name == new).values(user_name=None))
     c.execute(update(accounts).where(accounts.c.user_name == old).values(user_name=new))
+
+
+def _set_user_name(c: Connection, account_id: str, name: str) -> None:
+    c.execute(update(accounts).where(accounts.c.user_name == name).values(user_name=None))
+    c.execute(update(accounts).where(accounts.c.id == account_id).values(user_name=name))
 
 
 def _stored(c: Connection, account_id: str) -> AccountRow:

@@ -117,10 +117,22 @@ class BegunServer(SpawnerSettings, Spawner):
         """Settle the launch the moment its server ends, then let the hub know."""
         row = await record.row()
         if row is not None and row.hub_boot_id != self.site.boot_id and row.state is not LaunchState.ENDED:
+            await self._name_owner(row)
             await self.site.run(self.site.ledger.adopt, row.id, self.site.boot_id, now=utcnow())
         if await record.wait_ended() is not None and self._callbacks:
             # Without callbacks the start is still being checked, and that check finds the server gone.
             await self.poll_and_notify()
+
+    async def _name_owner(self, row: LaunchRow) -> None:
+        """What the hub calls the owner, into the ledger: a hub that ended before it wrote a rename left the old name.
+
+        Without this the reconciler would adopt, or stop because of a block, under a name that nobody has.
+        """
+        try:
+            if await self.site.run(self.site.ledger.accounts.set_user_name, row.account_id, self.user.name):
+                self.log.info("The owner of launch %s is called %s now", row.id, self.user.name)
+        except LedgerBusy as error:
+            self.log.warning("The name of the owner of launch %s is kept later: %s", row.id, error.log_message)
 
     # ------------------------------------------------------------ 11 stop and settle
 
@@ -143,6 +155,8 @@ class BegunServer(SpawnerSettings, Spawner):
             polling_began=self._polling_began,
         )
         self.will_resume = decision is Stop.DETACH
+        if row is not None and decision is Stop.DETACH and not pending:
+            await self._name_owner(row)
         if decision is Stop.STOP and self._record is not None and row is not None:
             never_ran = CANCELLED if row.started_at is None else ON_REQUEST
             reason = self._failure or (TOO_LONG if pending else never_ran)

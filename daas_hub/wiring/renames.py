@@ -9,7 +9,8 @@ name would get in: until it has ended, nobody else is given that name, nor signs
 
 The ledger is written off the event loop, in the order of the changes. Until that is done nobody gets a name that was
 given up: neither by another rename nor by a sign-in, which waits for it. A hub that is killed before that forgets the
-change; a sign-in takes a name from whoever has it wrongly.
+change; the next one gives the owners of servers that run the names that the hub has (``spawners/begun.py``), and a
+sign-in takes a name from whoever has it wrongly.
 """
 
 from __future__ import annotations

@@ -113,6 +113,26 @@ async def test_a_rename_that_a_killed_hub_could_not_write_shows_nobody_anothers_
         assert name_of(site, account) == ""
 
 
+async def test_a_rename_that_a_killed_hub_could_not_write_is_made_up_for_while_her_server_runs() -> None:
+    """Else a block of the new name would stop nothing, and a lost row of the hub be adopted for nobody."""
+    async with faulty_site("ada", "bob") as site:
+        assert (await site.hub.start_server("bob"))[0] in (201, 202)
+        servers = site.servers("bob")
+        account = next(row.account_id for row in site.launches())
+        async with held(site, HELD_S):
+            assert (await site.hub.api("PATCH", "users/bob", {"name": "robert"}))[0] == 200
+            site.hub.signal(signal.SIGKILL)
+            await site.hub.wait_gone()
+            assert name_of(site, account) == "bob"
+        site.hub.config += "\nc.Authenticator.blocked_users = {'robert'}\n"
+        await site.hub.start()
+        await until(lambda: name_of(site, account) == "robert", within_s=20, what="the ledger has the hub's name")
+        assert servers
+        await until(
+            lambda: not site.servers("bob"), within_s=65, every_s=0.2, what="the blocked one's server is stopped"
+        )
+
+
 def name_of(site: Site, account_id: str) -> str:
     """What the ledger calls the user of this account."""
     ledger = site.ledger()
