@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from daas_hub.clients.directory import Directory, DirectorySettings, Verdict
-from daas_hub.core.errors import DirectoryUnavailable
+from daas_hub.clients.directory_queue import PLACES
+from daas_hub.core.errors import DirectoryBusy, DirectoryUnavailable
 from daas_hub.core.naming import login_name
 from tests.servers.no_blocking import no_blocking
 
@@ -158,9 +159,10 @@ class DirectoryContract:
 
     async def test_more_than_the_queue_holds_are_refused_at_once(self, site: DirectorySite) -> None:
         directory = site.directory(threads=1)
-        asked = [directory.authenticate(site.person.name, site.person.password) for _ in range(8)]
+        asked = [directory.authenticate(site.person.name, site.person.password) for _ in range(PLACES + 4)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
-        assert sum(isinstance(o, DirectoryUnavailable) for o in outcomes) == 4
+        assert sum(isinstance(o, DirectoryBusy) for o in outcomes) == 4
+        assert sum(getattr(o, "verdict", None) is Verdict.OK for o in outcomes) == PLACES
 
     async def test_ping_finds_the_directory(self, site: DirectorySite) -> None:
         await site.directory().ping()

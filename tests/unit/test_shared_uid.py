@@ -30,7 +30,7 @@ def test_the_demo_without_root_is_seeded_with_one_uid_for_all(tmp_path: Path) ->
     site = people.cast(tmp_path, shared_uid=(54321, 54321))
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite")
     try:
-        assert life.seed(ledger, site, people.subjects(site), NOW) > 0
+        assert life.seed(ledger, site, people.subjects(site), NOW, idle_after_s=120) > 0
         accounts = ledger.accounts.list()
         assert (len(accounts), {account.uid for account in accounts}) == (5, {54321})
         assert ledger.accounts.uid_changes() == []
