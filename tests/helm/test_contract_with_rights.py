@@ -65,7 +65,13 @@ def installed(kube_rig: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 async def place(kube_rig: Cluster, tiny: Image, installed: Installed) -> AsyncIterator[KubePlace]:
     made = KubePlace(
-        kube_rig, installed.users, tiny.name, kubeconfig=str(installed.kubeconfig), require_strict_groups=True
+        kube_rig,
+        installed.users,
+        tiny.name,
+        # One namespace for all tests: disks outlive a test, and nobody new is given a home that is there.
+        home=f"/home/zora-{new_id()[:8]}",
+        kubeconfig=str(installed.kubeconfig),
+        require_strict_groups=True,
     )
     try:
         yield made

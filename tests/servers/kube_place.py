@@ -26,7 +26,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 class KubePlace(Place):
     """One Kubernetes backend with one account in one namespace."""
 
-    def __init__(self, kube: Client, namespace: str, image: str, **traits: Any) -> None:
+    def __init__(self, kube: Client, namespace: str, image: str, *, home: str = "/home/zora", **traits: Any) -> None:
         self.kube, self.namespace, self.image = kube, namespace, image
         config = Config()
         config.KubeSpawner.image = image
@@ -43,14 +43,14 @@ class KubePlace(Place):
         }
         self.backends: list[KubeBackend] = []
         self.backend = self.another()
-        self.home = Mount(new_id(), "/home/zora", "/home/zora")
+        self.home = Mount(new_id(), home, home)
         self.account = Account(
             id=new_id(),
             name="zora",
             uid=UID,
             gid=GID,
             groups=(AccountGroup("zora", GID), AccountGroup("crew", EXTRA_GID)),
-            home="/home/zora",
+            home=home,
             shell="/bin/sh",
             source="test",
             fetched_at=datetime.now(UTC),
