@@ -222,7 +222,7 @@ class KubeBackend(KubeLoss):
         except (DaasError, KubeRefused) as error:
             return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked ({error}){self._heard()}")
         if pod is None:
-            return Observation(Life.ENDED, reason=self._lost.pop(names.pod, "its pod is gone"))
+            return Observation(Life.ENDED, reason=self._lost.get(names.pod, "its pod is gone"))
         return self._with_node(pod, observe(pod, memory_bytes=handle.get("memory_bytes")))
 
     def _with_node(self, pod: Json, seen: Observation) -> Observation:

@@ -46,5 +46,7 @@ async def test_a_node_is_gone(kube_rig: Cluster, tiny: Image) -> None:
             await place.ask("delete", "pod", saved.last["pod"], "--force", "--grace-period=0")
             seen = await asyncio.wait_for(waiting, 30)
             assert (seen.life, seen.reason) == (Life.ENDED, reason)
+            # A look changes nothing: whoever asks next is told the same.
+            assert await place.backend.inspect(saved.last) == seen
         finally:
             waiting.cancel()
