@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +11,12 @@ from jupyterhub.auth import Authenticator
 from tornado import web
 from traitlets import Bool, Float, Int, List, Set, Unicode, default
 
+from daas_hub.auth.common import NOT_OPEN, OneAtATime, identity_in, maybe, refuse_unknown_settings, try_again
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
 from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
 from daas_hub.core.models import Identity
 
 LOCKED = "Your site account is locked. The people who administer the site's accounts can unlock it."
-NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
 NOT_STARTED = "The site's directory cannot be reached just now: the server was not started. Try again in a minute."
 NOT_STARTED_BUSY = "Many people sign in and start servers just now: yours was not started. Try again in a moment."
 EXPIRED = "Your site account has expired. The people who administer the site's accounts can renew it."
@@ -132,16 +131,9 @@ class DaasLDAPAuthenticator(Authenticator):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._refuse_unknown_settings()
+        refuse_unknown_settings(self, "docs/reference/ldap.md")
         self.directory = Directory(self.directory_settings())
-        self._refreshing: dict[str, asyncio.Task[Identity | None]] = {}
-
-    def _refuse_unknown_settings(self) -> None:
-        """A renamed setting that is ignored let everybody in once (oauthenticator CVE-2020-26250)."""
-        unknown = set(self.config.get("DaasLDAPAuthenticator", {})) - set(self.class_trait_names(config=True))
-        if unknown:
-            names = ", ".join(f"c.DaasLDAPAuthenticator.{name}" for name in sorted(unknown))
-            raise ConfigError(f"{names}: no such setting. docs/reference/ldap.md lists them all.")
+        self._refreshing = OneAtATime()
 
     def directory_settings(self) -> DirectorySettings:
         """The settings in the form of the client. Raises ConfigError for what cannot work."""
@@ -222,7 +214,7 @@ class DaasLDAPAuthenticator(Authenticator):
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Allowed by name, by group, or as an administrator; else 403 with a sentence (not "wrong password")."""
-        if await _maybe(super().check_allowed(username, auth_model)) or auth_model is None:
+        if await maybe(super().check_allowed(username, auth_model)) or auth_model is None:
             return True
         if auth_model["admin"] or set(auth_model["groups"]) & self.allowed_groups:
             return True
@@ -230,7 +222,7 @@ class DaasLDAPAuthenticator(Authenticator):
 
     async def check_blocked_users(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Blocked people are told so: their password was right."""
-        if await _maybe(super().check_blocked_users(username, auth_model)):
+        if await maybe(super().check_blocked_users(username, auth_model)):
             return True
         raise web.HTTPError(403, NOT_OPEN)
 
@@ -262,12 +254,8 @@ class DaasLDAPAuthenticator(Authenticator):
 
     async def _refresh(self, identity: Identity) -> Identity | None:
         """Many requests at once ask the directory once."""
-        task = self._refreshing.get(identity.subject)
-        if task is None:
-            task = asyncio.ensure_future(self.fresh_identity(identity))
-            self._refreshing[identity.subject] = task
-            task.add_done_callback(lambda _: self._refreshing.pop(identity.subject, None))
-        return await asyncio.shield(task)
+        fresh: Identity | None = await self._refreshing.do(identity.subject, lambda: self.fresh_identity(identity))
+        return fresh
 
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
         """The identity as the directory has it now; None where she is gone or locked. For starts, too.
@@ -310,24 +298,5 @@ def check_template(setting: str, template: str, allowed: set[str], *, needs: str
         raise ConfigError(f"DaasLDAPAuthenticator.{setting} {template!r}: it may have {known}{must}.")
 
 
-def identity_in(auth_state: dict[str, Any] | None) -> Identity | None:
-    """The identity that a login left in auth_state."""
-    stored = ((auth_state or {}).get("daas") or {}).get("identity")
-    return Identity(**{**stored, "groups": tuple(stored["groups"])}) if stored else None
-
-
-def try_again(error: DirectoryUnavailable) -> web.HTTPError:
-    """The page for a directory that is away, or for too many at once: 503, with when to come back."""
-    reason = "Too many sign-ins at once" if isinstance(error, DirectoryBusy) else "Directory unavailable"
-    exception = web.HTTPError(503, error.message, reason=reason)
-    # What JupyterHub's pages copy into their answer (handlers/base.py, write_error).
-    vars(exception)["headers"] = {"Retry-After": str(round(error.retry_after_s or 30))}
-    return exception
-
-
 def _active(found: tuple[Identity, Verdict] | None) -> Identity | None:
     return found[0] if found is not None and found[1] is Verdict.OK else None
-
-
-async def _maybe(value: Any) -> Any:
-    return await value if hasattr(value, "__await__") else value

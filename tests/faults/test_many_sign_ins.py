@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from daas_hub.auth.ldap import DirectoryBusy, try_again
+from daas_hub.auth.common import try_again
 from daas_hub.clients.directory import Verdict
+from daas_hub.core.errors import DirectoryBusy
 from tests.faults.aftermath import faulty_site
 from tests.faults.directory_site import directory_behind
 from tests.flow.site import Site

@@ -1,0 +1,65 @@
+"""What every way of signing in has in common: who is let in, what the hub stores, settings, one refresh for many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from tornado import web
+
+from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
+from daas_hub.core.models import Identity
+
+NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
+
+
+def identity_in(auth_state: dict[str, Any] | None, key: str = "identity") -> Identity | None:
+    """The identity that a sign-in left in auth_state; ``came_by`` is the provider's where there is one."""
+    stored = ((auth_state or {}).get("daas") or {}).get(key)
+    return Identity(**{**stored, "groups": tuple(stored["groups"])}) if stored else None
+
+
+def try_again(error: DirectoryUnavailable) -> web.HTTPError:
+    """The page for a directory that is away, or for too many at once: 503, with when to come back."""
+    reason = "Too many sign-ins at once" if isinstance(error, DirectoryBusy) else "Directory unavailable"
+    exception = web.HTTPError(503, error.message, reason=reason)
+    # What JupyterHub's pages copy into their answer (handlers/base.py, write_error).
+    vars(exception)["headers"] = {"Retry-After": str(round(error.retry_after_s or 30))}
+    return exception
+
+
+async def maybe(value: Any) -> Any:
+    """What JupyterHub's hooks give, awaited where it must be."""
+    return await value if hasattr(value, "__await__") else value
+
+
+def refuse_unknown_settings(
+    authenticator: Any, page: str, *, replaced: Iterable[str] = (), also: Iterable[str] = ()
+) -> None:
+    """A renamed setting that is ignored let everybody in once (oauthenticator CVE-2020-26250). Raises ConfigError.
+
+    ``replaced``: settings of a parent class that have no effect here. ``also``: sections of parent classes that are
+    looked at as well; the authenticator's own always is.
+    """
+    known = set(authenticator.class_trait_names(config=True)) - set(replaced)
+    sections = [type(authenticator).__name__, *also]
+    wrong = [f"c.{s}.{name}" for s in sections for name in sorted(set(authenticator.config.get(s, {})) - known)]
+    if wrong:
+        raise ConfigError(f"{', '.join(wrong)}: no such setting. {page} lists them all.")
+
+
+class OneAtATime:
+    """Many requests at once for the same person do the work once and share what comes of it, errors too."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    async def do(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Begin, or join whoever has begun. Who gives up waiting does not end it for the others."""
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.ensure_future(work())
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(task)
