@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from daas_hub.clients import cgroups
-from tests.servers import machine
+from tests.servers import machine, sss_idmap
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny
 
@@ -48,6 +48,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "images": fixtures.own_cluster_possible,
     "loop": loop_devices,
     "vm": machine.available,
+    "sss_idmap": sss_idmap.available,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),
 }
 """Engine → whether this machine has it."""

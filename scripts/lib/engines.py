@@ -39,6 +39,7 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "openssl": lambda: _program("openssl"),
     "mount": lambda: _program("mount"),
     "util-linux": lambda: _program("nsenter"),
+    "libsss-idmap0": lambda: bool(list(Path("/usr/lib").glob("*/libsss_idmap.so.0"))),
     "qemu-system-x86": lambda: platform.machine() != "x86_64" or _program("qemu-system-x86_64"),
 }
 """Debian package → whether what it brings is there."""
