@@ -214,6 +214,10 @@ def ensure(kind: str) -> Path:
             bring_proxy(folder)
         if not kind.startswith(OTHERS):
             _install_project(folder)
+        prune = runpy.run_path(str(Path(__file__).with_name("prune.py")))
+        # While the lock of making it is held: nobody can remove it in between.
+        prune["hold"](folder)
+    prune["prune"](cache, say=say)
     return folder / "bin" / "python"
 
 

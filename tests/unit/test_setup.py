@@ -312,7 +312,7 @@ def test_a_proxy_that_is_there_is_not_brought_again(tmp_path: Path) -> None:
     assert setup.bring_proxy(tmp_path) is True
 
 
-@pytest.mark.parametrize("name", ["setup.py", "getpip.py"])
+@pytest.mark.parametrize("name", ["setup.py", "getpip.py", "prune.py"])
 def test_what_runs_before_installation_needs_only_python(name: str) -> None:
     """Isolated, without site-packages: importing anything of ours or of others would fail."""
     code = f"import runpy; runpy.run_path({str(CLONE / 'daas_hub' / 'demo' / name)!r})"

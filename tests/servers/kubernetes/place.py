@@ -17,6 +17,7 @@ from daas_hub.demo.setup import cache_root
 MOST = 16
 LOCKS = Path("/run")
 CGROUPS = Path("/sys/fs/cgroup")
+KEEP_IMAGES_BYTES = 2**30
 
 
 class Place:
@@ -46,6 +47,7 @@ class Place:
                 self._let_go()
                 return False
         self.clean()
+        self.forget_images()
         subnet = ipaddress.ip_network(self._address("0.0/16"))
         if any(subnet.overlaps(route) for route in _routes()):
             self._let_go()
@@ -106,7 +108,7 @@ class Place:
 
     @property
     def images(self) -> Path:
-        """The container runtime's images, kept from run to run."""
+        """The container runtime's images, kept from run to run while they are small."""
         return self.root / "containerd"
 
     def clean(self, *, keep: bool = False) -> None:
@@ -118,6 +120,15 @@ class Place:
         if not keep:
             shutil.rmtree(self.data, ignore_errors=True)
             self.data.mkdir()
+
+    def forget_images(self) -> None:
+        """Empty the container runtime's folder where it has become large; nothing may run in it.
+
+        The tests' own small images are kept: to give them to the node anew takes longer than to keep them. The
+        project's images are gigabytes, and every change of the code makes others.
+        """
+        if _bytes_below(self.images) > KEEP_IMAGES_BYTES:
+            shutil.rmtree(self.images, ignore_errors=True)
 
     def cgroups(self) -> list[Path]:
         """The parent cgroup in each hierarchy that there is, whether made or not."""
@@ -142,7 +153,14 @@ class Place:
     def close(self, *, keep: bool = False) -> None:
         """Let go of the place, empty unless ``keep``."""
         self.clean(keep=keep)
+        if not keep:
+            self.forget_images()
         self._let_go()
+
+
+def _bytes_below(folder: Path) -> int:
+    """What the files of a folder take on the disk."""
+    return sum(os.lstat(os.path.join(top, name)).st_blocks * 512 for top, _, names in os.walk(folder) for name in names)
 
 
 def _routes() -> list[ipaddress.IPv4Network]:

@@ -67,3 +67,25 @@ def test_what_a_killed_run_left_is_removed() -> None:
         with closing(Place(first.number)) as again:
             assert list(again.data.iterdir()) == []
             assert [cgroup for cgroup in again.cgroups() if cgroup.exists()] == []
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(("size", "kept"), [(4096, True), (3 * 4096, False)])
+def test_images_are_kept_while_they_are_small(monkeypatch: pytest.MonkeyPatch, size: int, kept: bool) -> None:
+    monkeypatch.setattr(place, "KEEP_IMAGES_BYTES", 2 * 4096)
+    with closing(Place()) as taken:
+        taken.images.mkdir()
+        (taken.images / "layer").write_bytes(b"x" * size)
+        (taken.images / "link").symlink_to("/nowhere")
+    assert (taken.images / "layer").exists() is kept
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_large_images_of_a_killed_run_go_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "KEEP_IMAGES_BYTES", 2 * 4096)
+    with closing(Place()) as first:
+        first.images.mkdir()
+        (first.images / "layer").write_bytes(b"x" * 3 * 4096)
+        first._let_go()
+        with closing(Place(first.number)) as again:
+            assert not again.images.exists()
