@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
 from tornado import web
 
-from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
+from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable, ProviderUnavailable
 from daas_hub.core.models import Identity
 
 NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
@@ -20,9 +21,24 @@ def identity_in(auth_state: dict[str, Any] | None, key: str = "identity") -> Ide
     return Identity(**{**stored, "groups": tuple(stored["groups"])}) if stored else None
 
 
+def model_of(authenticator: Any, identity: Identity, **more: Any) -> dict[str, Any]:
+    """What the hub stores. ``admin`` is always said, so that who leaves the group is none any more."""
+    groups = set(identity.groups)
+    return {
+        "name": identity.name,
+        "admin": identity.name in authenticator.admin_users or bool(groups & authenticator.admin_groups),
+        "groups": sorted(groups),
+        "auth_state": {"daas": {"version": 1, "identity": asdict(identity), **more}},
+    }
+
+
 def try_again(error: DirectoryUnavailable) -> web.HTTPError:
     """The page for a directory that is away, or for too many at once: 503, with when to come back."""
-    reason = "Too many sign-ins at once" if isinstance(error, DirectoryBusy) else "Directory unavailable"
+    reason = "Directory unavailable"
+    if isinstance(error, DirectoryBusy):
+        reason = "Too many sign-ins at once"
+    elif isinstance(error, ProviderUnavailable):
+        reason = "Identity provider unavailable"
     exception = web.HTTPError(503, error.message, reason=reason)
     # What JupyterHub's pages copy into their answer (handlers/base.py, write_error).
     vars(exception)["headers"] = {"Retry-After": str(round(error.retry_after_s or 30))}

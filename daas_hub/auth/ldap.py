@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from jupyterhub.auth import Authenticator
 from tornado import web
 from traitlets import Bool, Float, Int, List, Set, Unicode, default
 
-from daas_hub.auth.common import NOT_OPEN, OneAtATime, identity_in, maybe, refuse_unknown_settings, try_again
+from daas_hub.auth.common import NOT_OPEN, OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings, try_again
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
 from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
 from daas_hub.core.models import Identity
@@ -203,14 +202,8 @@ class DaasLDAPAuthenticator(Authenticator):
         return self.auth_model(outcome.identity) if outcome.identity is not None else None
 
     def auth_model(self, identity: Identity) -> dict[str, Any]:
-        """What the hub stores. ``admin`` is always said, so that who leaves the group is none any more."""
-        groups = set(identity.groups)
-        return {
-            "name": identity.name,
-            "admin": identity.name in self.admin_users or bool(groups & self.admin_groups),
-            "groups": sorted(groups),
-            "auth_state": {"daas": {"version": 1, "identity": asdict(identity)}},
-        }
+        """What the hub stores."""
+        return model_of(self, identity)
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Allowed by name, by group, or as an administrator; else 403 with a sentence (not "wrong password")."""

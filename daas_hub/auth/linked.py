@@ -1,0 +1,76 @@
+"""The step from how somebody came to who she is on this site: a seam (design.md §7).
+
+A provider says who came. Whose account that is, is the site's to say: by links to its directory, or, where a site has
+none, by taking the provider's identity itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from tornado import web
+
+from daas_hub.core.errors import ProviderUnavailable
+from daas_hub.core.models import Identity
+
+NOT_LINKED = (
+    "You are signed in at your identity provider, but no account of this site belongs to that sign-in. Ask the people "
+    "who administer this service."
+)
+
+
+class NotLinked(Exception):
+    """Raised in a sign-in of somebody who has no account here (yet). Carries what a link page needs."""
+
+    def __init__(self, came_by: Identity, tokens: dict[str, Any]) -> None:
+        super().__init__(f"{came_by.issuer} {came_by.subject} is linked to no account")
+        self.came_by = came_by
+        self.tokens = tokens
+
+
+class SiteIdentities(Protocol):
+    """Whose account a provider's identity is. All may raise DirectoryUnavailable: then nothing is known."""
+
+    async def site_identity(self, came_by: Identity) -> Identity | None:
+        """The site identity, as fresh as it can be had; None: there is none (not linked, unlinked, gone)."""
+        ...
+
+    async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
+        """A site identity as its source has it now, for starts; None: gone. ``alone``: see the LDAP way."""
+        ...
+
+    async def not_linked(self, handler: web.RequestHandler, who: NotLinked, next_url: str, /) -> None:
+        """Answer the call-back of somebody without an account: a link page, or a refusal."""
+        ...
+
+
+class ProvidersOwn:
+    """A site without a directory: the provider's identity is the site's.
+
+    Her account is then what an administrator entered, or what an issuer that is configured as authoritative says of
+    her POSIX account (``posix_claims``).
+    """
+
+    def __init__(self, issuer: str) -> None:
+        self.issuer = issuer
+
+    async def site_identity(self, came_by: Identity) -> Identity | None:
+        """The same."""
+        return came_by
+
+    async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:  # noqa: ARG002
+        """As the last refresh had it: a provider tells about a person only with her own tokens.
+
+        A start refreshes first (``refresh_pre_spawn``). ``alone`` cannot be answered by a provider.
+        """
+        if identity.issuer != self.issuer:
+            raise ProviderUnavailable(
+                "You signed in with another identity provider. Sign in again.",
+                reason="other_provider",
+                log_message=f"{identity.issuer} is not asked any more; this hub asks {self.issuer}",
+            )
+        return identity
+
+    async def not_linked(self, _handler: web.RequestHandler, _who: NotLinked, _next_url: str, /) -> None:
+        """Everybody has an identity here, so this is never reached; refused all the same."""
+        raise web.HTTPError(403, NOT_LINKED)

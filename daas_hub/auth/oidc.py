@@ -1,0 +1,311 @@
+"""Sign-in with an OpenID provider: oauthenticator's flow, with everything that the provider sends proved."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from jupyterhub.utils import url_path_join
+from oauthenticator.generic import GenericOAuthenticator
+from tornado import web
+from traitlets import Bool, Unicode, default
+
+from daas_hub.auth import oidc_tokens
+from daas_hub.auth.common import OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings
+from daas_hub.auth.linked import NotLinked, ProvidersOwn, SiteIdentities
+from daas_hub.auth.oidc_handlers import OIDCCallbackHandler, OIDCLoginHandler, OIDCLogoutHandler
+from daas_hub.auth.oidc_settings import REPLACED, OIDCSettings
+from daas_hub.auth.oidc_states import Pending, States
+from daas_hub.clients.oidc import Json, Provider, unavailable
+from daas_hub.core import id_token, oidc_claims
+from daas_hub.core.errors import ConfigError, DirectoryUnavailable, SessionRevoked, TokenRefused
+from daas_hub.core.models import Identity
+from daas_hub.core.oidc_claims import GroupsElsewhere
+
+NOT_OPEN = "You are signed in at your identity provider, but this service is not open to you. Ask its administrator."
+NAME_TAKEN = (
+    "Your identity provider calls you {name}, and somebody else has this name here. Nothing of hers is shown to you. "
+    "An administrator of this service can tell whose it is."
+)
+CLAIM_HELD_S = 120.0
+"""How long a name that somebody is just getting is hers, until the hub has a user of that name."""
+
+
+class DaasOIDCAuthenticator(OIDCSettings, GenericOAuthenticator):
+    """Entry point ``daas-oidc``. The key of a person is (issuer, subject); every name is a label."""
+
+    login_handler = OIDCLoginHandler
+    callback_handler = OIDCCallbackHandler
+    logout_handler = OIDCLogoutHandler
+
+    way_name = Unicode(
+        "",
+        help="Name of this way of signing in, in its addresses (`/hub/oidc/<name>/login`), where a hub has several. "
+        "Empty: `/hub/oauth_login` and `/hub/oauth_callback`, as with oauthenticator.",
+    ).tag(config=True)
+
+    logout_at_provider = Bool(
+        True,
+        help="After logging out of the hub go on to the provider's own logout page, where it has one. True, because "
+        "otherwise the next click on its button signs in again without a question.",
+    ).tag(config=True)
+
+    @default("manage_groups")
+    def _groups_are_the_providers(self) -> bool:
+        return True
+
+    @default("enable_auth_state")
+    def _identity_travels_in_it(self) -> bool:
+        return True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        refuse_unknown_settings(
+            self, "docs/reference/oidc.md", replaced=REPLACED, also=("GenericOAuthenticator", "OAuthenticator")
+        )
+        self.rules = self.claim_rules()
+        self.provider = Provider(self.provider_settings())
+        self.states = States(f"{self.way_name}\0{self.issuer}")
+        self.sites: SiteIdentities = ProvidersOwn(self.issuer)
+        self._refreshing = OneAtATime()
+        self._latest = oidc_tokens.Latest()
+        self._names: dict[str, tuple[tuple[str, str], float]] = {}
+
+    # ------------------------------------------------------------ addresses
+
+    def get_handlers(self, _app: Any) -> list[Any]:
+        """Pages of this way; the one to log out is everybody's."""
+        return [*self.way_handlers(), (r"/logout", self.logout_handler, {"way": self})]
+
+    def way_handlers(self) -> list[Any]:
+        """Login and call-back, for an authenticator that holds several ways."""
+        login, callback = self._paths()
+        return [(login, self.login_handler, {"way": self}), (callback, self.callback_handler, {"way": self})]
+
+    def _paths(self) -> tuple[str, str]:
+        if self.way_name:
+            return f"/oidc/{self.way_name}/login", f"/oidc/{self.way_name}/callback"
+        return "/oauth_login", "/oauth_callback"
+
+    def login_url(self, base_url: str) -> str:
+        """The page that begins a sign-in."""
+        url: str = url_path_join(base_url, self._paths()[0])
+        return url
+
+    def get_callback_url(self, handler: Any = None) -> str:
+        """What is registered at the provider; by the request's own host where it is not configured."""
+        if self.oauth_callback_url:
+            return str(self.oauth_callback_url)
+        if handler is None:
+            raise ConfigError("DaasOIDCAuthenticator.oauth_callback_url must be set to be used outside a request.")
+        public = handler.settings.get("public_url")
+        base = (
+            f"{public.scheme}://{public.netloc}" if public else f"{handler.request.protocol}://{handler.request.host}"
+        )
+        return base + str(url_path_join(handler.hub.base_url, self._paths()[1]))
+
+    def authorize_params(self, pending: Pending) -> dict[str, str]:
+        """What goes along to the provider; ours come last and cannot be replaced by a setting."""
+        ours = {
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": pending.redirect_uri,
+            "scope": " ".join(self.scope),
+            "state": pending.state,
+            "code_challenge": pending.challenge,
+            "code_challenge_method": "S256",
+        }
+        return {**self.extra_authorize_params, **ours, **({} if self.endpoints else {"nonce": pending.nonce})}
+
+    # ------------------------------------------------------------ sign in
+
+    async def authenticate(self, handler: Any, data: Any = None, **_more: Any) -> dict[str, Any]:
+        """The model of whoever the code is of. Raises TokenRefused, NotLinked, ProviderUnavailable, HTTPError 409."""
+        pending: Pending = data["pending"]
+        try:
+            async with asyncio.timeout(self.login_within_s):
+                came_by, tokens = await self._came(data["code"], pending)
+                site = await self.sites.site_identity(came_by)
+        except TimeoutError as error:
+            raise unavailable("slow", f"a sign-in took longer than {self.login_within_s:g} s") from error
+        if site is None:
+            raise NotLinked(came_by, tokens)
+        if (site.issuer, site.subject) == (came_by.issuer, came_by.subject):
+            await self._require_own_name(handler, site)
+        return self.auth_model(site, came_by, tokens)
+
+    async def _came(self, code: str, pending: Pending) -> tuple[Identity, Json]:
+        answer = await self.provider.exchange(code, verifier=pending.verifier, redirect_uri=pending.redirect_uri)
+        if self.endpoints:
+            claims = await self.provider.userinfo(answer["access_token"])
+        else:
+            claims = await self._checked(answer, nonce=pending.nonce)
+            if "userinfo_endpoint" in await self.provider.metadata():
+                claims = oidc_claims.same_person(claims, await self._userinfo(answer))
+        return await self._identity(claims, answer), oidc_tokens.first(answer, claims)
+
+    async def _userinfo(self, answer: Json) -> Json:
+        try:
+            return await self.provider.userinfo(answer["access_token"])
+        except SessionRevoked as error:
+            raise unavailable(
+                "userinfo", f"it refuses the access token that it just gave: {error.log_message}"
+            ) from error
+
+    async def _checked(self, answer: Json, **expected: Any) -> Json:
+        """The claims of the id_token in a token endpoint's answer. Raises TokenRefused, ProviderUnavailable."""
+        token = answer.get("id_token")
+        if not isinstance(token, str):
+            raise TokenRefused("", reason="id_token", log_message="the provider gave no id_token; is openid in scope?")
+        wanted = id_token.Expected(
+            self.issuer,
+            self.client_id,
+            access_token=answer["access_token"],
+            algorithms=frozenset(self.algorithms),
+            leeway_s=self.clock_leeway_s,
+            **expected,
+        )
+        keys = await self.provider.keys_for(token)
+        try:
+            return id_token.check(token, keys, wanted, datetime.now(UTC))
+        except TokenRefused as error:
+            if error.reason != "signature":
+                raise
+        await self.provider.forget_keys()
+        return id_token.check(token, await self.provider.keys_for(token), wanted, datetime.now(UTC))
+
+    async def _identity(self, claims: Json, answer: Json) -> Identity:
+        try:
+            return oidc_claims.identity_of(claims, self.rules)
+        except GroupsElsewhere as error:
+            if not self.groups_overage_url:
+                raise oidc_claims.no_groups("there are too many for a token, and no groups_overage_url") from error
+        groups = await self.provider.groups_from(self.groups_overage_url, answer["access_token"])
+        return oidc_claims.identity_of(claims, self.rules, groups)
+
+    async def _require_own_name(self, handler: Any, identity: Identity) -> None:
+        """Nobody gets a hub user of somebody else by being called so. Raises HTTPError 409."""
+        key, now = (identity.issuer, identity.subject), time.monotonic()
+        self._names = {name: held for name, held in self._names.items() if now - held[1] < CLAIM_HELD_S}
+        holder = handler.find_user(identity.name)
+        state = await holder.get_auth_state() if holder is not None else None
+        stored = identity_in(state)
+        theirs = stored is not None and (stored.issuer, stored.subject) != key
+        # A state that cannot be read is somebody's, too.
+        unreadable = holder is not None and stored is None and holder.encrypted_auth_state is not None
+        if theirs or unreadable or self._names.setdefault(identity.name, (key, now))[0] != key:
+            self.log.warning("%s %s is refused the name %s: it is another one's", *key, identity.name)
+            raise web.HTTPError(409, NAME_TAKEN.format(name=identity.name))
+
+    def auth_model(self, site: Identity, came_by: Identity, tokens: Json) -> dict[str, Any]:
+        """What the hub stores: who she is, how she came, and the tokens, all encrypted."""
+        return model_of(self, site, came_by=asdict(came_by), tokens=tokens)
+
+    async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
+        """Allowed by name, by group, or as an administrator; else 403 with a sentence."""
+        if auth_model is not None and await maybe(super().check_allowed(username, auth_model)):
+            return True
+        raise web.HTTPError(403, NOT_OPEN)
+
+    async def check_blocked_users(self, username: str, auth_model: dict[str, Any] | None) -> bool:
+        """Blocked by name or by group; that beats every allowance, an administrator's too."""
+        groups = set(auth_model["groups"]) if auth_model is not None else set()
+        if await maybe(super().check_blocked_users(username, auth_model)) and not groups & self.blocked_groups:
+            return True
+        raise web.HTTPError(403, NOT_OPEN)
+
+    # ------------------------------------------------------------ later
+
+    async def refresh_user(self, user: Any, _handler: Any = None, **_more: Any) -> bool | dict[str, Any]:
+        """False where the provider says that it is over, or she is no longer allowed; unreachable: nothing changes.
+
+        Any number of requests at once are one question.
+        """
+        found: bool | dict[str, Any] = await self._refreshing.do(user.name, lambda: self._refresh(user))
+        return found
+
+    async def _refresh(self, user: Any) -> bool | dict[str, Any]:
+        state = await user.get_auth_state()
+        came_by, stored = identity_in(state, "came_by"), oidc_tokens.tokens_of(state)
+        if came_by is None or stored is None or came_by.issuer != self.issuer:
+            # No sign-in of this way is on record (or a crypt key is gone): sign in again.
+            return False
+        tokens = self._latest.of(user.name, stored)
+        try:
+            came_by, tokens = await self._renewed(user, state, came_by, tokens)
+            site = await self.sites.site_identity(came_by)
+        except SessionRevoked as error:
+            return await self._ended(user, tokens, error)
+        except DirectoryUnavailable as error:
+            self.log.warning("%s stays signed in: %s", user.name, error.log_message)
+            return True
+        except TokenRefused as error:
+            # Not an answer about her: as unclear as none at all.
+            self.log.error("%s stays signed in as she was: %s", user.name, error.log_message)
+            return True
+        if site is None:
+            self.log.warning("%s has no account here any more", user.name)
+            return False
+        # A hub user keeps her name; what runs as her goes by the identity.
+        model = {**self.auth_model(site, came_by, tokens), "name": user.name}
+        try:
+            await self.check_blocked_users(user.name, model)
+            await self.check_allowed(user.name, model)
+        except web.HTTPError:
+            self.log.warning("%s is not allowed any more", user.name)
+            return False
+        return model
+
+    async def _renewed(self, user: Any, state: Json, came_by: Identity, tokens: Json) -> tuple[Identity, Json]:
+        """What the provider says now: one question, a second one only where its id_token does not tell enough."""
+        claims: Json = {"iss": self.issuer, "sub": came_by.subject}
+        told = False
+        if tokens["refresh_token"]:
+            answer = await self.provider.refresh(tokens["refresh_token"])
+            tokens = oidc_tokens.rotated(tokens, answer)
+            # Before anything else is done with them: the old ones are spent.
+            self._latest.remember(user.name, tokens)
+            await user.save_auth_state({**state, "daas": {**state["daas"], "tokens": tokens}})
+            if "id_token" in answer:
+                claims = await self._checked(answer, subject=came_by.subject, old_nonce=tokens["nonce"])
+                told = self._tells_all(claims)
+        if not told:
+            userinfo = await self.provider.userinfo(tokens["access_token"])
+            claims = userinfo if self.endpoints else oidc_claims.same_person(claims, userinfo)
+        fresh = await self._identity(claims, tokens)
+        if fresh.subject != came_by.subject:
+            raise TokenRefused("", reason="sub", log_message="the provider answers about another person")
+        if told:
+            # Labels that only userinfo has stay as they were.
+            mail = fresh.mail if "email" in claims else came_by.mail
+            fresh = replace(fresh, mail=mail, display_name=fresh.display_name or came_by.display_name)
+        return fresh, {**tokens, "confirmed_at": int(time.time())}
+
+    def _tells_all(self, claims: Json) -> bool:
+        """Whether an id_token alone has what her rights and her account are made of."""
+        rules = self.rules
+        needed = {*rules.groups_path[:1], rules.name_claim, *rules.posix.values()} - {""}
+        return needed <= {*claims, *claims.get("_claim_names", {})}
+
+    async def _ended(self, user: Any, tokens: Json, error: SessionRevoked) -> bool:
+        """Over, unless she signed in again meanwhile: then these are not the tokens that count."""
+        now = oidc_tokens.tokens_of(await user.get_auth_state())
+        if now is not None and now["session"] != tokens["session"]:
+            return True
+        self._latest.forget(user.name)
+        self.log.warning("The provider ended the sign-in of %s: %s", user.name, error.log_message)
+        return False
+
+    async def end(self, user: Any) -> None:
+        """End her tokens at the provider, where it can. Raises ProviderUnavailable."""
+        stored = oidc_tokens.tokens_of(await user.get_auth_state())
+        if stored is not None:
+            tokens = self._latest.of(user.name, stored)
+            await self.provider.revoke(tokens["refresh_token"] or tokens["access_token"])
+
+    async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
+        """The site identity as its source has it now; None where it is gone. For starts."""
+        return await self.sites.fresh_identity(identity, alone=alone)
