@@ -15,9 +15,9 @@ import pytest
 from daas_hub.clients import cgroups
 from tests.servers import machine, sss_idmap
 from tests.servers.kubernetes import build, fixtures
-from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny
+from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
 
-__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "tiny"]
+__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "tiny", "tiny_name"]
 
 
 @functools.cache

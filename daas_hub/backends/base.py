@@ -79,10 +79,10 @@ class Backend(LoggingConfigurable):
         cancelled is named by the last handle that was checkpointed; the caller stops that handle.
         """
 
-    async def keep(self, spec: LaunchSpec) -> Mapping[str, Json]:  # noqa: ARG002
-        """After a start: make sure that the volumes it uses outlive it. What became known of them, by volume id.
+    async def keep(self, volume_ids: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002
+        """Make sure that these volumes outlive the servers that use them. What became known of them, by volume id.
 
-        Never raises: what is not kept yet is kept at a later start, or by the reconciler.
+        Called after each start. Never raises: what is not kept yet, the reconciler keeps later.
         """
         return {}
 
@@ -129,6 +129,14 @@ class Backend(LoggingConfigurable):
 
         Only what passes the test of design.md §4.3 (uid and recorded id) is listed. Raises BackendUnavailable.
         """
+
+    async def leftovers(self) -> Sequence[Handle]:
+        """A handle for each launch of this hub of which anything exists here, also where it has no server any more.
+
+        By default nothing: what ``find`` lists is all, or the backend removes the rest itself. Raises
+        BackendUnavailable.
+        """
+        return ()
 
     @abstractmethod
     async def cleanup(self, handle: Handle) -> None:

@@ -26,7 +26,7 @@ from daas_hub.core.pod_rules import refused_ids
 from daas_hub.core.pods import MOUNTED, Problem, address, observe, of_node, step, volume_problem, why_deleted
 from daas_hub.core.volumes import Planned, plan
 
-from . import kube_pod
+from . import kube_left, kube_pod
 from .base import Checkpoint
 from .child import check_settings
 from .kube_claims import Claims, claim_name
@@ -41,7 +41,6 @@ LOOK_WITHIN_S = 2.0
 """How long an adoption waits for the API server before the server itself is asked."""
 WAIT_LOOK_S = 15.0
 """How often a wait for an end looks for itself, beside the watch."""
-SWEEP_EVERY_S = 3600.0
 SYNC_WITHIN_S = 5.0
 NO_LOG = "unable to retrieve container logs for "
 UNKNOWN_HANDLE = "the handle is not one of this backend's"
@@ -75,7 +74,6 @@ class KubeBackend(KubeLoss):
         self._steps: dict[str, tuple[str, Steps]] = {}
         self._volume_troubles: dict[str, Problem] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._swept_at = 0.0
         self._strict: bool | None = None
 
     # ------------------------------------------------------------ volumes
@@ -97,7 +95,6 @@ class KubeBackend(KubeLoss):
                 "administrator, who sets these ranges, or leave the group.",
                 reason="forbidden_id",
             )
-        await self._sweep()
         try:
             return await self._claims.make(spec)
         except KubeRefused as error:
@@ -322,22 +319,11 @@ class KubeBackend(KubeLoss):
         with contextlib.suppress(KubeMissing):
             await self._kube.call("DELETE", path(kind, self.namespace, name))
 
-    async def _sweep(self) -> None:
-        """Remove Secrets and ConfigMaps of starts that were interrupted before their pod; once an hour at most."""
-        if time.monotonic() - self._swept_at < SWEEP_EVERY_S and self._swept_at:
-            return
-        self._swept_at = time.monotonic()
-        before = datetime.now(UTC) - timedelta(seconds=self.leftovers_after_s)
-        query = {"labelSelector": f"{HUB}={self.hub_id},{LAUNCH}"}
+    async def leftovers(self) -> Sequence[Handle]:
         try:
-            for kind in ("secrets", "configmaps"):
-                for item in (await self._kube.call("GET", path(kind, self.namespace), query=query)).get("items") or []:
-                    meta = item["metadata"]
-                    if not meta.get("ownerReferences") and datetime.fromisoformat(meta["creationTimestamp"]) < before:
-                        self.log.warning("Removing %s %s: its launch never got a pod", kind, meta["name"])
-                        await self._delete(kind, meta["name"])
-        except (BackendUnavailable, KubeRefused) as error:
-            self.log.error("What interrupted starts left cannot be removed yet: %s", error)
+            return await kube_left.leftovers(self._kube, self.namespace, self.hub_id)
+        except KubeRefused as error:
+            raise no_right("list what launches left", error) from error
 
     # ------------------------------------------------------------ the rest
 
@@ -353,14 +339,12 @@ class KubeBackend(KubeLoss):
         age_s = self._pods.age_s
         return "" if age_s is None else f"; last heard of it {age_s:.0f} s ago"
 
-    async def keep(self, spec: LaunchSpec) -> Mapping[str, Json]:
-        """After a start: the disks of its claims are kept, whatever becomes of claim and namespace."""
+    async def keep(self, volume_ids: Sequence[str]) -> Mapping[str, Json]:
+        """The disks of these claims are kept from now on, whatever becomes of claim and namespace."""
         try:
-            return await self._claims.retain([mount.volume_id for mount in spec.mounts])
+            return await self._claims.retain(volume_ids)
         except (DaasError, KubeRefused) as error:
-            self.log.error(
-                "The disk of %s is not retained yet: %s", [claim_name(m.volume_id) for m in spec.mounts], error
-            )
+            self.log.error("The disk of %s is not retained yet: %s", [claim_name(v) for v in volume_ids], error)
             return {}
 
     async def close(self) -> None:

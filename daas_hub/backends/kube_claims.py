@@ -223,14 +223,16 @@ class Claims:
     async def retain(self, volume_ids: Sequence[str]) -> Mapping[str, Json]:
         """Switch the disks of bound claims to Retain and write on each what it is; what is known of them then.
 
-        Skips claims that are not bound yet. The note on the disk is all that is left where the claim, the namespace
-        and the ledger are lost.
+        Skips claims that are not bound yet, and those that are gone: the next start tells. The note on the disk is all
+        that is left where the claim, the namespace and the ledger are lost.
         """
         known = {}
         for volume_id in volume_ids:
-            claim = await self._kube.call(
-                "GET", path("persistentvolumeclaims", self._settings.namespace, claim_name(volume_id))
-            )
+            where = path("persistentvolumeclaims", self._settings.namespace, claim_name(volume_id))
+            try:
+                claim = await self._kube.call("GET", where)
+            except KubeMissing:
+                continue
             disk = claim["spec"].get("volumeName")
             if not disk or claim.get("status", {}).get("phase") != "Bound":
                 continue

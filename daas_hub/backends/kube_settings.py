@@ -159,13 +159,6 @@ class KubeSettings(HasTraits):
         "half of what the caller leaves. 20 lets kernels save.",
     ).tag(config=True)
 
-    leftovers_after_s = Int(
-        3600,
-        min=60,
-        help="After how many seconds Secrets and ConfigMaps are removed that belong to no pod and no launch (a hub "
-        "that was killed in the middle of a start leaves them); 60 or more. An hour leaves time to look at them.",
-    ).tag(config=True)
-
     @default("wait_policy_s")
     def _default_wait_policy_s(self) -> int:
         # A large image takes minutes to pull on a node that never had it.

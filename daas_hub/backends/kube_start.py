@@ -13,6 +13,7 @@ from traitlets.config import Config
 
 from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRefused, path
 from daas_hub.clients.kube_watch import KubeWatch
+from daas_hub.core.backoff import delays
 from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Handle, Json, LaunchSpec, Life
@@ -40,7 +41,7 @@ from .steps import Steps
 
 LOOK_EVERY_S = 0.1
 """Between two questions to a server that does not answer yet."""
-ASK_AGAIN_S = 1.0
+ASK_AGAIN_S, ASK_AGAIN_AT_LAST_S = 1.0, 5.0
 CHECK_EVERY_S = 15.0
 """How often a wait asks the API server although the watch says nothing."""
 HEAD_BYTES = 4096
@@ -186,18 +187,21 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
 
 async def asked(handle: Handle, tools: Tools) -> Json:
     """The pod, asked until the cluster answers. Raises StartFailed where it is gone."""
-    while True:
+    tell = tools.log.warning
+    for pause_s in delays(ASK_AGAIN_S, ASK_AGAIN_AT_LAST_S):
         try:
             pod = await look(tools.kube, handle)
         except (BackendUnavailable, KubeRefused) as error:
-            # Unknown is not ended: the wait has its own end.
-            tools.log.warning("Launch %s waits for the cluster: %s", handle["launch_id"], error)
-            await asyncio.sleep(ASK_AGAIN_S)
+            # Unknown is not ended: the wait has its own end. Told once: an outage lasts as long as it lasts.
+            tell("Launch %s waits for the cluster: %s", handle["launch_id"], error)
+            tell = tools.log.debug
+            await asyncio.sleep(pause_s)
             continue
         if pod is None:
             gone = "The server's pod was deleted before it answered."
             raise StartFailed(gone, permanent=True, reason="ended_early")
         return pod
+    raise AssertionError("the pauses have no end")
 
 
 def trouble_of(pod: Json, tools: Tools) -> Problem | None:

@@ -19,7 +19,10 @@ from kubernetes_asyncio.config import ConfigException, load_incluster_config, lo
 from daas_hub.core.errors import BackendUnavailable, ConfigError
 from daas_hub.core.models import Json
 
+JSON = "application/json"
 MERGE = "application/merge-patch+json"
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""To be accepted where of a list only the objects' metadata are wanted."""
 CALL_WITHIN_S = 10.0
 """Of one call. An API server that needs longer is treated as away; whoever called tries again."""
 
@@ -90,12 +93,16 @@ class Kube:
         *,
         query: Mapping[str, str | int] | None = None,
         body: Json | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
         within_s: float = CALL_WITHIN_S,
     ) -> Json:
         """One request and its JSON. Raises KubeRefused (with its kinds) or BackendUnavailable."""
         try:
-            async with asyncio.timeout(within_s), self._open(method, path, query, body, content_type) as answer:
+            async with (
+                asyncio.timeout(within_s),
+                self._open(method, path, query, body, content_type, accept=accept) as answer,
+            ):
                 return _judged(answer.status, await answer.read())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unavailable(error) from error
@@ -105,7 +112,7 @@ class Kube:
         try:
             async with (
                 asyncio.timeout(CALL_WITHIN_S),
-                self._open("GET", path, query, None, "application/json") as answer,
+                self._open("GET", path, query, None, JSON) as answer,
             ):
                 if answer.status != 200:
                     _judged(answer.status, await answer.read())
@@ -125,7 +132,7 @@ class Kube:
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_WITHIN_S, sock_read=silent_s)
         try:
-            async with self._open("GET", path, query, None, "application/json", timeout) as answer:
+            async with self._open("GET", path, query, None, JSON, timeout) as answer:
                 if answer.status != 200:
                     _judged(answer.status, await answer.read())
                 opened()
@@ -144,13 +151,15 @@ class Kube:
         body: Json | None,
         content_type: str,
         timeout: aiohttp.ClientTimeout | None = None,
+        *,
+        accept: str = JSON,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         api = await self._client()
         answer = await api.call_api(
             path,
             method,
             query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
             _preload_content=False,

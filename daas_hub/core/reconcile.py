@@ -6,7 +6,7 @@ is never "ended", and what the hub does itself (a start, a stop, the end of its 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -28,7 +28,7 @@ class Do(StrEnum):
     STOP = "stop"
     """Stop it at the backend and settle it once that is certain."""
     REAP = "reap"
-    """Stop a server that no active launch stands for."""
+    """Stop a server that no active launch stands for; remove what a launch left that is over."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Graces:
     """A server of this boot that has ended: until it is settled here, with less to tell than the hub has."""
     stop_s: float = 70.0
     """A stop that the hub is at: until it is tried here (the hub's own takes 60 s at most)."""
-    reap_s: float = 120.0
-    """A server that no active launch stands for: until it is stopped."""
+    reap_s: float = 30.0
+    """A server, or what a launch left, that no active launch stands for: until it is stopped and removed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,11 @@ class Memory:
     def passed(self, key: str, now: datetime, grace_s: float) -> bool:
         """Whether it has been so for that long."""
         return key in self.since and now - self.since[key] >= timedelta(seconds=grace_s)
+
+    def next_due_s(self, now: datetime, grace_s: float) -> float | None:
+        """In how many seconds the first of them has been so for that long; None where none will come to it."""
+        left_s = (grace_s - (now - since).total_seconds() for since in self.since.values())
+        return min((one for one in left_s if one > 0), default=None)
 
     def after(self, keys: Collection[str], now: datetime) -> Memory:
         """What is remembered after a pass in which exactly ``keys`` were so."""
@@ -102,6 +107,9 @@ class Seen:
     """Launches of an earlier boot whose server answers over HTTP."""
     blocked: Collection[str] = ()
     """Users who may not use the hub."""
+    left: Mapping[str, Sequence[Handle]] = field(default_factory=dict)
+    """Backend → launches of which anything exists there, with or without a server; looked for before the rows were
+    read, as ``found``."""
     now: datetime = field(kw_only=True)
 
 
@@ -112,17 +120,28 @@ def decide(seen: Seen, memory: Memory, graces: Graces) -> tuple[list[Action], Me
     for launch in seen.launches:
         if launch.state in ACTIVE:
             actions += _about(launch, seen, memory, graces, keys)
-    active = {launch.id for launch in seen.launches}
+    for key, action in _orphans(seen):
+        keys.add(key)
+        if memory.passed(key, seen.now, graces.reap_s):
+            actions.append(action)
+    return actions, memory.after(keys, seen.now)
+
+
+def _orphans(seen: Seen) -> Iterator[tuple[str, Action]]:
+    """What exists for no active launch, each with the key by which it is remembered."""
+    known = {launch.id for launch in seen.launches}
     for backend, servers in seen.found.items():
         for server in servers:
-            if server.launch_id in active:
-                continue
-            key = f"orphan:{backend}:{server.launch_id or server.handle}"
-            keys.add(key)
-            if memory.passed(key, seen.now, graces.reap_s):
+            if server.launch_id not in known:
                 why = f"{backend} runs a server for which the ledger has no active launch"
-                actions.append(Action(Do.REAP, server.launch_id or "", why, handle=server.handle))
-    return actions, memory.after(keys, seen.now)
+                action = Action(Do.REAP, server.launch_id or "", why, handle=server.handle)
+                yield f"orphan:{backend}:{server.launch_id or server.handle}", action
+        known |= {server.launch_id for server in servers if server.launch_id}
+    for backend, handles in seen.left.items():
+        for handle in handles:
+            if handle["launch_id"] not in known:
+                why = f"{backend} has what a launch left that is not active"
+                yield f"left:{backend}:{handle['launch_id']}", Action(Do.REAP, handle["launch_id"], why, handle=handle)
 
 
 def _about(launch: Launch, seen: Seen, memory: Memory, graces: Graces, keys: set[str]) -> list[Action]:

@@ -7,17 +7,19 @@ by itself: one that fails is logged and comes again with the next pass.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from traitlets import Float, Int
 
 from daas_hub.clients.hub import Answer, HubClient
 from daas_hub.core.errors import ConfigError, DaasError, HubUnavailable
-from daas_hub.core.models import ACTIVE, Found, LaunchState, Life, Observation, Target
+from daas_hub.core.models import ACTIVE, Found, Handle, LaunchState, Life, Observation, Target
 from daas_hub.core.reconcile import Action, Do, Graces, Launch, Memory, Seen, decide
 from daas_hub.db.ledger import LaunchRow
+from daas_hub.db.volumes import VolumeState
 
 from .base import STOP_WITHIN_S, Service, jittered, main, utcnow
 
@@ -25,6 +27,7 @@ T = TypeVar("T")
 ALL = 1_000_000
 FOLLOW_UP_S = 5.0
 """After a pass that changed something, and while a hub that has just started is still busy with itself."""
+A_MOMENT_S = 0.1
 YOUNG_S = 60.0
 LOOK_WITHIN_S = 5.0
 COUNTED_AT_ONCE = 500
@@ -52,10 +55,11 @@ class Reconciler(Service):
     ).tag(config=True)
 
     reap_grace_s = Float(
-        120.0,
+        30.0,
         min=0.0,
-        help="A server for which the ledger has no active launch is stopped after this long, in seconds. 0 stops it "
-        "in the second pass that sees it. 120 leaves an administrator's `declare lost` and a late end alone.",
+        help="A server for which the ledger has no active launch is stopped, and what a launch left is removed, after "
+        "this long, in seconds. 0: in the second pass that sees it. 30 outlasts what the hub removes itself after an "
+        "end, and with a pass a minute nothing is left over for more than 2 minutes.",
     ).tag(config=True)
 
     concurrency = Int(
@@ -95,10 +99,14 @@ class Reconciler(Service):
         self._told &= rows.keys()
         changed = await asyncio.gather(*(self._guarded(action, rows) for action in actions))
         await self._keep_books(rows)
-        return FOLLOW_UP_S if any(changed) else jittered(self.every_s)
+        await self._keep_disks(seen.found)
+        if any(changed):
+            return FOLLOW_UP_S
+        due_s = self._memory.next_due_s(utcnow(), self.reap_grace_s)
+        return min(jittered(self.every_s), math.inf if due_s is None else due_s + A_MOMENT_S)
 
     async def _look(self) -> tuple[Seen, Mapping[str, LaunchRow]]:
-        found = await self._find()
+        found, left = await self._find()
         # After what exists: whatever was found has its row by now, if it ever had one.
         rows = {row.id: row for row in await self.run_in_ledger(self.ledger.launches, states=ACTIVE, limit=ALL)}
         alive = {server.launch_id for servers in found.values() for server in servers}
@@ -111,16 +119,17 @@ class Reconciler(Service):
         answering = {row.id for row, answer in zip(asked, answers, strict=True) if answer}
         names = await self._names() if self.blocked_users else {}
         launches = [self._launch(row, names.get(row.account_id, "")) for row in rows.values()]
-        return Seen(launches, found, life, answering, self.blocked_users, now=utcnow()), rows
+        return Seen(launches, found, life, answering, self.blocked_users, left, now=utcnow()), rows
 
-    async def _find(self) -> dict[str, Sequence[Found]]:
-        """What exists at each backend that can be asked."""
-        found = {}
+    async def _find(self) -> tuple[dict[str, Sequence[Found]], dict[str, Sequence[Handle]]]:
+        """What exists at each backend that can be asked: servers, and whatever launches have there."""
+        found, left = {}, {}
         for name in self.environment.backends:
             try:
                 await self._ours(name)
                 async with asyncio.timeout(6 * LOOK_WITHIN_S):
                     found[name] = await self.backend(name).find()
+                    left[name] = await self.backend(name).leftovers()
             except (DaasError, TimeoutError) as error:
                 # Once, however long it lasts; what it has running goes on meanwhile.
                 told = self.log.debug if name in self._silent else self.log.warning
@@ -130,7 +139,7 @@ class Reconciler(Service):
                 if name in self._silent:
                     self._silent.discard(name)
                     self.log.info("Backend %s can be asked again", name)
-        return found
+        return found, left
 
     async def _ours(self, name: str) -> None:
         """Raise ConfigError where the servers at a backend are another ledger's: they would all be reaped."""
@@ -188,6 +197,16 @@ class Reconciler(Service):
             await self.run_in_ledger(self.ledger.heartbeat, own, now=utcnow())
         while await self.run_in_ledger(self.ledger.count_open, now=utcnow()) >= COUNTED_AT_ONCE:
             pass
+
+    async def _keep_disks(self, backends: Collection[str]) -> None:
+        """Disks of claims that a crash or an outage kept from being retained and written down."""
+        for volume in await self.run_in_ledger(self.ledger.volumes.list):
+            made = volume.made or {}
+            wanted = volume.backend in backends and volume.state is not VolumeState.EXPIRED
+            if wanted and "claim" in made and "disk" not in made:
+                for volume_id, what in (await self.backend(volume.backend).keep([volume.id])).items():
+                    await self.run_in_ledger(self.ledger.volumes.record_made, volume_id, what)
+                    self.log.info("Volume %s is retained, which was not done at its start", volume_id)
 
     # ------------------------------------------------------------ actions
 

@@ -194,7 +194,7 @@ class DaasSpawner(BegunServer):
         await self._say("The server answers", 90)
         if self._record is not None and handles:
             self.site.keep(self._record.keep_software(row.backend, handles[-1]))
-        await self._asked().written(spec, await backend.keep(spec))
+        await self._asked().written(spec, await backend.keep([mount.volume_id for mount in spec.mounts]))
         return url
 
     async def _follow(self, backend: Backend, handle: Handle) -> None:

@@ -8,15 +8,14 @@ import pytest
 
 from tests.contracts.backend import BackendContract, Saved
 from tests.servers.kube_place import KubePlace, kube_place
-from tests.servers.kubernetes.cluster import Cluster
-from tests.servers.kubernetes.images import Image
+from tests.servers.kubernetes.client import Client
 
 pytestmark = [pytest.mark.needs("kubernetes"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture
-async def place(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubePlace]:
-    async with kube_place(kube_rig, tiny.name) as place:
+async def place(kube: Client, tiny_name: str) -> AsyncIterator[KubePlace]:
+    async with kube_place(kube, tiny_name) as place:
         yield place
 
 

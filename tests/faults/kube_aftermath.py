@@ -12,6 +12,7 @@ from daas_hub.core.pods import SERVER
 from daas_hub.db.ledger import LaunchRow
 from tests.faults.leaks import secrets_of
 from tests.flow.kube_site import KubeSite
+from tests.servers.kubernetes.addons import SIMULATED
 
 OURS = "pods,secrets,configmaps"
 
@@ -65,9 +66,15 @@ def leaks(site: KubeSite) -> list[str]:
     """Secrets that stand in what others than the hub may read there: anything but Secrets. Blocks."""
     words = ("-n", site.namespace, "get", "pods,configmaps,events,persistentvolumeclaims", "-o", "json")
     text = site.cluster.kubectl(*words).encode()
-    for name in servers(site):
-        text += _log(site, name).encode()
+    for pod in objects(site, "pods"):
+        if _runs(pod) and not is_simulated(pod):
+            text += _log(site, pod["metadata"]["name"]).encode()
     return [f"{secret.what} in the cluster's objects or logs" for secret in secrets_of(site) if secret.value in text]
+
+
+def is_simulated(pod: dict[str, Any]) -> bool:
+    """Whether it may be on a simulated node, where nothing runs and nothing is logged."""
+    return any(one.get("key") == SIMULATED for one in pod["spec"].get("tolerations") or ())
 
 
 def _log(site: KubeSite, pod: str) -> str:

@@ -1,10 +1,12 @@
-"""What the tests of faults on a real cluster share: a site whose servers are pods, an API server that goes away."""
+"""What the tests of faults on a real cluster share: launches and pods of a site, an API server that goes away."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,11 +16,26 @@ from daas_hub.core.models import ACTIVE, LaunchState
 from daas_hub.db.ledger import LaunchRow
 from tests.flow.kube_site import KubeSite
 from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.control import ETCD
 from tests.waiting import until
 
 LONG = os.environ.get("DAAS_TEST_LONG") == "1"
-OUTAGE_S = 180 if LONG else 24
-"""How long the API server is away, in seconds."""
+GONE_WITHIN_S = 120
+"""After a fault nothing is left over for longer than this, in seconds."""
+_COMPACT = """
+import json, sys, urllib.request
+ask = lambda what, body: json.load(urllib.request.urlopen(sys.argv[1] + what, json.dumps(body).encode(), timeout=10))
+revision = ask("/v3/kv/range", {"key": "AA=="})["header"]["revision"]
+ask("/v3/kv/compaction", {"revision": revision, "physical": True})
+print(revision)
+"""
+
+
+def compact(cluster: Cluster) -> None:
+    """Forget all versions but the present one, in etcd; the API server may be away. Blocks."""
+    argv = [*cluster.space.enter(net_only=True), sys.executable, "-I", "-c", _COMPACT, ETCD]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 0
 
 
 @asynccontextmanager
@@ -37,6 +54,7 @@ async def api_server_down(cluster: Cluster) -> AsyncIterator[Callable[[], float]
             cluster.control.scheduler,
             cluster.node.kubelet,
             cluster.addons.volumes,
+            cluster.addons.simulation,
         ):
             await asyncio.to_thread(program.stop, signal.SIGKILL)
             program.start()

@@ -17,7 +17,7 @@ from daas_hub.core.models import LaunchState
 from daas_hub.db.ledger import LaunchRow
 from tests.flow.kube_site import KubeSite
 from tests.servers.adopt import adopt
-from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.client import Client
 from tests.servers.tiny_server import get
 
 LONG = bool(os.environ.get("DAAS_TEST_LONG"))
@@ -59,7 +59,7 @@ class Process:
 class RecoverySite(KubeSite):
     """A site whose hub and ledger can be lost."""
 
-    def __init__(self, cluster: Cluster, namespace: str, image: str, *, more: str = "") -> None:
+    def __init__(self, cluster: Client, namespace: str, image: str, *, more: str = "") -> None:
         super().__init__(cluster, namespace, image, more=SETTINGS + more, proxy=False)
 
     async def stop(self) -> None:

@@ -18,6 +18,7 @@ from daas_hub.db.ledger import Ledger
 from daas_hub.db.volumes import Volume, VolumeState
 from tests.contracts.backend import Saved
 from tests.servers.kube_place import KubePlace, kube_place
+from tests.servers.kubernetes.client import Client
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
 from tests.waiting import until
@@ -40,8 +41,8 @@ def ledger(url: str) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-async def place(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubePlace]:
-    async with kube_place(kube_rig, tiny.name) as place:
+async def place(kube: Client, tiny_name: str) -> AsyncIterator[KubePlace]:
+    async with kube_place(kube, tiny_name) as place:
         yield place
 
 
@@ -67,7 +68,7 @@ async def made(place: KubePlace, ledger: Ledger, spec: LaunchSpec) -> Saved:
     for volume_id, what in (await place.backend.prepare(spec)).items():
         ledger.volumes.record_made(volume_id, what)
     await place.backend.start(spec, saved)
-    for volume_id, what in (await place.backend.keep(spec)).items():
+    for volume_id, what in (await place.backend.keep([mount.volume_id for mount in spec.mounts])).items():
         ledger.volumes.record_made(volume_id, what)
     return saved
 
@@ -157,6 +158,7 @@ async def test_without_a_cluster_nothing_is_changed(place: KubePlace, ledger: Le
     assert ledger.volumes.get(volume.id).state is VolumeState.RETAINED
 
 
+@pytest.mark.needs("kube_rig")
 async def test_a_folder_of_the_site_stays(kube_rig: Cluster, tiny: Image, ledger: Ledger, url: str) -> None:
     folder = kube_rig.addons.volumes_folder / new_id()
     (folder / "zora").mkdir(parents=True)

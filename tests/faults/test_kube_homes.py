@@ -18,7 +18,7 @@ from tests.servers.kube_place import GID, UID, KubePlace, kube_place
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
 
-pytestmark = [pytest.mark.needs("kubernetes", "root"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("kube_rig", "root"), pytest.mark.timeout(180)]
 TOKEN = "a token of the tests"
 
 

@@ -12,17 +12,16 @@ from daas_hub.db.engine import Database
 from daas_hub.db.recount import recount
 from tests.faults.kube_recovery import LONG, SERVERS, RecoverySite
 from tests.servers.kube_place import RESTRICTED
-from tests.servers.kubernetes.cluster import Cluster
-from tests.servers.kubernetes.images import Image
+from tests.servers.kubernetes.client import Client
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kubernetes", "slapd", "root"), pytest.mark.timeout(900 if LONG else 400)]
 
 
 @pytest.fixture
-async def site(kube_rig: Cluster, tiny: Image) -> AsyncIterator[RecoverySite]:
-    with kube_rig.namespace(**RESTRICTED) as namespace:
-        site = RecoverySite(kube_rig, namespace, tiny.name)
+async def site(kube: Client, tiny_name: str) -> AsyncIterator[RecoverySite]:
+    with kube.namespace(**RESTRICTED) as namespace:
+        site = RecoverySite(kube, namespace, tiny_name)
         await site.start()
         try:
             yield site

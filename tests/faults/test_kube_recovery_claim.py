@@ -19,15 +19,14 @@ from daas_hub.services.settings import Environment
 from tests.contracts.backend import Saved
 from tests.servers.kube_place import KubePlace, kube_place
 from tests.servers.kubernetes.client import Client
-from tests.servers.kubernetes.images import Image
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kubernetes", "root"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture
-async def place(kube: Client, tiny: Image) -> AsyncIterator[KubePlace]:
-    async with kube_place(kube, tiny.name) as place:
+async def place(kube: Client, tiny_name: str) -> AsyncIterator[KubePlace]:
+    async with kube_place(kube, tiny_name) as place:
         yield place
 
 

@@ -23,8 +23,7 @@ from daas_hub.core.recall import OwnedVolume
 from daas_hub.db.ledger import Ledger
 from tests.faults.kube_recovery import LONG, RecoverySite
 from tests.servers.kube_place import RESTRICTED
-from tests.servers.kubernetes.cluster import Cluster
-from tests.servers.kubernetes.images import Image
+from tests.servers.kubernetes.client import Client
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kubernetes", "slapd", "root"), pytest.mark.timeout(900 if LONG else 300)]
@@ -36,9 +35,9 @@ PLACE = "kubernetes"
 
 
 @pytest.fixture
-async def site(kube_rig: Cluster, tiny: Image) -> AsyncIterator[RecoverySite]:
-    with kube_rig.namespace(**RESTRICTED) as namespace:
-        site = RecoverySite(kube_rig, namespace, tiny.name)
+async def site(kube: Client, tiny_name: str) -> AsyncIterator[RecoverySite]:
+    with kube.namespace(**RESTRICTED) as namespace:
+        site = RecoverySite(kube, namespace, tiny_name)
         await site.start()
         try:
             yield site
@@ -178,17 +177,17 @@ def adopt(folder: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-async def test_many_volumes_are_bound_again_each_to_its_own_disk(kube_rig: Cluster, tmp_path: Path) -> None:
-    kube = Kube(kubeconfig=str(kube_rig.kubeconfig))
-    with kube_rig.namespace(**RESTRICTED) as namespace:
-        disks = Disks(kube, namespace, f"many-{namespace[-8:]}")
+async def test_many_volumes_are_bound_again_each_to_its_own_disk(kube: Client, tmp_path: Path) -> None:
+    api = Kube(kubeconfig=str(kube.kubeconfig))
+    with kube.namespace(**RESTRICTED) as namespace:
+        disks = Disks(api, namespace, f"many-{namespace[-8:]}")
         (tmp_path / "jupyterhub_config.py").write_text(
             f"""c = get_config()
 c.JupyterHub.authenticator_class = "dummy"
 c.DaasHub.hub_id = {disks.hub_id!r}
 c.DaasHub.ledger_url = "sqlite:///{tmp_path}/ledger.sqlite"
 c.DaasHub.backends = {{"kubernetes": "daas_hub.backends.kube.KubeBackend"}}
-c.KubeBackend.kubeconfig = {str(kube_rig.kubeconfig)!r}
+c.KubeBackend.kubeconfig = {str(kube.kubeconfig)!r}
 c.KubeBackend.namespace = {namespace!r}
 from daas_hub import configure
 configure(c)
@@ -199,7 +198,7 @@ configure(c)
             await _bound_again(disks, tmp_path)
         finally:
             await disks.remove()
-            await kube.close()
+            await api.close()
 
 
 async def _bound_again(disks: Disks, folder: Path) -> None:
@@ -249,7 +248,7 @@ def _in_ledger(disks: Disks, folder: Path) -> None:
 
 
 async def test_a_disk_that_the_cluster_lost_is_written_again_from_the_ledger(
-    kube_rig: Cluster, tmp_path: Path, site: RecoverySite
+    kube: Client, tmp_path: Path, site: RecoverySite
 ) -> None:
     """The cluster is a new one: no claim and no PersistentVolume, but the ledger has the handle of the disk."""
     del tmp_path
@@ -260,8 +259,8 @@ async def test_a_disk_that_the_cluster_lost_is_written_again_from_the_ledger(
     await site.hub.api("DELETE", "users/ada/server")
     await until(lambda: not site.active(), within_s=60, every_s=0.3, what="stopped")
     ((_, made),) = volumes(site.ledger())
-    await asyncio.to_thread(kube_rig.kubectl, "-n", site.namespace, "delete", "pvc", "--all", "--wait=true")
-    await asyncio.to_thread(kube_rig.kubectl, "delete", "pv", made["disk"], "--wait=true")
+    await asyncio.to_thread(kube.kubectl, "-n", site.namespace, "delete", "pvc", "--all", "--wait=true")
+    await asyncio.to_thread(kube.kubectl, "delete", "pv", made["disk"], "--wait=true")
     status, answer = await site.hub.api("POST", "users/ada/server")
     assert status >= 400, answer
     status, said = await site.adopt("--volumes")

@@ -21,7 +21,7 @@ from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
 from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("kubernetes", "root"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("kube_rig", "root"), pytest.mark.timeout(180)]
 
 
 class StaticPlace:

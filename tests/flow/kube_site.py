@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from tests.flow.site import Site
-from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.client import Client
 
 CONFIG = """
 c.DaasHub.backends = {{"kubernetes": "daas_hub.backends.kube.KubeBackend"}}
@@ -30,7 +30,7 @@ c.DaasSpawner.profile_list = [
 class KubeSite(Site):
     """``image`` has a ``jupyterhub-singleuser``; servers are pods in ``namespace``."""
 
-    def __init__(self, cluster: Cluster, namespace: str, image: str, *, more: str = "", **options: Any) -> None:
+    def __init__(self, cluster: Client, namespace: str, image: str, *, more: str = "", **options: Any) -> None:
         config = CONFIG.format(kubeconfig=str(cluster.kubeconfig), namespace=namespace, image=image)
         super().__init__(more=config + more, cmd=["jupyterhub-singleuser"], **options)
         self.cluster, self.namespace, self.image = cluster, namespace, image

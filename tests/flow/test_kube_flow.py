@@ -12,17 +12,16 @@ from daas_hub.core.models import LaunchState
 from daas_hub.db.volumes import VolumeState
 from tests.flow.kube_site import KubeSite
 from tests.servers.kube_place import RESTRICTED
-from tests.servers.kubernetes.cluster import Cluster
-from tests.servers.kubernetes.images import Image
+from tests.servers.kubernetes.client import Client
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kubernetes", "slapd", "root"), pytest.mark.timeout(240)]
 
 
 @pytest.fixture
-async def site(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubeSite]:
-    with kube_rig.namespace(**RESTRICTED) as namespace:
-        site = KubeSite(kube_rig, namespace, tiny.name, proxy=False)
+async def site(kube: Client, tiny_name: str) -> AsyncIterator[KubeSite]:
+    with kube.namespace(**RESTRICTED) as namespace:
+        site = KubeSite(kube, namespace, tiny_name, proxy=False)
         await site.start()
         try:
             yield site

@@ -13,19 +13,18 @@ from daas_hub.core.models import LaunchState
 from daas_hub.db.ledger import Kept
 from tests.flow.kube_site import KubeSite
 from tests.servers.kube_place import RESTRICTED
-from tests.servers.kubernetes.cluster import Cluster
-from tests.servers.kubernetes.images import Image
+from tests.servers.kubernetes.client import Client
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kubernetes", "slapd", "root"), pytest.mark.timeout(240)]
 
 
 @asynccontextmanager
-async def scripted(rig: Cluster, image: Image, script: str) -> AsyncIterator[KubeSite]:
+async def scripted(kube: Client, image: str, script: str) -> AsyncIterator[KubeSite]:
     """A site whose servers run this shell script first; ada signed in."""
-    with rig.namespace(**RESTRICTED) as namespace:
+    with kube.namespace(**RESTRICTED) as namespace:
         more = f"c.DaasSpawner.cmd = ['/bin/sh', '-c', {script!r}, 'sh']\n"
-        site = KubeSite(rig, namespace, image.name, more=more, proxy=False)
+        site = KubeSite(kube, namespace, image, more=more, proxy=False)
         await site.start()
         try:
             await site.sign_in("ada")
@@ -43,8 +42,8 @@ def kept(site: KubeSite, launch_id: str) -> Kept:
 
 
 @pytest.fixture
-async def broken(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubeSite]:
-    async with scripted(kube_rig, tiny, 'echo "no luck token=$JUPYTERHUB_API_TOKEN"; exit 3') as site:
+async def broken(kube: Client, tiny_name: str) -> AsyncIterator[KubeSite]:
+    async with scripted(kube, tiny_name, 'echo "no luck token=$JUPYTERHUB_API_TOKEN"; exit 3') as site:
         yield site
 
 
@@ -68,9 +67,9 @@ async def _gone(site: KubeSite) -> bool:
 
 
 @pytest.fixture
-async def waiting(kube_rig: Cluster, tiny: Image) -> AsyncIterator[KubeSite]:
+async def waiting(kube: Client, tiny_name: str) -> AsyncIterator[KubeSite]:
     wait = 'while [ ! -e "$HOME/go" ]; do sleep 0.1; done; exec jupyterhub-singleuser "$@"'
-    async with scripted(kube_rig, tiny, wait) as site:
+    async with scripted(kube, tiny_name, wait) as site:
         yield site
 
 

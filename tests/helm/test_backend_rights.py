@@ -115,7 +115,7 @@ async def test_a_whole_life_of_a_server(site: Site, caplog: pytest.LogCaptureFix
         await until(lambda: site.saved and site.saved[-1]["pod_uid"], within_s=30, what="the pod is made")
         assert [found.launch_id for found in await backend.find()] == [mine.launch_id]
         await site.bind(mine.mounts[0])
-        kept = await backend.keep(mine)
+        kept = await backend.keep([mount.volume_id for mount in mine.mounts])
         assert kept[mine.mounts[0].volume_id]["disk"] == f"pvc-{mine.mounts[0].volume_id}"
         disk = await site.admin("GET", f"/api/v1/persistentvolumes/pvc-{mine.mounts[0].volume_id}")
         assert disk.body["spec"]["persistentVolumeReclaimPolicy"] == "Retain"

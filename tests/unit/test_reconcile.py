@@ -129,6 +129,27 @@ def test_a_server_without_a_launch_is_reaped_after_a_grace_and_only_if_it_stays(
     assert (gone, forgotten.since) == ([], {})
 
 
+def test_what_a_launch_left_is_removed_after_a_grace_unless_it_has_a_server_or_is_active() -> None:
+    left = {"local": [{**HANDLE, "launch_id": name} for name in ("l1", "lost", "found")]}
+    now = seen(launch(), look=RUNS, servers=[found("found")], left=left)
+    nothing, memory = decide(now, Memory(), GRACES)
+    assert nothing == []
+    assert memory.since.keys() == {"orphan:local:found", "left:local:lost"}
+    late = Memory({key: ago(GRACES.reap_s) for key in memory.since})
+    actions, _ = decide(now, late, GRACES)
+    assert [(action.do, action.launch_id) for action in actions] == [(Do.REAP, "found"), (Do.REAP, "lost")]
+    assert (actions[1].handle or {})["launch_id"] == "lost"
+    gone, forgotten = decide(seen(launch(), look=RUNS, left={"local": left["local"][:1]}), late, GRACES)
+    assert (gone, forgotten.since) == ([], {})
+
+
+def test_the_next_pass_comes_when_a_grace_is_over() -> None:
+    memory = Memory({"a": ago(10), "b": ago(25), "overdue": ago(40)})
+    assert memory.next_due_s(NOW, 30) == 5
+    assert memory.next_due_s(NOW, 10) is None
+    assert Memory().next_due_s(NOW, 30) is None
+
+
 def test_a_server_with_a_launch_is_never_reaped() -> None:
     for state in S:
         if state is not S.ENDED:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from daas_hub.core.naming import new_id
+
+HOST = "DAAS_TEST_HOST"
 
 
 class KubectlFailed(Exception):
@@ -27,6 +33,23 @@ class Client:
     def env(self) -> dict[str, str]:
         """What programs need to find this cluster."""
         return {"KUBECONFIG": str(self.kubeconfig)}
+
+    @cached_property
+    def host(self) -> str:
+        """This machine's address as pods see it: ``DAAS_TEST_HOST``, else the one from which it asks the API server."""
+        if given := os.environ.get(HOST):
+            return given
+        server = urlsplit(
+            json.loads(self.kubectl("config", "view", "--minify", "-o", "json"))["clusters"][0]["cluster"]["server"]
+        )
+        assert server.hostname is not None
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            server.hostname, server.port or 443, type=socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind, protocol) as asked:
+            # Nothing is sent: the routing table answers.
+            asked.connect(address)
+            return str(asked.getsockname()[0])
 
     def kubectl(self, *words: str, given: str | None = None, within_s: float = 60) -> str:
         """What kubectl prints; ``given`` is its standard input. Raises KubectlFailed."""

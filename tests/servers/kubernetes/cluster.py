@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 from .addons import Addons, simulated_node
@@ -39,7 +40,7 @@ class Cluster(Client):
         self.node = Node(self.space, self.keys, self.programs)
         self.addons = Addons(self.space, self.keys, self.programs)
 
-    @property
+    @cached_property
     def host(self) -> str:
         """This machine's address as pods see it: a server that they shall reach listens there."""
         return self.place.host

@@ -16,7 +16,7 @@ from .client import Client
 from .cluster import Cluster
 from .images import Image, ImageFailed, names, project, tiny_singleuser
 
-EXISTING = "DAAS_TEST_KUBECONFIG"
+EXISTING, IMAGE = "DAAS_TEST_KUBECONFIG", "DAAS_TEST_IMAGE"
 NEEDED = ("runc", "iptables", "ip", "unshare", "nsenter", "mount", "openssl", "buildah", "mmdebstrap", "busybox")
 
 
@@ -103,10 +103,25 @@ def kube(request: pytest.FixtureRequest) -> Client:
 
 @pytest.fixture(scope="session")
 def tiny(kube_rig: Cluster) -> Image:
-    """The image of the tests' tiny server, on the cluster's node."""
+    """The image of the tests' tiny server, on the node of the tests' own cluster."""
     image = tiny_singleuser()
     kube_rig.load(image.archive, image.name)
     return image
+
+
+@pytest.fixture(scope="session")
+def tiny_name(kube: Client, request: pytest.FixtureRequest) -> str:
+    """The same image by the name that the cluster has it under, whichever cluster it is."""
+    if isinstance(kube, Cluster):
+        own: Image = request.getfixturevalue("tiny")
+        return own.name
+    if not (name := os.environ.get(IMAGE)):
+        pytest.fail(
+            f"{EXISTING} names a cluster, so {IMAGE} must name an image that it can pull: the one that `python -m "
+            "tests.servers.kubernetes.images tiny FILE` writes.",
+            pytrace=False,
+        )
+    return name
 
 
 @pytest.fixture

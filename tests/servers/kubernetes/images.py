@@ -353,9 +353,21 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Build the project's images that are missing."""
+    """Build the project's images that are missing; with ``tiny FILE`` the image of the tests' tiny server into a file.
+
+    The file is a Docker archive, as ``docker load``, ``ctr images import`` and ``skopeo copy`` take it.
+    """
     try:
-        projects()
+        match sys.argv[1:]:
+            case []:
+                projects()
+            case ["tiny", file]:
+                image = tiny_singleuser()
+                shutil.copy(image.archive, file)
+                print(image.name)
+            case _:
+                print(main.__doc__, file=sys.stderr)
+                return 2
     except ImageFailed as error:
         print(error, file=sys.stderr)
         return 1
