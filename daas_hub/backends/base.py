@@ -22,6 +22,9 @@ Checkpoint = Callable[[Handle], Awaitable[None]]
 """Saves a handle durably. A backend awaits it as soon as there is something that could be left behind,
 and before it waits for anything (design.md, rule 8.3)."""
 
+Doubt = Callable[[Observation], Awaitable[None]]
+"""Is told what can, or can no longer, be said of a server that has not ended."""
+
 
 class Backend(LoggingConfigurable):
     """One place where servers run. Instances live as long as the hub; methods may be called concurrently."""
@@ -98,8 +101,12 @@ class Backend(LoggingConfigurable):
         """One look. Changes nothing, never raises; what cannot be told is UNKNOWN."""
 
     @abstractmethod
-    async def wait_ended(self, handle: Handle) -> Observation:
-        """Return once the server has ended, with the evidence. Runs for the server's whole life; may be cancelled."""
+    async def wait_ended(self, handle: Handle, *, doubt: Doubt | None = None) -> Observation:
+        """Return once the server has ended, with the evidence. Runs for the server's whole life; may be cancelled.
+
+        ``doubt`` is called when it cannot be told any more whether the server runs, with why, and when it can again:
+        within 30 s of its being known here. A backend that always can tell never calls it.
+        """
 
     @abstractmethod
     async def stop(self, handle: Handle, *, within_s: float) -> Observation:

@@ -27,7 +27,7 @@ from daas_hub.core.pods import MOUNTED, Problem, address, observe, of_node, step
 from daas_hub.core.volumes import Planned, plan
 
 from . import kube_left, kube_pod
-from .base import Checkpoint
+from .base import Checkpoint, Doubt
 from .child import check_settings
 from .kube_claims import Claims, claim_name
 from .kube_loss import KubeLoss, no_right
@@ -216,8 +216,10 @@ class KubeBackend(KubeLoss):
         try:
             if not known or not self._pods.fresh(WATCH_FRESH_S):
                 pod = await look(self._kube, handle)
-        except (DaasError, KubeRefused) as error:
-            return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked ({error}){self._heard()}")
+        except DaasError:
+            return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked just now{self._heard()}")
+        except KubeRefused as error:
+            return Observation(Life.UNKNOWN, reason=f"the cluster does not let the hub look at it ({error})")
         if pod is None:
             return Observation(Life.ENDED, reason=self._lost.get(names.pod, "its pod is gone"))
         return self._with_node(pod, observe(pod, memory_bytes=handle.get("memory_bytes")))
@@ -253,13 +255,17 @@ class KubeBackend(KubeLoss):
     async def software(self, handle: Handle) -> Json:
         return await software_of(self._kube, handle)
 
-    async def wait_ended(self, handle: Handle) -> Observation:
+    async def wait_ended(self, handle: Handle, *, doubt: Doubt | None = None) -> Observation:
+        known = Life.RUNNING
         with self._pods.changes(str(handle.get("pod"))) as changed:
             while True:
                 changed.clear()
                 seen = await self.inspect(handle)
                 if seen.life is Life.ENDED:
                     return seen
+                if doubt is not None and seen.life is not known:
+                    known = seen.life
+                    await doubt(seen)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), WAIT_LOOK_S)
 

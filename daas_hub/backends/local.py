@@ -24,7 +24,7 @@ from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 
 from . import local_folder, local_launch
-from .base import Backend, Checkpoint
+from .base import Backend, Checkpoint, Doubt
 from .local_capacity import CapacityLook
 from .local_end import Ends
 from .local_folder import LaunchFolder
@@ -156,7 +156,7 @@ class LocalBackend(LocalSettings, Backend):
     async def inspect(self, handle: Handle) -> Observation:
         return await self._ends.inspect(handle)
 
-    async def wait_ended(self, handle: Handle) -> Observation:
+    async def wait_ended(self, handle: Handle, *, doubt: Doubt | None = None) -> Observation:  # noqa: ARG002
         return await self._ends.wait(handle)
 
     async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:

@@ -84,10 +84,18 @@ class LaunchRecord:
         row = await self.row()
         if row is None or row.state is LaunchState.ENDED or row.handle is None:
             return None
-        seen = await self.hub.backend(row.backend).wait_ended(row.handle)
+        seen = await self.hub.backend(row.backend).wait_ended(row.handle, doubt=self._note_doubt)
         # A full disk may take hours: whoever watches goes on watching, and tells the hub when it is written.
         await self.settle(row, seen, evidence=f"{row.backend} saw it end", within_s=math.inf)
         return seen
+
+    async def _note_doubt(self, seen: Observation) -> None:
+        """Write down that it cannot be told whether the server runs, or that it can again: her pages show it."""
+        try:
+            await self.hub.run(self.hub.ledger.record_observation, self.id, seen, now=utcnow())
+        except LedgerBusy as error:
+            # The next poll writes it.
+            self.log.warning("What is known of launch %s is not written down: %s", self.id, error.log_message)
 
     async def settle(
         self, row: LaunchRow, seen: Observation, *, evidence: str, within_s: float = SETTLE_WITHIN_S

@@ -20,7 +20,7 @@ from traitlets.config.loader import LazyConfigValue
 from daas_hub import pages
 from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.core.launch import start_failed
-from daas_hub.core.models import ACTIVE, Event, LaunchState
+from daas_hub.core.models import ACTIVE, Event, LaunchState, Life
 from daas_hub.db.ledger import LaunchRow, Ledger
 from daas_hub.db.notices import Notice
 from daas_hub.services.console import registration
@@ -73,6 +73,8 @@ class Happened:
     stopping: tuple[LaunchRow, ...] = ()
     """Launches whose end is not certain yet: they count, and their servers cannot be started again."""
     running: tuple[LaunchRow, ...] = ()
+    doubtful: tuple[LaunchRow, ...] = ()
+    """Those of which it cannot be told whether they run."""
     failed: tuple[FailedStart, ...] = ()
     """Servers whose last start failed, newest first; gone with the next start, or after a week."""
     problem: str = ""
@@ -125,8 +127,9 @@ def _happened(site: DaasHub, user_name: str) -> Happened:
     active = ledger.launches(states=list(ACTIVE), account_id=account.id)
     stopping = [row for row in active if row.state is LaunchState.STOPPING]
     running = [row for row in active if row.state is LaunchState.RUNNING]
+    doubtful = tuple(row for row in running if row.observed is Life.UNKNOWN)
     failed = _failed(ledger, account.id, utcnow() - FAILED_SHOWN_FOR)
-    return Happened(tuple(ledger.notices.list(account.id)), tuple(stopping), tuple(running), failed)
+    return Happened(tuple(ledger.notices.list(account.id)), tuple(stopping), tuple(running), doubtful, failed)
 
 
 def _failed(ledger: Ledger, account_id: str, since: datetime) -> tuple[FailedStart, ...]:

@@ -51,8 +51,11 @@ def profiles(waits: str, node: str = "none") -> str:
 
 
 @asynccontextmanager
-async def crowded_site(cluster: Cluster, image: str, waits: str) -> AsyncIterator[KubeSite]:
-    """All of them run. Homes are folders of the site: on simulated nodes nobody makes a disk."""
+async def simulated_site(cluster: Cluster, image: str, waits: str, *people: str) -> AsyncIterator[tuple[KubeSite, str]]:
+    """A site with a simulated node of its own, and that node's name; these people are signed in.
+
+    Homes are folders of the site: for simulated nodes nobody makes a disk.
+    """
     node = f"crowd-{new_id()[:8]}"
     folder = cluster.addons.volumes_folder / node
     folder.mkdir(mode=0o755)
@@ -64,19 +67,25 @@ async def crowded_site(cluster: Cluster, image: str, waits: str) -> AsyncIterato
     await asyncio.to_thread(cluster.add_simulated_node, node)
     with cluster.namespace(**RESTRICTED) as namespace:
         site = watched_kube_site(cluster, namespace, image, more=more + profiles(waits, node))
-        for person in (*PEOPLE, "boss"):
+        for person in people:
             home = folder / person
             home.mkdir(mode=0o700)
             os.chown(home, site.person(person).uid, site.person(person).gid)
         try:
-            async with faulty_site(*PEOPLE, "boss", site=site):
-                await start_crowd(site)
-                yield site
+            async with faulty_site(*people, site=site):
+                yield site, node
         finally:
-            gone = ("delete", "node", node, "--wait=false"), ("delete", "pv", "-l", f"daas-hub/hub={site.hub_id}",
-                                                              "--wait=false")  # fmt: skip
-            for words in gone:
+            disks = ("delete", "pv", "-l", f"daas-hub/hub={site.hub_id}", "--wait=false")
+            for words in (("delete", "node", node, "--wait=false", "--ignore-not-found"), disks):
                 await asyncio.to_thread(cluster.kubectl, *words)
+
+
+@asynccontextmanager
+async def crowded_site(cluster: Cluster, image: str, waits: str) -> AsyncIterator[KubeSite]:
+    """All of them run; ``boss`` is signed in as well."""
+    async with simulated_site(cluster, image, waits, *PEOPLE, "boss") as (site, _):
+        await start_crowd(site)
+        yield site
 
 
 async def start_crowd(site: KubeSite) -> None:

@@ -67,6 +67,7 @@ class LaunchModel(Out):
     groups: list[str]
     exit_code: int | None
     reason: str = Field(description="Why it ended, or is being stopped; for a person.")
+    doubt: str = Field(description="Why it cannot be told whether its server runs; empty where it can. It counts.")
     stopped_by: str = Field(
         description="User name, `culler`, `limit` or `admin:<name>`; empty where it ended by itself."
     )

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from daas_hub.core.errors import InvalidOptions, NotFound
-from daas_hub.core.models import ACTIVE, LaunchState, Limit, Resource, Who
+from daas_hub.core.models import ACTIVE, LaunchState, Life, Limit, Resource, Who
 from daas_hub.core.quota import step, storable
 from daas_hub.db.audit import AuditRow
 from daas_hub.db.ledger import LaunchRow, Ledger, Place
@@ -53,6 +53,7 @@ def launch_model(row: LaunchRow) -> m.LaunchModel:
         groups=list(row.groups),
         exit_code=row.exit_code,
         reason=row.reason or row.target_reason or "",
+        doubt=row.observed_reason if row.state in ACTIVE and row.observed is Life.UNKNOWN else "",
         stopped_by=row.target_by or "",
         limits_enforced=bool(handle.get("enforces_limits", True)),
         limits_note=str(handle.get("limits_note") or ""),
