@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from daas_hub.clients import nss as system
-from daas_hub.core.account import AccountPolicy, Claim, merge
+from daas_hub.core.account import AccountPolicy, Claim, known, merge
 from daas_hub.core.errors import AccountRefused
 from daas_hub.core.models import Account, AccountGroup, Identity
+
+from .allocator import Allocator
 
 AdminRow = Callable[[str], Awaitable[Account | None]]
 
 
 async def resolve(
-    identity: Identity, *, nss: bool, admin_row: AdminRow, policy: AccountPolicy, now: datetime
+    identity: Identity,
+    *,
+    nss: bool,
+    admin_row: AdminRow,
+    policy: AccountPolicy,
+    now: datetime,
+    allocator: Allocator | None = None,
+    home: str | None = None,
 ) -> Account:
     """The account of ``identity``, its id still empty.
 
-    ``nss``: ask this machine too; ``admin_row``: what an administrator entered for a name. Raises AccountRefused
-    (sources disagree, or the account must not run) and AccountUnresolved (nobody knows it, or nobody answers).
+    ``nss``: ask this machine too; ``admin_row``: what an administrator entered for a name; ``allocator``: who gives
+    numbers to whom nobody else gives any; ``home``: where no source names one. Raises AccountRefused (sources
+    disagree, or the account must not run) and AccountUnresolved (nobody knows it, or nobody answers).
     """
     claims = []
     row = await admin_row(identity.name)
@@ -29,7 +39,19 @@ async def resolve(
     claims.append(directory_claim(identity))
     if nss:
         claims.append(await system.ask(identity.name))
-    return merge(identity.name, claims, policy, now)
+    if allocator is not None:
+        claims += await _allocated(allocator, identity, claims, now)
+    return merge(identity.name, claims, policy, now, home=home)
+
+
+async def _allocated(
+    allocator: Allocator, identity: Identity, claims: Sequence[Claim], now: datetime
+) -> Sequence[Claim]:
+    """Numbers of our own: those that she was given once, and new ones only where all others say nothing."""
+    given = await allocator.given(identity, now)
+    if given is not None:
+        return [given]
+    return [] if known(claims) else [await allocator.give(identity, now)]
 
 
 def directory_claim(identity: Identity) -> Claim:

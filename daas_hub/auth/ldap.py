@@ -12,6 +12,7 @@ from traitlets import Bool, Float, Int, List, Set, Unicode, default
 
 from daas_hub.auth.common import NOT_OPEN, OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings, try_again
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
+from daas_hub.core.allocation import Kind
 from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
 from daas_hub.core.models import Identity
 
@@ -273,6 +274,10 @@ class DaasLDAPAuthenticator(Authenticator):
                 NOT_STARTED, reason=error.reason, log_message=error.log_message, retry_after_s=error.retry_after_s
             ) from error
         return _active(found)
+
+    async def has_number(self, kind: Kind, number: int) -> bool:
+        """Whether the directory has given this uid or gid to anybody. Raises DirectoryUnavailable."""
+        return await self.directory.has_number(kind, number)
 
     async def identity_named(self, name: str) -> Identity | None:
         """Who has this login name in the directory now; None: nobody, or a locked account. Nobody has signed in.

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from daas_hub.core.allocation import Kind
 from daas_hub.core.directory import (
     DN_SUBJECT,
     GROUP_ATTRIBUTES,
@@ -119,6 +120,10 @@ class Directory:
         ``alone``: one more search (by `uidNumber`); raises AccountRefused where another entry has her uid.
         """
         return await self._ask(self._others, self._known_subject, subject, alone=alone)
+
+    async def has_number(self, kind: Kind, number: int) -> bool:
+        """Whether a person or a group has this uid or gid. Raises DirectoryUnavailable."""
+        return await self._ask(self._others, self._has_number, kind, number)
 
     async def ping(self) -> None:
         """Bind as the service and find the bases. Raises DirectoryUnavailable with what is wrong."""
@@ -245,6 +250,14 @@ class Directory:
         with session(self.settings.address, call.register) as service:
             self._bind_service(service)
             self._search_people(service, fill(self.settings.user_filter, {"name": "no-such-person"}))
+
+    def _has_number(self, call: Call, kind: Kind, number: int) -> bool:
+        with session(self.settings.address, call.register) as service:
+            self._bind_service(service)
+            if self._search_people(service, f"({kind}Number={number})"):
+                return True
+            groups = self.settings.group_search_base if kind is Kind.GID else ""
+            return bool(groups and service.search(groups, f"(gidNumber={number})", GROUP_ATTRIBUTES))
 
     def _bind_service(self, service: Session) -> None:
         settings = self.settings

@@ -6,11 +6,17 @@ import asyncio
 import grp
 import os
 import pwd
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 from daas_hub.core.account import Claim
+from daas_hub.core.allocation import Kind
 from daas_hub.core.errors import AccountUnresolved
 from daas_hub.core.models import AccountGroup
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 WITHIN_S = 5.0
 _threads = ThreadPoolExecutor(4, thread_name_prefix="nss")
@@ -21,11 +27,20 @@ MAX_WAITING = 32
 
 async def ask(name: str) -> Claim:
     """The claim of NSS; without uid and gid where it does not know the name. Raises AccountUnresolved after 5 s."""
+    return await _in_thread(look_up, name)
+
+
+async def has_number(kind: Kind, number: int) -> bool:
+    """Whether an account or a group here has this number. Raises AccountUnresolved after 5 s."""
+    return await _in_thread(_has_number, kind, number)
+
+
+async def _in_thread(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     global _waiting
     if _waiting >= MAX_WAITING:
         raise _silent()
     _waiting += 1
-    call = asyncio.get_running_loop().run_in_executor(_threads, look_up, name)
+    call = asyncio.get_running_loop().run_in_executor(_threads, lambda: question(*args, **kwargs))
     call.add_done_callback(_answered)
     try:
         return await asyncio.wait_for(asyncio.shield(call), WITHIN_S)
@@ -69,3 +84,14 @@ def look_up(name: str) -> Claim:
         shell=entry.pw_shell or None,
         display_name=entry.pw_gecos.split(",")[0],
     )
+
+
+def _has_number(kind: Kind, number: int) -> bool:
+    try:
+        if kind is Kind.UID:
+            pwd.getpwuid(number)
+        else:
+            grp.getgrgid(number)
+    except KeyError:
+        return False
+    return True

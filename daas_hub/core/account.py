@@ -48,31 +48,40 @@ class Claim:
     display_name: str = ""
 
 
-def merge(name: str, claims: Sequence[Claim], policy: AccountPolicy, now: datetime) -> Account:
+def known(claims: Iterable[Claim]) -> list[Claim]:
+    """The claims of sources that know the account."""
+    return [claim for claim in claims if claim.uid is not None or claim.gid is not None]
+
+
+def merge(
+    name: str, claims: Sequence[Claim], policy: AccountPolicy, now: datetime, *, home: str | None = None
+) -> Account:
     """The account that all ``claims`` agree on, its id still empty.
 
-    Claims come in order of trust: the first that gives a home, shell or display name is taken. uid and gid must be
-    the same in all. Raises AccountUnresolved where nobody knows the account, else AccountRefused.
+    Claims come in order of trust: the first that gives a home, shell or display name is taken, ``home`` where none
+    does. uid and gid must be the same in all. Raises AccountUnresolved where nobody knows the account, else
+    AccountRefused.
     """
-    known = [claim for claim in claims if claim.uid is not None or claim.gid is not None]
-    if not known:
+    said = known(claims)
+    if not said:
         asked = ", ".join(claim.source for claim in claims) or "no source"
         raise AccountUnresolved(
             f"No POSIX account is known for {name} (asked: {asked}). An administrator can add uidNumber, gidNumber "
             "and homeDirectory in the directory, or enter them on the accounts page.",
             reason="account_unknown",
         )
-    uid = _agreed(name, "uid", [(c.source, c.uid) for c in known])
-    gid = _agreed(name, "gid", [(c.source, c.gid) for c in known])
-    home = next((c.home for c in known if c.home), None)
+    uid = _agreed(name, "uid", [(c.source, c.uid) for c in said])
+    gid = _agreed(name, "gid", [(c.source, c.gid) for c in said])
+    home = next((c.home for c in claims if c.home), home)
     if home is None or not _usable(home):
         given = repr(home[:80]) if home else "none given"
         raise AccountRefused(
-            f"The account {name} has no usable home folder ({given} by {_sources(known)}); an absolute path is "
-            "needed. Whoever administers the directory can set homeDirectory.",
+            f"The account {name} has no usable home folder ({given} by {_sources(said)}); an absolute path is "
+            "needed. Whoever administers the directory can set homeDirectory, an administrator of this hub "
+            "DaasSpawner.fallback_home.",
             reason="no_home",
         )
-    groups = _groups(name, gid, known)
+    groups = _groups(name, gid, said)
     account = Account(
         id="",
         name=name,
@@ -80,10 +89,10 @@ def merge(name: str, claims: Sequence[Claim], policy: AccountPolicy, now: dateti
         gid=gid,
         groups=groups,
         home=home.rstrip("/"),
-        shell=next((c.shell for c in known if c.shell), "/bin/sh"),
-        source=_sources(known),
+        shell=next((c.shell for c in claims if c.shell), "/bin/sh"),
+        source=_sources(said),
         fetched_at=now,
-        display_name=next((c.display_name for c in known if c.display_name), ""),
+        display_name=next((c.display_name for c in claims if c.display_name), ""),
     )
     check(account, policy)
     return account

@@ -15,6 +15,7 @@ from daas_hub.core.quota import Relief
 from . import admission, launches, migrate, usage
 from . import claim as claims
 from .accounts import Accounts
+from .allocations import Allocations
 from .audit import Audit
 from .engine import Database, make_private_file
 from .lease import Leases
@@ -30,12 +31,13 @@ __all__ = ["Kept", "LaunchRow", "Ledger", "Place", "Reservation"]
 
 
 class Ledger:
-    """An open ledger. ``accounts``, ``limits``, ``audit``, ``leases``, ``notices``, ``projects``, ``volumes`` and
-    ``restore`` share its connections."""
+    """An open ledger. ``accounts``, ``allocations``, ``limits``, ``audit``, ``leases``, ``notices``, ``projects``,
+    ``volumes`` and ``restore`` share its connections."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.accounts = Accounts(db)
+        self.allocations = Allocations(db)
         self.limits = Limits(db)
         self.audit = Audit(db)
         self.leases = Leases(db)

@@ -102,8 +102,9 @@ class Admission:
                 reason="no_identity",
             )
         alone = not self.site.shares_uid()
-        identity = await people.renewed(self.spawner.authenticator, identity, user.name, alone=alone)
-        return await people.record(self.site, self.spawner, identity, user.name)
+        authenticator = self.spawner.authenticator
+        identity = await people.renewed(authenticator, identity, user.name, alone=alone)
+        return await people.record(self.site, self.spawner, authenticator, identity, user.name)
 
     # ------------------------------------------------------------ what is there already
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from daas_hub.accounts.allocator import Allocator, Known
 from daas_hub.accounts.resolve import resolve
+from daas_hub.clients import nss
 from daas_hub.core.errors import AccountRefused, InvalidOptions, NotFound
 from daas_hub.core.models import Identity
 from daas_hub.db.accounts import AccountRow
@@ -42,22 +44,49 @@ async def renewed(authenticator: Any, identity: Identity, user_name: str, *, alo
 
 
 async def record(
-    site: DaasHub, settings: SpawnerSettings, identity: Identity, user_name: str, *, proof: str = "sign-in"
+    site: DaasHub,
+    settings: SpawnerSettings,
+    authenticator: Any,
+    identity: Identity,
+    user_name: str,
+    *,
+    proof: str = "sign-in",
 ) -> AccountRow:
     """The account of an identity from all sources, now, stored under its lasting id.
 
-    Raises AccountRefused, AccountUnresolved, LedgerBusy.
+    Raises AccountRefused, AccountUnresolved, DirectoryUnavailable (before a number is given away), LedgerBusy.
     """
     rows = site.ledger.accounts
+    key = (identity.issuer, identity.subject)
     account = await resolve(
         identity,
         nss=settings.use_nss,
         admin_row=lambda name: site.run(rows.get_row, name),
         policy=settings.account_policy(),
         now=utcnow(),
+        allocator=_allocator(site, settings, authenticator),
+        home=await _home(site, settings, key, identity.name),
     )
-    key = (identity.issuer, identity.subject)
     return await site.run(rows.upsert, account, key, user_name, now=utcnow(), proof=proof, share_uid=site.shares_uid())
+
+
+def _allocator(site: DaasHub, settings: SpawnerSettings, authenticator: Any) -> Allocator | None:
+    ranges = settings.allocator_ranges()
+    if not ranges:
+        return None
+    known: dict[str, Known] = {"NSS": nss.has_number} if settings.use_nss else {}
+    directory = getattr(authenticator, "has_number", None)
+    if directory is not None:
+        known["the directory"] = directory
+    return Allocator(site.ledger.allocations, site.run, ranges, known, site.turn)
+
+
+async def _home(site: DaasHub, settings: SpawnerSettings, key: tuple[str, str], name: str) -> str | None:
+    """Where she is at home if nobody says so: where she was before, else by the site's rule."""
+    if not settings.fallback_home:
+        return None
+    stored = await site.run(site.ledger.accounts.by_identity, *key)
+    return stored.home if stored is not None else settings.fallback_home.replace("{name}", name)
 
 
 async def find(site: DaasHub, settings: SpawnerSettings, authenticator: Any, name: str, user: Any) -> AccountRow:
@@ -69,7 +98,8 @@ async def find(site: DaasHub, settings: SpawnerSettings, authenticator: Any, nam
     """
     identity = identity_in(await user.get_auth_state()) if user is not None else None
     if identity is not None:
-        return await record(site, settings, await renewed(authenticator, identity, user.name), user.name)
+        fresh = await renewed(authenticator, identity, user.name)
+        return await record(site, settings, authenticator, fresh, user.name)
     identity = await _named(authenticator, name)
     user_name: str = authenticator.normalize_username(identity.name)
     stored = await site.run(site.ledger.accounts.by_identity, identity.issuer, identity.subject)
@@ -77,7 +107,7 @@ async def find(site: DaasHub, settings: SpawnerSettings, authenticator: Any, nam
     if called != authenticator.normalize_username(name):
         # Renamed in the hub, or mapped: the name that was given may be somebody else's here.
         raise InvalidOptions(f"name: {name!r} of the directory is the user {called!r} here; give that.", field="name")
-    return await record(site, settings, identity, user_name, proof="directory entry")
+    return await record(site, settings, authenticator, identity, user_name, proof="directory entry")
 
 
 async def _named(authenticator: Any, name: str) -> Identity:

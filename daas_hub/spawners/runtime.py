@@ -97,6 +97,8 @@ class DaasHub(SingletonConfigurable):
         """Fresh at every start of the hub: tells launches of this boot from earlier ones."""
         self.checked = False
         """Whether the start-up checks have passed."""
+        self.turn = asyncio.Lock()
+        """Whose turn it is to be given numbers (``accounts/allocator.py``)."""
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
         self._built: dict[str, Backend] = {}

@@ -8,6 +8,8 @@ from traitlets import Bool, Dict, HasTraits, Int, List, Unicode, Union, validate
 from traitlets import Callable as CallableTrait
 
 from daas_hub.core.account import DENIED, RESERVED, AccountPolicy
+from daas_hub.core.allocation import Kind, Ranges, check_ranges
+from daas_hub.core.errors import ConfigError
 
 from .options import shrunk
 
@@ -64,6 +66,43 @@ class SpawnerSettings(HasTraits):
         list(DENIED),
         help="Account names that never run a server, whatever their uid. The default lists usual system accounts.",
     ).tag(config=True)
+
+    allocated_uids = List(
+        List(Int(), minlen=2, maxlen=2),
+        help="Ranges of uids `[first, last]` that this hub gives to people to whom no other source gives one, in this "
+        "order, each number once and for ever. Empty, the default: nobody is given any, because a site with a "
+        "directory has its numbers there. Nothing else on the site may give numbers from them.",
+    ).tag(config=True)
+
+    allocated_gids = List(
+        List(Int(), minlen=2, maxlen=2),
+        help="The same for gids: everybody who is given a uid is given a group of her own. May be the same ranges.",
+    ).tag(config=True)
+
+    fallback_home = Unicode(
+        "",
+        help="Home folder of people for whom no source names one, with `{name}` for the login name; sssd calls it "
+        "fallback_homedir. A person keeps the one that she had first, also after a rename. Empty: such people are "
+        "refused, because a wrong folder is worse than none.",
+    ).tag(config=True)
+
+    @validate("fallback_home")
+    def _a_folder_for_each(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        if value and not (value.startswith("/") and value.count("{name}") == 1 and value.count("{") == 1):
+            raise ConfigError(
+                f"DaasSpawner.fallback_home is {value!r}; it must be an absolute path with {{name}} once and no other "
+                "placeholder, as /home/{name}, so that nobody gets somebody else's folder."
+            )
+        return value
+
+    def allocator_ranges(self) -> dict[Kind, Ranges]:
+        """What may be given away; empty: nothing. Raises ConfigError for ranges that cannot work."""
+        check_ranges(self.allocated_uids, self.allocated_gids, self.account_policy())
+        if not self.allocated_uids:
+            return {}
+        both = {Kind.UID: self.allocated_uids, Kind.GID: self.allocated_gids}
+        return {kind: tuple((first, last) for first, last in ranges) for kind, ranges in both.items()}
 
     def account_policy(self) -> AccountPolicy:
         """Which accounts may run servers, from the settings."""

@@ -51,7 +51,9 @@ def check(app: Any) -> None:
     services.hear_sigint()
     for name in site.backends:
         site.backend(name)
-    profile_list = DaasSpawner(config=app.config).profile_list
+    settings = DaasSpawner(config=app.config)
+    settings.allocator_ranges()
+    profile_list = settings.profile_list
     if not callable(profile_list):
         profiles = site.catalogue.read(profile_list)
         missing = missing_limits(profiles, site.ledger.limited_resources())

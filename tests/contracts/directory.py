@@ -13,6 +13,7 @@ import pytest
 
 from daas_hub.clients.directory import Directory, DirectorySettings, Verdict
 from daas_hub.clients.directory_queue import PLACES
+from daas_hub.core.allocation import Kind
 from daas_hub.core.errors import DirectoryBusy, DirectoryUnavailable
 from daas_hub.core.naming import login_name
 from tests.servers.no_blocking import no_blocking
@@ -163,6 +164,16 @@ class DirectoryContract:
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert sum(isinstance(o, DirectoryBusy) for o in outcomes) == 4
         assert sum(getattr(o, "verdict", None) is Verdict.OK for o in outcomes) == PLACES
+
+    async def test_a_number_that_somebody_has_is_known(self, site: DirectorySite) -> None:
+        directory, person = site.directory(), site.person
+        assert await directory.has_number(Kind.UID, person.uid)
+        assert await directory.has_number(Kind.GID, person.gid)
+        for gid in person.groups.values():
+            assert await directory.has_number(Kind.GID, gid)
+        assert not await directory.has_number(Kind.UID, 59_999)
+        assert not await directory.has_number(Kind.GID, 59_999)
+        assert not await site.directory(group_search_base="").has_number(Kind.GID, 59_999)
 
     async def test_ping_finds_the_directory(self, site: DirectorySite) -> None:
         await site.directory().ping()

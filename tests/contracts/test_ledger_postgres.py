@@ -12,6 +12,7 @@ from daas_hub.db.ledger import Ledger
 from tests.servers.postgres import PostgresServer
 
 from .ledger import LaunchContract
+from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
@@ -42,6 +43,10 @@ class TestBooksOnPostgres(BooksContract):
 
 
 class TestRacesOnPostgres(RaceContract):
+    pass
+
+
+class TestAllocationsOnPostgres(AllocationContract):
     pass
 
 

@@ -18,6 +18,7 @@ from daas_hub.db.filesystem import file_system, refuse_network_files
 from daas_hub.db.ledger import Ledger
 
 from .ledger import LaunchContract
+from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
@@ -38,6 +39,10 @@ class TestBooksOnSqlite(BooksContract):
 
 
 class TestRacesOnSqlite(RaceContract):
+    pass
+
+
+class TestAllocationsOnSqlite(AllocationContract):
     pass
 
 
