@@ -156,6 +156,15 @@ def keep_log(c: Connection, launch_id: str, log: str) -> None:
     c.execute(update(launch).where(launch.c.id == launch_id).values(log=log))
 
 
+def forget_logs(c: Connection, ended_before: datetime, at_most: int) -> int:
+    """Forget the logs of launches that ended before then, a few at a time; how many there were."""
+    over = (launch.c.log.is_not(None), launch.c.ended_at < ended_before)
+    ids = c.execute(select(launch.c.id).where(*over).limit(at_most)).scalars().all()
+    if ids:
+        c.execute(update(launch).where(launch.c.id.in_(ids)).values(log=None))
+    return len(ids)
+
+
 def save_software(c: Connection, launch_id: str, software: Json, image_digest: str | None) -> None:
     """Remember what a server is made of."""
     values = {"software": software, "image_digest": image_digest}

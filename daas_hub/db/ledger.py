@@ -212,6 +212,10 @@ class Ledger:
         """Remember the end of a server's log (bounded and without secrets: ``core.logs.readable``)."""
         self._db.write(launches.keep_log, launch_id, log)
 
+    def forget_logs(self, *, ended_before: datetime, at_most: int = 500) -> int:
+        """Forget the kept logs of launches that ended before then; how many, at most so many: ask again."""
+        return self._db.write(launches.forget_logs, ended_before, at_most)
+
     def save_software(self, launch_id: str, software: Json, *, image_digest: str | None) -> None:
         """Remember what a server is made of, as its backend reports it."""
         self._db.write(launches.save_software, launch_id, software, image_digest)

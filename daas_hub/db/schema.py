@@ -98,6 +98,12 @@ launch = Table(
     Index("ix_launch_created", "created_at", "id"),
     Index("ix_launch_account_created", "account_id", "created_at"),
     Index(
+        "ix_launch_log_ended",
+        "ended_at",
+        sqlite_where=text("log IS NOT NULL"),
+        postgresql_where=text("log IS NOT NULL"),
+    ),
+    Index(
         "ix_launch_state_active",
         "state",
         sqlite_where=text("state <> 'ended'"),

@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from traitlets import Float, Int
@@ -32,6 +33,9 @@ YOUNG_S = 60.0
 LOOK_WITHIN_S = 5.0
 COUNTED_AT_ONCE = 500
 """How many launches ``Ledger.count_open`` counts in one transaction."""
+
+FORGOTTEN_AT_ONCE = 500
+"""How many logs ``Ledger.forget_logs`` forgets in one transaction."""
 
 
 class Reconciler(Service):
@@ -67,6 +71,14 @@ class Reconciler(Service):
         min=1,
         help="How many servers are looked at, adopted or stopped at once; at least 1. 20 keeps the hub free for "
         "people after a restart.",
+    ).tag(config=True)
+
+    keep_logs_days = Int(
+        30,
+        min=0,
+        help="How long the end of a failed server's log is kept in the ledger, in days after the launch has ended. "
+        "Everything else of the launch stays. 0: for ever. 30 lets its owner ask somebody after a holiday; a log may "
+        "hold what her programs printed, so it is not kept longer than it helps.",
     ).tag(config=True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -197,6 +209,10 @@ class Reconciler(Service):
             await self.run_in_ledger(self.ledger.heartbeat, own, now=utcnow())
         while await self.run_in_ledger(self.ledger.count_open, now=utcnow()) >= COUNTED_AT_ONCE:
             pass
+        if self.keep_logs_days:
+            over = utcnow() - timedelta(days=self.keep_logs_days)
+            while await self.run_in_ledger(self.ledger.forget_logs, ended_before=over) >= FORGOTTEN_AT_ONCE:
+                pass
 
     async def _keep_disks(self, backends: Collection[str]) -> None:
         """Disks of claims that a crash or an outage kept from being retained and written down."""

@@ -259,6 +259,25 @@ class LaunchContract(Opened):
         assert ledger.kept(row.id) == Kept("last \ufffdwords", made, "sha256:0")
         assert ledger.get(row.id) == row
 
+    def test_logs_are_forgotten_by_their_end_and_nothing_else_is(self, ledger: Ledger) -> None:
+        rows = [ledger.reserve(reservation(server=str(i)), now=NOW) for i in range(4)]
+        made = {"image": "site/lab:2"}
+        for number, row in enumerate(rows):
+            ledger.keep_log(row.id, "last words")
+            ledger.save_software(row.id, made, image_digest=None)
+            if number < 3:
+                settle(ledger, row, NOW + timedelta(days=number))
+        ended_before = NOW + timedelta(days=2)
+        assert ledger.forget_logs(ended_before=ended_before, at_most=1) == 1
+        assert ledger.forget_logs(ended_before=ended_before) == 1
+        assert ledger.forget_logs(ended_before=ended_before) == 0
+        # The third ended just then, and the last has not ended.
+        assert [ledger.kept(row.id).log for row in rows] == [None, None, "last words", "last words"]
+        assert [ledger.kept(row.id).software for row in rows] == [made] * 4
+        ended = ledger.get(rows[0].id)
+        assert ended is not None
+        assert (ended.state, ended.reason) == (LaunchState.ENDED, "left")
+
     def test_newest_first_and_by_page(self, ledger: Ledger) -> None:
         ids = [ledger.reserve(reservation(server=str(i)), now=NOW + timedelta(seconds=i)).id for i in range(5)]
         first = ledger.launches(limit=2)

@@ -7,12 +7,13 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from daas_hub.core.models import LaunchState, Target
 from daas_hub.db.ledger import LaunchRow
+from tests.contracts.ledger_samples import reservation
 from tests.faults.aftermath import check_aftermath, watched_site
 from tests.faults.leaks import SERVICES, services
 from tests.flow.site import Site
@@ -159,3 +160,22 @@ async def test_a_server_without_a_launch_is_reaped(site: Site) -> None:
     await until(lambda: not site.servers("ada"), within_s=40, every_s=0.2, what="the lost server is gone")
     await until(lambda: agree(site), every_s=0.2, what="all agree")
     assert f"Reaped a server of launch {one.id}" in site.hub.log_text()
+
+
+async def test_kept_logs_are_forgotten_and_their_launches_are_not(site: Site) -> None:
+    """The setting is the default: 30 days, from the end of the launch."""
+    ledger, now = site.ledger(), datetime.now(UTC)
+    try:
+        old, young = (reservation(server=f"failed-{age}") for age in (31, 29))
+        for failed, age in ((old, 31), (young, 29)):
+            began = now - timedelta(days=age)
+            ledger.reserve(failed, now=began)
+            ledger.keep_log(failed.launch_id, "last words")
+            ledger.settle(failed.launch_id, code=1, reason="it crashed", evidence="exit status 1", now=began)
+        await until(lambda: ledger.kept(old.launch_id).log is None, every_s=0.2, what="the old log is forgotten")
+        assert ledger.kept(young.launch_id).log == "last words"
+        still = ledger.get(old.launch_id)
+        assert still is not None
+        assert (still.state, still.reason) == (LaunchState.ENDED, "it crashed")
+    finally:
+        ledger.close()
