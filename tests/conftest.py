@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from daas_hub.clients import cgroups
-from tests.servers import machine, sss_idmap
+from tests.servers import machine, nfs, sss_idmap
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
 
@@ -49,6 +49,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "loop": loop_devices,
     "vm": machine.available,
     "sss_idmap": sss_idmap.available,
+    "nfs": nfs.available,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),
 }
 """Engine → whether this machine has it."""

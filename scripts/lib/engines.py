@@ -49,7 +49,7 @@ MACHINE = Path("/var/tmp") / f"daas-hub-tests-{os.getuid()}" / "machine"
 
 def download_machine() -> None:
     """A kernel and a busybox, as packages: installed, the kernel would be what this machine boots next."""
-    if platform.machine() != "x86_64" or not _program("apt-get") or list(MACHINE.glob("busybox-static_*.deb")):
+    if platform.machine() != "x86_64" or not _program("apt-get"):
         return
     MACHINE.parent.mkdir(mode=0o755, exist_ok=True)
     if MACHINE.parent.lstat().st_uid != os.getuid():
@@ -61,8 +61,12 @@ def download_machine() -> None:
     if not kernels:
         print("The package linux-image-amd64 is not known here: no virtual machine.", file=sys.stderr)
         return
-    # The kernel comes first: the other package says that both are there.
-    for package in (*kernels, "busybox-static"):
+    # The kernel comes before what says that both are there; the last three are a file server's (tests/servers/nfs.py).
+    wanted = [*kernels, "busybox-static", "nfs-kernel-server", "nfs-common", "libnfsidmap1"]
+    for package in wanted:
+        # One kernel is enough, whatever its version: of a second one the modules would be another's.
+        if list(MACHINE.glob("linux-image-*.deb" if package in kernels else f"{package}_*.deb")):
+            continue
         argv = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
         if subprocess.run(argv, cwd=MACHINE, stdout=sys.stderr, check=False).returncode:
             print(f"{package} cannot be downloaded: no virtual machine.", file=sys.stderr)

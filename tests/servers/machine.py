@@ -47,16 +47,14 @@ def boot_files() -> tuple[Path, Path]:
     with (PACKAGES / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not first_root.exists() or first_root.stat().st_mtime < Path(__file__).stat().st_mtime:
-            files = _unpack(
-                "linux-image-*", r"/boot/vmlinuz-|/(drivers/virtio|net/9p|fs/(9p|netfs|fscache|overlayfs))/"
-            )
+            files = unpack("linux-image-*", KERNEL_FILES)
             (vmlinuz,) = (name for name in files if name.startswith("vmlinuz-"))
             kernel.write_bytes(files.pop(vmlinuz))
-            first_root.write_bytes(_first_root(files, _unpack("busybox-static", "/bin/busybox$")["busybox"]))
+            first_root.write_bytes(_first_root(files, unpack("busybox-static", "/bin/busybox$")["busybox"]))
     return kernel, first_root
 
 
-def _unpack(package: str, wanted: str) -> dict[str, bytes]:
+def unpack(package: str, wanted: str) -> dict[str, bytes]:
     """The files of a package that are wanted, by name; kernel modules by the kernel's name for them."""
     path = max(PACKAGES.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
     found = {}
@@ -73,7 +71,7 @@ def _unpack(package: str, wanted: str) -> dict[str, bytes]:
     return found
 
 
-def _in_order(modules: Mapping[str, bytes]) -> list[str]:
+def in_order(modules: Mapping[str, bytes], wanted: Sequence[str] = MODULES) -> list[str]:
     """The modules to load, each after those that it needs; what this kernel has built in is not among them."""
     order: list[str] = []
 
@@ -85,7 +83,7 @@ def _in_order(modules: Mapping[str, bytes]) -> list[str]:
             add(other)
         order.append(name)
 
-    for name in MODULES:
+    for name in wanted:
         add(name)
     return order
 
@@ -107,7 +105,7 @@ exec $b switch_root /root /bin/sh "$begin"
 
 def _first_root(modules: Mapping[str, bytes], busybox: bytes) -> bytes:
     """The archive (cpio, "newc") that the kernel unpacks into memory; its ``init`` mounts the real root."""
-    order = _in_order(modules)
+    order = in_order(modules)
     files = {name: (0o100644, modules[name]) for name in order}
     files |= {"bin/busybox": (0o100755, busybox), "init": (0o100755, (FIRST_ROOT % " ".join(order)).encode())}
     folders = dict.fromkeys(("bin", "proc", "dev", "lower", "upper", "root"), (0o040755, b""))
