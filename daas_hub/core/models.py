@@ -176,6 +176,8 @@ class Mount:
     """Where its data is, as the volume's row has it; empty: a claim that the cluster makes, or a folder here."""
     own: bool = True
     """This account's and nobody else's."""
+    group_gid: int | None = None
+    """The gid of the group whose volume it is; None: of no group."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ launch counts for.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,8 @@ class Note:
     charge: Charge | None = None
     name: str = ""
     place: Json = field(default_factory=dict)
+    group_gid: int | None = None
+    """Of a volume of a group."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class OwnedVolume:
     identity: tuple[str, str] | None
     let_go: bool = False
     """It has expired: nobody wants it back."""
+    group_gid: int | None = None
+    """Of the project whose volume it is."""
 
 
 def launch_note(spec: LaunchSpec) -> str:
@@ -96,13 +101,17 @@ def launch_note(spec: LaunchSpec) -> str:
 def volume_note(mount: Mount, spec: LaunchSpec) -> str:
     """The note of an account's volume."""
     whose = _whose(spec.account, spec.user_name, spec.memo.identity)
-    return _text({**whose, "volume": {"name": mount.name, "place": dict(mount.place)}})
+    return _text({**whose, "volume": _volume(mount.name, mount.place, mount.group_gid)})
 
 
 def owned_note(volume: OwnedVolume) -> str:
     """The same, from what the ledger has."""
     whose = _whose(volume.account, volume.user_name, volume.identity)
-    return _text({**whose, "volume": {"name": volume.name, "place": volume.place}})
+    return _text({**whose, "volume": _volume(volume.name, volume.place, volume.group_gid)})
+
+
+def _volume(name: str, place: Mapping[str, Any], group_gid: int | None) -> Json:
+    return {"name": name, "place": dict(place), **({"gid": group_gid} if group_gid is not None else {})}
 
 
 def _whose(account: Account, user_name: str, identity: tuple[str, str] | None) -> Json:
@@ -146,8 +155,9 @@ def _note(note: Json, seen_at: datetime) -> Note:
     key = (str(identity[0]), str(identity[1])) if identity else None
     if launch is None:
         volume = note["volume"]
-        name, place = str(volume["name"]), dict(volume["place"])
-        return Note(account, str(note["user"]), Memo(identity=key), name=name, place=place)
+        name, place, gid = str(volume["name"]), dict(volume["place"]), volume.get("gid")
+        group_gid = int(gid) if gid is not None else None
+        return Note(account, str(note["user"]), Memo(identity=key), name=name, place=place, group_gid=group_gid)
     memo = Memo(
         identity=key,
         profile=str(launch["profile"]),

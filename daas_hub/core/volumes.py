@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import StartFailed
-from .models import Account, Json, Mount
+from .models import Account, AccountGroup, Json, Mount
 from .naming import path_part
 from .units import format_bytes, quantity_bytes
 from .volume_rules import HOME, Kind, VolumeRule, inside
@@ -31,6 +31,8 @@ class Planned:
     read_only: bool = False
     own: bool = True
     """This account's and nobody else's."""
+    group_gid: int | None = None
+    """The gid of the group whose volume it is: by it the ledger knows the project. None: of no group."""
 
     def mount(self, volume_id: str, *, known: bool) -> Mount:
         """The mount of the volume of that id; ``known``: the ledger has seen it made."""
@@ -44,6 +46,7 @@ class Planned:
             name=self.name,
             place=self.place,
             own=self.own,
+            group_gid=self.group_gid,
         )
 
 
@@ -89,18 +92,20 @@ def _of_groups(account: Account, rule: VolumeRule) -> list[Planned]:
     """One for each of her groups; her primary group is usually hers alone and has one only where it is named."""
     allowed = rule.allowed_groups
     hers = [g for g in account.groups if (g.gid != account.gid if allowed is None else g.name in allowed)]
-    return [_planned(account, rule, f"{rule.name}:{group.name}", group.name) for group in hers]
+    return [_planned(account, rule, f"{rule.name}:{group.name}", group) for group in hers]
 
 
-def _planned(account: Account, rule: VolumeRule, name: str, group: str = "") -> Planned:
-    fields = {"username": path_part(account.name), "uid": str(account.uid), "group": path_part(group)}
+def _planned(account: Account, rule: VolumeRule, name: str, group: AccountGroup | None = None) -> Planned:
+    part = path_part(group.name if group else "")
+    fields = {"username": path_part(account.name), "uid": str(account.uid), "group": part}
     path = account.home if rule.name == HOME else rule.mount_path.format_map(fields)
     place: Json = {"version": 1, "kind": "claim"}
     if rule.static:
         place = {"version": 1, "kind": rule.kind.value, "path": rule.path.format_map(fields)}
         if rule.kind is Kind.NFS:
             place["server"] = rule.server
-    return Planned(rule.name, name, place, path, place.get("path", path), rule.read_only, rule.own)
+    gid = group.gid if group else None
+    return Planned(rule.name, name, place, path, place.get("path", path), rule.read_only, rule.own, gid)
 
 
 # ---------------------------------------------------------------- growing
@@ -133,14 +138,20 @@ def growth(claim: Json) -> Json:
     return told
 
 
-def growth_said(path: str, told: Json) -> str:
-    """A step of the start about a volume that grows; empty where it has grown."""
+def growth_words(told: Json) -> str:
+    """How far a volume has grown that was asked to, after its name in a sentence; empty where it has grown."""
     to, has = (format_bytes(quantity_bytes(told[key])) for key in ("to", "has"))
     match told["state"]:
         case "refused":
-            return f"The volume for {path} stays at {has}; it should have {to}, but {told['why']}."
+            return f"stays at {has}; it should have {to}, but {told['why']}"
         case "resizing":
-            return f"The volume for {path} grows from {has} to {to}."
+            return f"grows from {has} to {to}"
         case "asked":
-            return f"The volume for {path} was asked to grow from {has} to {to}."
+            return f"was asked to grow from {has} to {to}"
     return ""
+
+
+def growth_said(path: str, told: Json) -> str:
+    """A step of the start about a volume that grows; empty where it has grown."""
+    words = growth_words(told)
+    return f"The volume for {path} {words}." if words else ""

@@ -17,8 +17,8 @@ from . import audit, balances, usage
 from .accounts import AccountRow
 from .engine import Database
 from .rows import charge_columns
-from .schema import account_uid, accounts, launch, launch_scope, links, volumes
-from .volumes import VolumeState
+from .schema import account_uid, accounts, launch, launch_scope, links, projects, volumes
+from .volumes import VolumeState, project_of
 
 BOOT = "adopted"
 """Instead of the boot of a hub: none that runs has it, so the reconciler adopts the launch."""
@@ -52,7 +52,8 @@ class Restore:
         """The volumes that something was made of, with whose they are."""
         rows = {account.id: account for account in of}
         identities = self.identities()
-        query = select(volumes).order_by(volumes.c.id)
+        with_gid = volumes.outerjoin(projects, projects.c.id == volumes.c.project_id)
+        query = select(volumes, projects.c.gid).select_from(with_gid).order_by(volumes.c.id)
         found = self._db.read(lambda c: list(c.execute(query)))
         return [
             OwnedVolume(
@@ -64,6 +65,7 @@ class Restore:
                 user_name=rows[row.account_id].user_name or rows[row.account_id].name,
                 identity=identities.get(row.account_id),
                 let_go=row.state == VolumeState.EXPIRED.value,
+                group_gid=row.gid,
             )
             for row in found
             if row.made and row.account_id in rows
@@ -133,7 +135,7 @@ def _volume(c: Connection, new: NewVolume) -> None:
         insert(volumes).values(
             id=one.volume_id,
             account_id=one.account_id,
-            project_id=None,
+            project_id=project_of(c, new.note.group_gid),
             name=new.note.name,
             state=VolumeState.IN_USE.value,
             backend=new.backend,

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, literal, select, tuple_, update
 
 from daas_hub.core.errors import NotFound
 from daas_hub.core.models import Json
@@ -16,7 +17,8 @@ from daas_hub.core.naming import new_id, shared_id
 
 from .engine import Database
 from .engine import insert as upsert
-from .schema import accounts, volumes
+from .rows import Place
+from .schema import accounts, project_members, projects, volumes
 
 
 class VolumeState(StrEnum):
@@ -67,28 +69,42 @@ class Volumes:
         self._db.write(lambda c: c.execute(insert(volumes).values(**row)) and None)
         return self.get(str(row["id"]))
 
-    def ensure(self, name: str, backend: str, place: Json, *, now: datetime, account_id: str | None) -> Volume:
+    def ensure(
+        self,
+        name: str,
+        backend: str,
+        place: Json,
+        *,
+        now: datetime,
+        account_id: str | None,
+        group_gid: int | None = None,
+    ) -> Volume:
         """An account's volume of that name and place on that backend; written down where it is new.
 
-        None: everybody's. One transaction, so that two servers which start at once find one home. A retained one is
-        in use again; one that expired is gone and not found.
+        None: everybody's. ``group_gid``: of the group whose volume it is; where a project has that gid it is the
+        project's, also where that was entered later. One transaction, so that two servers which start at once find
+        one home. A retained one is in use again; one that expired is gone and not found.
         """
 
         def find_or_add(c: Connection) -> str:
             # PostgreSQL: two starts of one account wait for each other here. SQLite has one writer anyway.
             c.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
-            query = select(volumes.c.id, volumes.c.place, volumes.c.state).where(
+            project_id = project_of(c, group_gid)
+            query = select(volumes.c.id, volumes.c.place, volumes.c.state, volumes.c.project_id).where(
                 volumes.c.account_id == account_id, volumes.c.name == name, volumes.c.backend == backend
             )
-            for volume_id, there, state in c.execute(query):
+            for volume_id, there, state, known_of in c.execute(query):
                 if there != place or state == VolumeState.EXPIRED:
                     continue
+                if known_of is None and project_id is not None:
+                    c.execute(update(volumes).where(volumes.c.id == volume_id).values(project_id=project_id))
                 if state == VolumeState.RETAINED:
                     again = {"state": VolumeState.IN_USE.value, "retained_at": None, "expires_at": None}
                     c.execute(update(volumes).where(volumes.c.id == volume_id).values(**again))
                 return str(volume_id)
             values = {"name": name, "backend": backend, "place": place, "account_id": account_id}
-            row = dict(id=_id_of(values), state=VolumeState.IN_USE.value, created_at=now, project_id=None, **values)
+            fresh = {"state": VolumeState.IN_USE.value, "created_at": now, "project_id": project_id}
+            row = {"id": _id_of(values), **fresh, **values}
             added = upsert(c, volumes).values(**row)
             # What is everybody's has no account's row to wait at; whoever comes second finds it made.
             c.execute(added.on_conflict_do_nothing(index_elements=["id"]))
@@ -156,6 +172,37 @@ class Volumes:
             wanted.append(volumes.c.state == state.value)
         return self._select(*wanted)
 
+    def page(
+        self,
+        *,
+        account_id: str | None = None,
+        state: VolumeState | None = None,
+        growth: str = "",
+        limit: int = 50,
+        before: Place | None = None,
+    ) -> builtins.list[tuple[Volume, str | None]]:
+        """Volumes, newest first, each with its project's slug; ``before``: the last one of the page before."""
+        wanted = [] if account_id is None else [volumes.c.account_id == account_id]
+        if state is not None:
+            wanted.append(volumes.c.state == state.value)
+        if growth:
+            wanted.append(volumes.c.made["growth"]["state"].as_string() == growth)
+        if before is not None:
+            place = literal(before.created_at, volumes.c.created_at.type), literal(before.id, volumes.c.id.type)
+            wanted.append(tuple_(volumes.c.created_at, volumes.c.id) < tuple_(*place))
+        newest_first = volumes.c.created_at.desc(), volumes.c.id.desc()
+        query = _with_project().where(*wanted).order_by(*newest_first).limit(limit)
+        return self._db.read(lambda c: [_with_slug(row) for row in c.execute(query)])
+
+    def seen_by(self, account_id: str) -> builtins.list[tuple[Volume, str | None]]:
+        """The volumes of an account and of the projects that it is a member of, by name, each with its project."""
+        member = select(project_members.c.project_id).where(project_members.c.account_id == account_id)
+        hers = (volumes.c.account_id == account_id) | (
+            volumes.c.account_id.is_(None) & volumes.c.project_id.in_(member)
+        )
+        query = _with_project().where(hers).order_by(volumes.c.name, volumes.c.created_at, volumes.c.id)
+        return self._db.read(lambda c: [_with_slug(row) for row in c.execute(query)])
+
     def set_state(
         self, volume_id: str, state: VolumeState, *, now: datetime, expires_at: datetime | None = None
     ) -> Volume:
@@ -172,11 +219,29 @@ class Volumes:
         )
 
 
+def _with_project() -> Select[Any]:
+    joined = volumes.outerjoin(projects, projects.c.id == volumes.c.project_id)
+    return select(volumes, projects.c.slug).select_from(joined)
+
+
+def _with_slug(row: Row[Any]) -> tuple[Volume, str | None]:
+    values = {**row._mapping, "state": VolumeState(row.state)}
+    slug = values.pop("slug")
+    return Volume(**values), slug
+
+
 def take_back(c: Connection, account_id: str) -> None:
     """The account has a user again: what was retained of it is in use, in the caller's transaction."""
     retained = (volumes.c.account_id == account_id) & (volumes.c.state == VolumeState.RETAINED.value)
     again = {"state": VolumeState.IN_USE.value, "retained_at": None, "expires_at": None}
     c.execute(update(volumes).where(retained).values(**again))
+
+
+def project_of(c: Connection, gid: int | None) -> str | None:
+    """The project whose data has this gid; two never have the same. By its gid alone: names are labels."""
+    if gid is None:
+        return None
+    return c.execute(select(projects.c.id).where(projects.c.gid == gid)).scalar()
 
 
 def _id_of(values: Json) -> str:

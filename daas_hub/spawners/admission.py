@@ -313,7 +313,13 @@ class Admission:
         for one in self.site.backend(backend).plan(account, self.groups, self._request.volumes):
             owner = account.id if one.own else None
             volume = await self.site.run(
-                self.ledger.volumes.ensure, one.name, backend, one.place, now=utcnow(), account_id=owner
+                self.ledger.volumes.ensure,
+                one.name,
+                backend,
+                one.place,
+                now=utcnow(),
+                account_id=owner,
+                group_gid=one.group_gid,
             )
             mounts.append(one.mount(volume.id, known=volume.made is not None))
         return tuple(mounts)
@@ -322,8 +328,10 @@ class Admission:
         """What a backend made of volumes, in their rows: never made anew from now on. What she should know of it."""
         said = []
         for volume_id, what in made.items():
-            await self.site.run(self.ledger.volumes.record_made, volume_id, what)
             if growing := what.get("growth"):
+                what = {**what, "growth": {**growing, "at": utcnow().isoformat()}}
+            await self.site.run(self.ledger.volumes.record_made, volume_id, what)
+            if growing:
                 where = next(mount.path for mount in spec.mounts if mount.volume_id == volume_id)
                 said.append(growth_said(where, growing))
         return [sentence for sentence in said if sentence]

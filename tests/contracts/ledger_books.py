@@ -1,4 +1,4 @@
-"""The ledger's contract, second half: rules, use by the hour, people, audit, leases, notices, projects, volumes."""
+"""The ledger's contract, second half: rules, use by the hour, people, audit, leases, notices, projects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from daas_hub.core.errors import AccountRefused, IllegalMove, InvalidOptions, NotFound
 from daas_hub.core.models import Account, Resource, Who
 from daas_hub.db.ledger import Ledger
-from daas_hub.db.volumes import VolumeState
 
 from .ledger import Opened
 from .ledger_samples import GIB, NOW, account, reservation, run, settle
@@ -288,83 +287,3 @@ class BooksContract(Opened):
             ledger.projects.add_member("beam-2", alice.id, by="admin:root", now=NOW)
         with pytest.raises(InvalidOptions):
             ledger.projects.set("../x", by="admin:root", now=NOW)
-
-    def test_a_home_is_found_again_and_what_is_everybodys_has_one_row(self, ledger: Ledger) -> None:
-        alice = ledger.accounts.upsert(account(), ("ldap:site", "uuid-1"), "alice", now=NOW)
-        bob = ledger.accounts.upsert(account(name="bob", uid=6001), ("ldap:site", "uuid-2"), "bob", now=NOW)
-        claim = {"version": 1, "kind": "claim"}
-
-        def ensure(who: str | None, name: str = "home", place: dict[str, object] = claim) -> str:
-            return ledger.volumes.ensure(name, "kubernetes", place, now=NOW, account_id=who).id
-
-        assert ensure(alice.id) == ensure(alice.id) != ensure(bob.id)
-        nfs = {"version": 1, "kind": "nfs", "server": "nas", "path": "/export/crew"}
-        crew = ensure(None, "groups:crew", nfs)
-        assert ensure(None, "groups:crew", dict(reversed(nfs.items()))) == crew
-        assert ensure(None, "groups:crew", {**nfs, "path": "/other/crew"}) != crew
-        assert ledger.volumes.get(crew).account_id is None
-
-    def test_volumes_of_a_deleted_user_wait_and_are_hers_when_she_is_back(self, ledger: Ledger) -> None:
-        key, place, until = ("ldap:site", "uuid-1"), {"version": 1, "kind": "claim"}, NOW + timedelta(days=30)
-        alice = ledger.accounts.upsert(account(), key, "alice", now=NOW)
-        home = ledger.volumes.ensure("home", "kubernetes", place, now=NOW, account_id=alice.id)
-        shared = ledger.volumes.ensure("crew", "kubernetes", place, now=NOW, account_id=None)
-        ledger.volumes.record_made(home.id, {"claim": "c", "namespace": "n"})
-
-        assert ledger.volumes.retain("nobody", now=NOW, expires_at=until) == []
-        assert ledger.volumes.retain("alice", now=NOW, expires_at=until) == [home.id]
-        ledger.accounts.rename_user("alice", None)
-        kept = ledger.volumes.get(home.id)
-        assert (kept.state, kept.retained_at, kept.expires_at) == (VolumeState.RETAINED, NOW, until)
-        assert ledger.volumes.get(shared.id).state is VolumeState.IN_USE
-        assert ledger.volumes.due(until - timedelta(seconds=1)) == []
-        assert not ledger.volumes.expire(home.id, now=until - timedelta(seconds=1))
-        assert [row.id for row in ledger.volumes.due(until)] == [home.id]
-
-        ledger.accounts.upsert(account(), key, "alice", now=NOW)
-        back = ledger.volumes.get(home.id)
-        assert (back.state, back.expires_at) == (VolumeState.IN_USE, None)
-        assert ledger.volumes.due(until) == []
-        assert not ledger.volumes.expire(home.id, now=until)
-
-        # Also where the ledger could not be told, after that, that her name is gone.
-        ledger.volumes.retain("alice", now=NOW, expires_at=until)
-        ledger.accounts.upsert(account(), key, "alice", now=NOW)
-        assert ledger.volumes.get(home.id).state is VolumeState.IN_USE
-
-        # A start alone takes it back, too: whoever starts a server uses it.
-        ledger.volumes.retain("alice", now=NOW, expires_at=until)
-        assert ledger.volumes.ensure("home", "kubernetes", place, now=NOW, account_id=alice.id).id == home.id
-        assert ledger.volumes.get(home.id).state is VolumeState.IN_USE
-
-    def test_what_is_kept_for_ever_is_never_due(self, ledger: Ledger) -> None:
-        alice = ledger.accounts.upsert(account(), ("ldap:site", "uuid-1"), "alice", now=NOW)
-        home = ledger.volumes.ensure("home", "local", {"version": 1, "path": "/h"}, now=NOW, account_id=alice.id)
-        ledger.volumes.retain("alice", now=NOW, expires_at=None)
-        later = NOW + timedelta(days=10_000)
-        assert ledger.volumes.due(later) == []
-        assert not ledger.volumes.expire(home.id, now=later)
-
-    def test_an_expired_volume_is_due_until_it_is_removed_and_never_found_again(self, ledger: Ledger) -> None:
-        place = {"version": 1, "kind": "claim"}
-        alice = ledger.accounts.upsert(account(), ("ldap:site", "uuid-1"), "alice", now=NOW)
-        home = ledger.volumes.ensure("home", "kubernetes", place, now=NOW, account_id=alice.id)
-        ledger.volumes.retain("alice", now=NOW, expires_at=NOW)
-        assert ledger.volumes.expire(home.id, now=NOW)
-        assert ledger.volumes.expire(home.id, now=NOW)
-        assert [row.id for row in ledger.volumes.due(NOW)] == [home.id]
-        assert ledger.volumes.ensure("home", "kubernetes", place, now=NOW, account_id=alice.id).id != home.id
-        ledger.volumes.record_made(home.id, {"removed_at": "now"})
-        assert ledger.volumes.due(NOW) == []
-        assert ledger.volumes.get(home.id).state is VolumeState.EXPIRED
-
-    def test_volumes_are_retained_then_expired(self, ledger: Ledger) -> None:
-        alice = ledger.accounts.upsert(account(), ("ldap:site", "uuid-1"), "alice", now=NOW)
-        made = ledger.volumes.add("home", "local", {"version": 1, "path": "/h"}, now=NOW, account_id=alice.id)
-        assert ledger.volumes.list(account_id=alice.id) == [made]
-        until = NOW + timedelta(days=30)
-        kept = ledger.volumes.set_state(made.id, VolumeState.RETAINED, now=NOW, expires_at=until)
-        assert (kept.retained_at, kept.expires_at) == (NOW, until)
-        assert ledger.volumes.list(state=VolumeState.RETAINED) == [kept]
-        with pytest.raises(NotFound):
-            ledger.volumes.get("nothing")

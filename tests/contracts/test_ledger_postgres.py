@@ -17,6 +17,7 @@ from .ledger_books import BooksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
 from .ledger_schema import SchemaContract
+from .ledger_volumes import VolumesContract
 
 pytestmark = pytest.mark.needs("postgres")
 
@@ -39,6 +40,10 @@ class TestLaunchesOnPostgres(LaunchContract):
 
 
 class TestBooksOnPostgres(BooksContract):
+    pass
+
+
+class TestVolumesOnPostgres(VolumesContract):
     pass
 
 

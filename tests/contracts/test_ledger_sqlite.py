@@ -23,6 +23,7 @@ from .ledger_books import BooksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
 from .ledger_schema import SchemaContract
+from .ledger_volumes import VolumesContract
 
 
 @pytest.fixture
@@ -35,6 +36,10 @@ class TestLaunchesOnSqlite(LaunchContract):
 
 
 class TestBooksOnSqlite(BooksContract):
+    pass
+
+
+class TestVolumesOnSqlite(VolumesContract):
     pass
 
 

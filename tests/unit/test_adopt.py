@@ -176,7 +176,9 @@ def test_a_note_comes_back_as_it_was_written() -> None:
     text = owned_note(OwnedVolume("v1", "home", PLACE, {}, ADA, "ada", ("ldap:test", "uuid-ada")))
     back = read_note(text, NOW)
     assert (back.account, back.user_name, back.memo.identity) == (ADA, "ada", ("ldap:test", "uuid-ada"))
-    assert (back.name, back.place) == ("home", PLACE)
+    assert (back.name, back.place, back.group_gid) == ("home", PLACE, None)
+    crew = OwnedVolume("v2", "mine:lab", PLACE, {}, ADA, "ada", ("ldap:test", "uuid-ada"), group_gid=30001)
+    assert read_note(owned_note(crew), NOW).group_gid == 30001
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"version": 2}', '{"version": 1, "account": {}}'])

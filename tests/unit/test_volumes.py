@@ -54,10 +54,12 @@ def test_a_static_home_lies_where_the_site_has_it() -> None:
 def test_each_of_her_groups_has_its_folder_and_no_other_group_has() -> None:
     projects = {**NAS, "path": "/export/projects/{group}/data", "mount_path": "/projects/{group}"}
     seen = plan(ADA, ("chemistry",), ("projects",), rules(projects=projects))
-    assert [(one.name, one.path, one.own) for one in seen[1:]] == [
-        ("projects:physics", "/projects/physics", False),
-        ("projects:x-ray", "/projects/x-ray", False),
+    assert [(one.name, one.path, one.own, one.group_gid) for one in seen[1:]] == [
+        ("projects:physics", "/projects/physics", False, 3001),
+        ("projects:x-ray", "/projects/x-ray", False, 3002),
     ]
+    assert seen[0].group_gid is None
+    assert seen[1].mount("v1", known=False).group_gid == 3001
     some = rules(projects={**projects, "allowed_groups": ["physics", "chemistry"]})
     assert [one.name for one in plan(ADA, ("chemistry",), ("projects",), some)[1:]] == ["projects:physics"]
 
