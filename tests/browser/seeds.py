@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from daas_hub.core.models import Account, AccountGroup, Charge, Event, LaunchState, Resource, Target, Who
 from daas_hub.core.naming import new_id
 from daas_hub.db.ledger import LaunchRow, Ledger, Reservation
+from daas_hub.db.volumes import Volume
 
 HOSTILE = '<script>window.hacked=1</script><img src=x onerror="window.hacked=1">{{7*7}}{%raw%}\'"&lt;'
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -74,6 +75,40 @@ def stopping(ledger: Ledger, row: LaunchRow, reason: str) -> LaunchRow:
 def ended(ledger: Ledger, row: LaunchRow, reason: str) -> None:
     """The launch has ended."""
     ledger.settle(row.id, code=0, reason=reason, evidence="seen by a test", now=NOW)
+
+
+def volume(
+    ledger: Ledger,
+    owner: Account | None,
+    name: str = "home",
+    *,
+    gid: int | None = None,
+    growth: str = "",
+    why: str = "",
+) -> Volume:
+    """A volume that a start has seen; ``growth``: a state of one that should have 2 GiB."""
+    account_id = owner.id if owner is not None else None
+    claim = {"version": 1, "kind": "claim"}
+    made = ledger.volumes.ensure(name, "kubernetes", claim, now=NOW, account_id=account_id, group_gid=gid)
+    told = {"state": growth, "has": "1Gi", "to": "2Gi", "why": why, "at": NOW.isoformat()}
+    ledger.volumes.record_made(made.id, {"claim": f"daas-{made.id}", **({"growth": told} if growth else {})})
+    return ledger.volumes.get(made.id)
+
+
+class Volumes:
+    """One of each kind: refused, growing, of a project, of a user who is gone."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        alice, bob, carol = (
+            account(ledger, name, uid) for name, uid in (("alice", 5001), ("bob", 5002), ("carol", 5003))
+        )
+        ledger.projects.set("beam", by="admin:seed", now=NOW, gid=5100)
+        self.home = volume(ledger, alice, growth="refused", why="disks of the class <slow> cannot grow")
+        self.crew = volume(ledger, None, "groups:crew", gid=5100)
+        self.growing = volume(ledger, bob, growth="resizing")
+        self.kept = volume(ledger, carol)
+        ledger.volumes.retain("carol", now=NOW, expires_at=NOW + timedelta(days=90))
+        ledger.accounts.rename_user("carol", None)
 
 
 def limits(ledger: Ledger) -> None:

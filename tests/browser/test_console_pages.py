@@ -29,6 +29,7 @@ class Life:
         seeds.ended(ledger, seeds.launch(ledger, self.alice, "old"), "idle for 2 min (rule Basic)")
         ledger.notices.add(self.alice.id, "old", "Stopped: idle for 2 min (rule Basic)", now=seeds.NOW)
         self.limit = ledger.limits.list()[0]
+        seeds.Volumes(ledger)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ def paths(life: Life) -> dict[str, list[str]]:
             f"admin/launches/{life.running.id}",
             "admin/limits",
             f"admin/limits/{life.limit.id}",
+            "admin/volumes",
             "admin/audit",
             "admin/accounts",
             "admin/accounts?name=nobody",
@@ -316,7 +318,7 @@ async def test_everything_is_reached_by_keyboard(hub: ConsoleHub, life: Life, pa
 
 async def test_administrators_links_stand_beside_the_hubs_own(hub: ConsoleHub, page: Page) -> None:
     await sign_in(page, hub.url, "admin", PASSWORD)
-    ours = ["My usage", "Launches", "Limits", "Audit", "Accounts"]
+    ours = ["My usage", "Launches", "Limits", "Volumes", "Audit", "Accounts"]
     for path in ("/hub/home", "/services/daas/", "/services/daas/admin/audit"):
         await page.goto(hub.url + path)
         links = [await link.inner_text() for link in await page.query_selector_all("nav .nav-link")]
@@ -340,9 +342,7 @@ async def test_others_have_no_links_that_refuse_them(hub: ConsoleHub, life: Life
         assert links == ["Home", "Token", "My usage"], path
     await page.goto(f"{hub.console}admin/launches")
     said = await page.inner_text("#message")
-    assert said == (
-        "This is open only to those who may see the launches, limits and usage of everybody. Ask an administrator."
-    )
+    assert said.startswith("This is open only to those who may see the launches, limits, usage and volumes of everyb")
     assert "custom:" not in await page.inner_text("body")
 
 
@@ -375,12 +375,12 @@ async def test_tables_are_read_on_a_phone_without_scrolling_aside(
     assert await page.get_by_role("columnheader").count() >= 5
     await page.context.clear_cookies()
     await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/launches")
-    for path in ("admin/launches", "admin/limits", "admin/audit"):
+    for path in ("admin/launches", "admin/limits", "admin/volumes", "admin/audit"):
         await page.goto(hub.console + path)
         assert await page.evaluate(WORDS_AND_CELLS) == [], path
         assert await page.evaluate("document.querySelectorAll('.daas-table tbody tr').length") > 0, path
     await page.set_viewport_size({"width": 1280, "height": 900})
-    for path in ("admin/launches", "admin/limits", "admin/audit"):
+    for path in ("admin/launches", "admin/limits", "admin/volumes", "admin/audit"):
         await page.goto(hub.console + path)
         assert await page.evaluate(WORDS_AND_CELLS) == [], path
 

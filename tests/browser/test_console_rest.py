@@ -162,7 +162,8 @@ async def test_a_missing_right_is_said_in_words(hub: ConsoleHub) -> None:
     status, refused = await hub.rest("GET", "limits", token=await hub.user_token("alice"))
     assert (status, refused["message"]) == (
         403,
-        "This is open only to those who may see the launches, limits and usage of everybody. Ask an administrator.",
+        "This is open only to those who may see the launches, limits, usage and volumes of everybody. "
+        "Ask an administrator.",
     )
     assert "user alice lacks the scope custom:daas:quota:read" in hub.log_text()
 

@@ -24,7 +24,7 @@ ANYBODY = ""
 
 CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
     # To answer "why was she refused" one must see everybody's launches and limits.
-    QUOTA_READ: {"description": "See the launches, limits and usage of everybody"},
+    QUOTA_READ: {"description": "See the launches, limits, usage and volumes of everybody"},
     # Changes what everybody may use, and can declare a server lost: apart from reading.
     QUOTA_WRITE: {
         "description": "Change limits, and declare servers lost that cannot be stopped",
@@ -44,6 +44,7 @@ LINKS = (
     ("", "My usage", ANYBODY),
     ("admin/launches", "Launches", QUOTA_READ),
     ("admin/limits", "Limits", QUOTA_READ),
+    ("admin/volumes", "Volumes", QUOTA_READ),
     ("admin/audit", "Audit", AUDIT_READ),
     ("admin/accounts", "Accounts", ACCOUNTS_WRITE),
 )

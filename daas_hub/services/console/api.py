@@ -88,6 +88,27 @@ class Notice(ApiHandler):
         self.give(None)
 
 
+class MyVolumes(ApiHandler):
+    path = "me/volumes"
+
+    async def get(self) -> None:
+        self.give(await self.store.my_volumes(self.person))
+
+
+class Volumes(ApiHandler):
+    path = "volumes"
+
+    async def get(self) -> None:
+        page = await self.store.volumes(
+            user=self.question("user"),
+            state=self.question("state"),
+            growth=self.question("growth"),
+            before=self.question("before"),
+            limit=page_size(self.question("limit")),
+        )
+        self.give(page)
+
+
 class Launches(ApiHandler):
     path = "launches"
 
@@ -212,6 +233,8 @@ HANDLERS: tuple[type[ApiHandler], ...] = (
     Usage,
     Notices,
     Notice,
+    MyVolumes,
+    Volumes,
     Launches,
     Launch,
     LaunchLog,

@@ -203,6 +203,47 @@ class MyUsage(Out):
     notices: list[NoticeModel]
 
 
+class GrowthModel(Out):
+    """How far a volume has grown that was asked to, as its last start saw it."""
+
+    state: Literal["asked", "resizing", "done", "refused"]
+    has_bytes: int
+    to_bytes: int
+    why: str = Field(description="Why it was refused.")
+    words: str = Field(description="The same for a person, after the volume's name; empty where it has grown.")
+    at: AwareDatetime | None = Field(description="When that was seen.")
+
+
+class VolumeModel(Out):
+    """A volume, as the ledger has it."""
+
+    id: str
+    name: str = Field(description="The site's rule, and the group where each group has one.")
+    user_name: str | None = Field(description="Whose it is; null: not one person's.")
+    project: str | None = Field(description="Slug of the project that has the group's gid.")
+    backend: str
+    folder: str | None = Field(description="The site's folder; null where the cluster made the disk.")
+    claim: str | None = Field(description="Its claim in the cluster; null where there is none yet, or no cluster.")
+    state: Literal["in_use", "retained", "expired"]
+    created_at: AwareDatetime
+    retained_at: AwareDatetime | None = Field(description="Since its user was deleted.")
+    expires_at: AwareDatetime | None = Field(description="From then on it may be let go; null: never.")
+    growth: GrowthModel | None = Field(description="Null where it has never been looked at.")
+
+
+class VolumeList(Out):
+    """A page of volumes, newest first."""
+
+    volumes: list[VolumeModel]
+    next: str | None = Field(description="Give this as `before` for the next page; null at the end.")
+
+
+class MyVolumes(Out):
+    """The volumes of the person who asks, and of her projects."""
+
+    volumes: list[VolumeModel]
+
+
 class LimitModel(Out):
     """One limit. `amount` 0 forbids; where no row is, nothing is limited."""
 

@@ -14,6 +14,21 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "me/usage", "My limits, what I use of them, and my servers", ANYBODY, m.MyUsage),
     Operation("GET", "me/notices", "What happened to my servers", ANYBODY, m.NoticeList),
     Operation("DELETE", "me/notices/{notice}", "Dismiss one of my notices", ANYBODY),
+    Operation("GET", "me/volumes", "My volumes and those of my projects, and whether they grew", ANYBODY, m.MyVolumes),
+    Operation(
+        "GET",
+        "volumes",
+        "Volumes of everybody, newest first",
+        QUOTA_READ,
+        m.VolumeList,
+        query=(
+            Query("user", "Only this user's."),
+            Query("state", "Only those in this state: `in_use`, `retained`, `expired`."),
+            Query("growth", "Only those that grow so: `asked`, `resizing`, `done`, `refused`."),
+            _BEFORE,
+            _LIMIT,
+        ),
+    ),
     Operation(
         "GET",
         "launches",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ from tornado.web import HTTPError, RequestHandler
 
 from daas_hub.core.errors import DaasError, InvalidOptions, NotFound
 from daas_hub.core.models import LaunchState
+from daas_hub.core.volumes import CLAIM_GROWTH
+from daas_hub.db.volumes import VolumeState
 
 from . import forms
 from . import models as m
@@ -95,7 +98,8 @@ class MyUsage(Page):
     needs: ClassVar[Mapping[str, str]] = {"GET": ANYBODY}
 
     async def get(self) -> None:
-        self.show("usage.html", usage=await self.store.usage(self.person))
+        usage, volumes = await asyncio.gather(self.store.usage(self.person), self.store.my_volumes(self.person))
+        self.show("usage.html", usage=usage, volumes=volumes.volumes)
 
 
 class DismissNotice(Page):
@@ -129,6 +133,20 @@ class Launches(Page):
         here = self.settings["prefix"] + self.link
         following = f"{here}?{urlencode({**asked, 'before': page.next})}" if page.next else ""
         self.show("launches.html", page=page, next=following, states=[*LaunchState], asked=asked)
+
+
+class Volumes(Page):
+    link = "admin/volumes"
+    needs: ClassVar[Mapping[str, str]] = {"GET": QUOTA_READ}
+
+    async def get(self) -> None:
+        names = ("user", "state", "growth", "before")
+        asked = {name: self.get_query_argument(name, "")[: m.MAX_TEXT] for name in names}
+        page = await self.store.volumes(**asked, limit=page_size(self.get_query_argument("limit", "")))
+        here = self.settings["prefix"] + self.link
+        following = f"{here}?{urlencode({**asked, 'before': page.next})}" if page.next else ""
+        choices: dict[str, Any] = {"states": [*VolumeState], "growths": CLAIM_GROWTH}
+        self.show("volumes.html", page=page, next=following, asked=asked, **choices)
 
 
 class MyLaunch(Page):
@@ -338,6 +356,7 @@ def routes(prefix: str) -> list[tuple[str, type[RequestHandler]]]:
         (f"{prefix}admin/launches", Launches),
         (f"{prefix}admin/launches/([^/]+)", Launch),
         (f"{prefix}admin/launches/([^/]+)/declare-lost", DeclareLost),
+        (f"{prefix}admin/volumes", Volumes),
         (f"{prefix}admin/limits", Limits),
         (f"{prefix}admin/limits/([^/]+)", Limit),
         (f"{prefix}admin/limits/([^/]+)/delete", DeleteLimit),

@@ -75,17 +75,18 @@ def launches(ledger: Ledger, user: str, state: str, before: str, limit: int) -> 
         if account is None:
             return m.LaunchList(launches=[], next=None)
         account_id = account.id
-    rows = ledger.launches(states=states, account_id=account_id, limit=limit + 1, before=_place(before))
-    following = _place_text(rows[limit - 1].place) if len(rows) > limit else None
+    rows = ledger.launches(states=states, account_id=account_id, limit=limit + 1, before=place(before))
+    following = place_text(rows[limit - 1].place) if len(rows) > limit else None
     return m.LaunchList(launches=[launch_model(row) for row in rows[:limit]], next=following)
 
 
-def _place_text(place: Place) -> str:
+def place_text(at: Place) -> str:
     """A place as one word that a URL carries as it is."""
-    return f"{to_us(place.created_at)}-{place.id}"
+    return f"{to_us(at.created_at)}-{at.id}"
 
 
-def _place(before: str) -> Place | None:
+def place(before: str) -> Place | None:
+    """The place that ``place_text`` wrote; raises InvalidOptions for anything else."""
     if not before:
         return None
     found = PLACE.fullmatch(before)

@@ -17,6 +17,7 @@ from . import account_queries as a
 from . import launch_queries as one
 from . import models as m
 from . import queries as q
+from . import volume_queries as v
 from .access import LOGS_READ, QUOTA_READ, QUOTA_WRITE, Person
 
 P = ParamSpec("P")
@@ -98,6 +99,14 @@ class Store:
     async def launches(self, *, user: str, state: str, before: str, limit: int) -> m.LaunchList:
         """See queries.launches."""
         return await self.call(q.launches, user, state, before, limit)
+
+    async def my_volumes(self, person: Person) -> m.MyVolumes:
+        """See volume_queries.mine."""
+        return await self.call(v.mine, person)
+
+    async def volumes(self, *, user: str, state: str, growth: str, before: str, limit: int) -> m.VolumeList:
+        """See volume_queries.volumes."""
+        return await self.call(v.volumes, user, state, growth, before, limit)
 
     async def launch(self, launch_id: str, person: Person) -> m.LaunchDetail:
         """See launch_queries.detail."""
