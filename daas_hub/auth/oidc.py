@@ -269,7 +269,7 @@ class DaasOIDCAuthenticator(OIDCSettings, GenericOAuthenticator):
             # Before anything else is done with them: the old ones are spent.
             self._latest.remember(user.name, tokens)
             await user.save_auth_state({**state, "daas": {**state["daas"], "tokens": tokens}})
-            if "id_token" in answer:
+            if "id_token" in answer and not self.endpoints:
                 claims = await self._checked(answer, subject=came_by.subject, old_nonce=tokens["nonce"])
                 told = self._tells_all(claims)
         if not told:

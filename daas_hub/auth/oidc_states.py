@@ -33,7 +33,7 @@ class Pending:
     state: str = field(default_factory=_random)
     nonce: str = field(default_factory=_random)
     verifier: str = field(default_factory=_random)
-    begun_at: int = field(default_factory=lambda: int(time.time()))
+    begun_at: float = field(default_factory=time.time)
 
     @property
     def challenge(self) -> str:
@@ -87,7 +87,7 @@ class States:
         self._used[pending.state] = now
         return first and 0 <= now - pending.begun_at + 5 <= LASTS_S
 
-    def _begun_at(self, handler: Any, name: str) -> int:
+    def _begun_at(self, handler: Any, name: str) -> float:
         pending = self._read(handler, name)
         return pending.begun_at if pending is not None else 0
 

@@ -1,0 +1,218 @@
+"""The pages of a sign-in by OpenID Connect in a real hub: tabs, states, redirects, a provider that is away."""
+
+from __future__ import annotations
+
+import html
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+import pytest_asyncio
+
+from daas_hub.auth.oidc_states import MAX_TABS, PREFIX
+from tests.servers.evil_provider import EvilProvider
+from tests.servers.forgeries import CLIENT, FORGERIES, SECRET
+from tests.servers.hub import HubServer
+from tests.servers.visitor import Visitor, location
+from tests.unit.test_oidc_claims import ELSEWHERE
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+
+CONFIG = """
+c.JupyterHub.authenticator_class = "daas_hub.auth.oidc.DaasOIDCAuthenticator"
+c.DaasOIDCAuthenticator.issuer = "{issuer}"
+c.DaasOIDCAuthenticator.client_id = "{client}"
+c.DaasOIDCAuthenticator.client_secret_file = "{secret}"
+c.DaasOIDCAuthenticator.allow_plaintext = True
+c.DaasOIDCAuthenticator.allowed_groups = {{"lab"}}
+c.DaasOIDCAuthenticator.answer_within_s = 2
+c.JupyterHub.spawner_class = "simple"
+c.Authenticator.auth_refresh_age = 300
+c.Authenticator.auth_refresh_strict = True
+"""
+
+
+@dataclass
+class Place:
+    """A hub and its provider."""
+
+    hub: HubServer
+    provider: EvilProvider
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.hub.hub_url)
+
+    async def begin(self, who: Visitor, then: str = "") -> str:
+        """Press the button; the provider approves. The address of the call-back."""
+        away = location(await who.get(f"/hub/oauth_login?next={quote(then)}"))
+        return self.provider.approve(away)
+
+    async def sign_in(self, who: Visitor, then: str = "/hub/home") -> str:
+        return location(await who.get(await self.begin(who, then)))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    root: Path = tmp_path_factory.mktemp("oidc")
+    provider = await EvilProvider().start()
+    secret = root / "secret"
+    secret.write_text(SECRET)
+    hub = HubServer(root, CONFIG.format(issuer=provider.issuer, client=CLIENT, secret=secret))
+    # Without our own configure(c): these classes do not exist there.
+    hub.config += "del c.DaasHub, c.LocalBackend\nc.Authenticator.enable_auth_state = True\n"
+    await hub.start()
+    yield Place(hub, provider)
+    await hub.stop()
+    await provider.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def place(shared: Place) -> Place:
+    shared.provider.forge, shared.provider.faults, shared.provider.callback_more = None, {}, {}
+    return shared
+
+
+async def test_the_address_of_a_sign_in(place: Place) -> None:
+    who = place.visitor()
+    away = urlsplit(location(await who.get("/hub/oauth_login?next=/hub/home&state=mine&nonce=mine")))
+    said = parse_qs(away.query)
+    assert f"{away.scheme}://{away.netloc}{away.path}" == f"{place.provider.issuer}/authorize"
+    assert said["response_type"] == ["code"]
+    assert said["code_challenge_method"] == ["S256"]
+    assert said["redirect_uri"] == [f"{place.hub.hub_url}/hub/oauth_callback"]
+    assert said["state"] != ["mine"]
+    assert all(len(said[name][0]) >= 43 for name in ("state", "nonce", "code_challenge"))
+    assert "code_verifier" not in said
+
+
+async def test_five_tabs_come_back_in_any_order(place: Place) -> None:
+    who = place.visitor()
+    pages = [f"/hub/token?tab={n}" for n in range(5)]
+    tabs = [(page, await place.begin(who, page)) for page in pages]
+    random.Random(4).shuffle(tabs)
+    assert [page for page, _ in tabs] != pages
+    for page, back in tabs:
+        assert location(await who.get(back)) == page
+    assert (await who.get("/hub/home")).code == 200
+    assert who.named(PREFIX) == []
+
+
+async def test_a_state_is_good_once_and_in_its_own_browser_only(place: Place) -> None:
+    who, thief = place.visitor(), place.visitor()
+    back = await place.begin(who)
+    kept = dict(who.cookies)
+    assert (await thief.get(back)).code == 400
+    assert location(await who.get(back))
+    assert (await who.get(back)).code == 400
+    # Even with the cookie of before, and a code that nobody has used.
+    who.cookies = kept
+    fresh = parse_qs(urlsplit(await place.begin(place.visitor())).query)["code"][0]
+    state = parse_qs(urlsplit(back).query)["state"][0]
+    assert (await who.get(f"/hub/oauth_callback?state={state}&code={fresh}")).code == 400
+    assert (await thief.get("/hub/home")).code == 302
+
+
+async def test_nobody_is_signed_in_with_anothers_code(place: Place) -> None:
+    """Sign-in forced on a victim: the attacker's code in the victim's own state."""
+    victim, attacker = place.visitor(), place.visitor()
+    state = parse_qs(urlsplit(await place.begin(victim)).query)["state"][0]
+    code = parse_qs(urlsplit(await place.begin(attacker)).query)["code"][0]
+    assert (await victim.get(f"/hub/oauth_callback?state={state}&code={code}")).code == 403
+
+
+@pytest.mark.parametrize(
+    "query", ["", "state=x", "state=x&code=y", "state=&code=y", "state=a&state=b&code=y", "state=é"]
+)
+async def test_call_backs_that_are_none(place: Place, query: str) -> None:
+    who = place.visitor()
+    await place.begin(who)
+    assert (await who.get(f"/hub/oauth_callback?{quote(query, safe='=&')}")).code == 400
+
+
+async def test_many_tabs_are_bounded_and_the_newest_count(place: Place) -> None:
+    who = place.visitor()
+    backs = [await place.begin(who) for _ in range(MAX_TABS + 4)]
+    assert len(who.named(PREFIX)) == MAX_TABS
+    answers = [(await who.get(back)).code for back in backs[-3:]]
+    assert answers == [302, 302, 302]
+    assert (await who.get(backs[0])).code == 400
+
+
+async def test_a_mix_up_of_providers(place: Place) -> None:
+    who = place.visitor()
+    place.provider.callback_more = {"iss": "http://127.0.0.1:9"}
+    assert (await who.get(await place.begin(who))).code == 400
+    place.provider.callback_more = {"iss": place.provider.issuer}
+    assert location(await who.get(await place.begin(who)))
+
+
+async def test_what_the_provider_refuses(place: Place) -> None:
+    script = "<script>alert(1)</script>"
+    for error, status in [("access_denied", 403), ("temporarily_unavailable", 503), ("invalid_scope", 400)]:
+        who = place.visitor()
+        state = parse_qs(urlsplit(await place.begin(who)).query)["state"][0]
+        answer = await who.get(f"/hub/oauth_callback?state={state}&error={error}&error_description={quote(script)}")
+        assert answer.code == status
+        text = answer.body.decode()
+        assert script not in text
+        assert html.escape(script) not in text
+
+
+async def test_a_forged_token_has_a_page_that_says_nothing_about_it(place: Place) -> None:
+    who = place.visitor()
+    place.provider.forge = FORGERIES["aud another"]
+    answer = await who.get(await place.begin(who))
+    assert answer.code == 403
+    assert "could not be verified" in answer.body.decode()
+    assert "aud" not in html.unescape(answer.body.decode()).split("could not be verified")[1][:100]
+    assert "an id_token is refused: aud" in place.hub.log_text()
+
+
+async def test_nothing_leads_elsewhere(place: Place) -> None:
+    """``next`` on the way in, on the way back, when signed in already, and on the way out."""
+    for text in ELSEWHERE:
+        who, then = place.visitor(), quote(text)
+        refused = await who.get(f"{await place.begin(who, text)}&next={then}")
+        assert refused.code == 400 or stays(refused.headers["Location"]), text
+        who = place.visitor()
+        assert stays(await place.sign_in(who, text)), text
+        assert stays(location(await who.get(f"/hub/logout?next={then}"))), text
+
+
+def stays(url: str) -> bool:
+    """A path of the hub, as any browser reads it."""
+    return url.startswith("/hub") and not urlsplit(url).netloc and "\\" not in url and "evil" not in urlsplit(url).path
+
+
+async def test_a_provider_that_is_away(place: Place) -> None:
+    inside, outside = place.visitor(), place.visitor()
+    assert await place.sign_in(inside) == "/hub/home"
+    back = await place.begin(outside)
+    place.provider.faults = {"token": 503, "userinfo": 503}
+    answer = await outside.get(back)
+    assert answer.code == 503
+    assert answer.headers["Retry-After"] == "30"
+    assert "identity provider cannot be reached" in answer.body.decode()
+    assert (await inside.get("/hub/home")).code == 200
+    place.provider.faults = {}
+    assert location(await outside.get(await place.begin(outside)))
+
+
+async def test_out_ends_the_tokens_too(place: Place) -> None:
+    who = place.visitor()
+    await place.sign_in(who)
+    grant = list(place.provider.refresh_tokens.values())[-1]
+    await who.get("/hub/logout")
+    assert grant.ended
+    assert (await who.get("/hub/home")).code == 302
+
+
+async def test_no_secret_is_in_the_log(place: Place) -> None:
+    who = place.visitor()
+    await place.sign_in(who)
+    log = place.hub.log_text()
+    assert "User logged in" in log
+    assert [secret for secret in {*place.provider.secrets_seen, SECRET} if secret and secret in log] == []
