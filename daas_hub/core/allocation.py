@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from .account import NO_ID, AccountPolicy
@@ -22,8 +22,16 @@ class Kind(StrEnum):
     GID = "gid"
 
 
-def check_ranges(uids: Sequence[Sequence[int]], gids: Sequence[Sequence[int]], policy: AccountPolicy) -> None:
-    """Raise ConfigError for ranges of which an account could not run, or that are there for uids or gids only."""
+def check_ranges(
+    uids: Sequence[Sequence[int]],
+    gids: Sequence[Sequence[int]],
+    policy: AccountPolicy,
+    sids: Sequence[Sequence[int]] = (),
+) -> None:
+    """Raise ConfigError for ranges of which an account could not run, or that are there for uids or gids only.
+
+    ``sids``: the range of numbers that SIDs are mapped to.
+    """
     if bool(uids) != bool(gids):
         there, missing = (SETTING["uid"], SETTING["gid"]) if uids else (SETTING["gid"], SETTING["uid"])
         raise ConfigError(f"{there} is set, {missing} is not: an account needs both. Set both or none.")
@@ -31,19 +39,18 @@ def check_ranges(uids: Sequence[Sequence[int]], gids: Sequence[Sequence[int]], p
         lowest = policy.min_uid if kind is Kind.UID else 1
         before: list[Sequence[int]] = []
         for each in ranges:
-            _check_range(kind, each, lowest, policy.reserved, before)
+            others = {"the reserved range": policy.reserved, "the range of SIDs,": sids, "another range,": before}
+            _check_range(kind, each, lowest, others)
             before.append(each)
 
 
-def _check_range(
-    kind: Kind, given: Sequence[int], lowest: int, reserved: Sequence[Sequence[int]], before: Sequence[Sequence[int]]
-) -> None:
+def _check_range(kind: Kind, given: Sequence[int], lowest: int, taken: Mapping[str, Sequence[Sequence[int]]]) -> None:
     first, last = given
     if not lowest <= first <= last < NO_ID:
         raise ConfigError(
             f"{SETTING[kind]}: {list(given)} is no range within {lowest}-{NO_ID - 1}, first number first."
         )
-    for what, others in (("the reserved range", reserved), ("another range,", before)):
+    for what, others in taken.items():
         for other in others:
             if first <= other[1] and other[0] <= last:
                 raise ConfigError(f"{SETTING[kind]}: {list(given)} overlaps {what} {other[0]}-{other[1]}.")

@@ -84,17 +84,14 @@ def split(sid: str) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
+def of_domain(sid: str) -> bool:
+    """Whether this may be an account or a group of a domain; the others are built in or not lasting."""
+    return sid.startswith("S-1-5-21-")
+
+
 def is_domain(sid: str) -> bool:
     """Whether this is the SID of a domain: three numbers of 32 bits after S-1-5-21."""
     return _DOMAIN_SID.fullmatch(sid) is not None and all(int(part) <= _MASK for part in sid.split("-")[4:])
-
-
-def sid_text(raw: bytes) -> str | None:
-    """The written form of a binary SID ([MS-DTYP] 2.4.2.2); None where it is none."""
-    if len(raw) < 8 or raw[0] != 1 or len(raw) != 8 + 4 * raw[1]:
-        return None
-    parts = [int.from_bytes(raw[at : at + 4], "little") for at in range(8, len(raw), 4)]
-    return "-".join(["S-1", str(int.from_bytes(raw[2:8], "big")), *map(str, parts)])
 
 
 # ---------------------------------------------------------------- slices

@@ -60,7 +60,7 @@ async def record(
     key = (identity.issuer, identity.subject)
     account = await resolve(
         identity,
-        nss=settings.use_nss,
+        sources=settings.sources(),
         admin_row=lambda name: site.run(rows.get_row, name),
         policy=settings.account_policy(),
         now=utcnow(),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Bool, Dict, HasTraits, Int, List, Unicode, Union, validate
+from traitlets import Bool, Dict, Int, List, Unicode, Union, validate
 from traitlets import Callable as CallableTrait
 
+from daas_hub.accounts.resolve import Sources
 from daas_hub.core.account import DENIED, RESERVED, AccountPolicy
 from daas_hub.core.allocation import Kind, Ranges, check_ranges
 from daas_hub.core.errors import ConfigError
 
 from .options import shrunk
+from .sid_settings import SidMapTraits
 
 
-class SpawnerSettings(HasTraits):
+class SpawnerSettings(SidMapTraits):
     """Traits of ``c.DaasSpawner`` beyond JupyterHub's own."""
 
     profile_list = Union(
@@ -96,9 +98,17 @@ class SpawnerSettings(HasTraits):
             )
         return value
 
+    def sources(self) -> Sources:
+        """Which sources are asked for accounts. Raises ConfigError where none is left."""
+        sids = self.sid_settings()
+        if sids is None and not self.use_posix_attributes:
+            raise ConfigError("DaasSpawner.use_posix_attributes is off, and so is sid_map: one of them must be on.")
+        return Sources(posix_attributes=self.use_posix_attributes, sids=sids, nss=self.use_nss)
+
     def allocator_ranges(self) -> dict[Kind, Ranges]:
         """What may be given away; empty: nothing. Raises ConfigError for ranges that cannot work."""
-        check_ranges(self.allocated_uids, self.allocated_gids, self.account_policy())
+        taken = [(self.sid_range_min, self.sid_range_max)] if self.sid_map else []
+        check_ranges(self.allocated_uids, self.allocated_gids, self.account_policy(), taken)
         if not self.allocated_uids:
             return {}
         both = {Kind.UID: self.allocated_uids, Kind.GID: self.allocated_gids}

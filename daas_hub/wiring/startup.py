@@ -52,6 +52,7 @@ def check(app: Any) -> None:
     for name in site.backends:
         site.backend(name)
     settings = DaasSpawner(config=app.config)
+    settings.sources()
     settings.allocator_ranges()
     profile_list = settings.profile_list
     if not callable(profile_list):

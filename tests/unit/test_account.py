@@ -6,11 +6,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from traitlets.config import Config
 
-from daas_hub.accounts.resolve import resolve
+from daas_hub.accounts.resolve import Sources, resolve
 from daas_hub.core.account import AccountPolicy, Claim, merge
-from daas_hub.core.errors import AccountRefused, AccountUnresolved
+from daas_hub.core.errors import AccountRefused, AccountUnresolved, ConfigError
 from daas_hub.core.models import Account, AccountGroup, Identity
+from daas_hub.core.sid_map import SidSettings
+from daas_hub.spawners.spawner import DaasSpawner
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = AccountPolicy()
@@ -96,8 +99,10 @@ async def test_resolve_asks_all_sources_and_nss_really_knows_this_machine() -> N
         return None
 
     with pytest.raises(AccountRefused, match="20001 by ldap:site but 1 by nss"):
-        await resolve(identity, nss=True, admin_row=nothing, policy=POLICY, now=NOW)
-    account = await resolve(replace(identity, name="ada"), nss=False, admin_row=nothing, policy=POLICY, now=NOW)
+        await resolve(identity, sources=Sources(), admin_row=nothing, policy=POLICY, now=NOW)
+    account = await resolve(
+        replace(identity, name="ada"), sources=Sources(nss=False), admin_row=nothing, policy=POLICY, now=NOW
+    )
     assert account.uid == 20001
 
 
@@ -109,11 +114,11 @@ async def test_an_administrators_row_counts_and_must_agree() -> None:
         assert name == "no-such-person-here"
         return row
 
-    account = await resolve(identity, nss=True, admin_row=entered, policy=POLICY, now=NOW)
+    account = await resolve(identity, sources=Sources(), admin_row=entered, policy=POLICY, now=NOW)
     assert (account.uid, account.source) == (20009, "administrator")
     other = replace(identity, attributes={"uid_number": 20010, "gid_number": 30009, "home": "/home/n"})
     with pytest.raises(AccountRefused, match="20009 by administrator but 20010 by ldap:site"):
-        await resolve(other, nss=True, admin_row=entered, policy=POLICY, now=NOW)
+        await resolve(other, sources=Sources(), admin_row=entered, policy=POLICY, now=NOW)
 
 
 async def test_a_number_that_is_none_is_refused() -> None:
@@ -122,4 +127,86 @@ async def test_a_number_that_is_none_is_refused() -> None:
 
     identity = Identity("ldap:site", "uuid", "ada", attributes={"uid_number": "twenty", "gid_number": 1})
     with pytest.raises(AccountRefused, match="'twenty' as uid_number"):
-        await resolve(identity, nss=False, admin_row=nothing, policy=POLICY, now=NOW)
+        await resolve(identity, sources=Sources(nss=False), admin_row=nothing, policy=POLICY, now=NOW)
+
+
+IN_A_DOMAIN = Identity(
+    "ldap:site",
+    "guid",
+    "ada",
+    attributes={
+        "sid": "S-1-5-21-3623811015-3361044348-30300820-1104",
+        "primary_group_sid": "S-1-5-21-3623811015-3361044348-30300820-513",
+        "group_sids": [
+            ["lab", "S-1-5-21-3623811015-3361044348-30300820-1105"],
+            ["Domain Users", "S-1-5-21-3623811015-3361044348-30300820-513"],
+            ["Users", "S-1-5-32-545"],
+        ],
+        "home": "/home/ada",
+    },
+)
+MAPPED = Sources(sids=SidSettings(), nss=False)
+
+
+async def _nothing(_name: str) -> Account | None:
+    return None
+
+
+async def test_sids_are_a_source() -> None:
+    account = await resolve(IN_A_DOMAIN, sources=MAPPED, admin_row=_nothing, policy=POLICY, now=NOW)
+    assert (account.uid, account.gid, account.source) == (674001104, 674000513, "SIDs of ldap:site")
+    assert account.groups == (AccountGroup("Domain Users", 674000513), AccountGroup("lab", 674001105))
+    assert account.home == "/home/ada"
+    with pytest.raises(AccountUnresolved):
+        await resolve(IN_A_DOMAIN, sources=Sources(nss=False), admin_row=_nothing, policy=POLICY, now=NOW)
+
+
+async def test_sids_and_attributes_must_agree_where_both_count() -> None:
+    numbers = {"uid_number": 20001, "gid_number": 674000513}
+    both = replace(IN_A_DOMAIN, attributes={**IN_A_DOMAIN.attributes, **numbers})
+    with pytest.raises(AccountRefused, match="20001 by ldap:site but 674001104 by SIDs of ldap:site"):
+        await resolve(both, sources=MAPPED, admin_row=_nothing, policy=POLICY, now=NOW)
+    sids_only = replace(MAPPED, posix_attributes=False)
+    account = await resolve(both, sources=sids_only, admin_row=_nothing, policy=POLICY, now=NOW)
+    assert (account.uid, account.source) == (674001104, "SIDs of ldap:site")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"primary_group_sid": None}, "has no gid in SIDs of ldap:site"),
+        ({"sid": "S-1-5-32-544"}, "'S-1-5-32-544' is not the SID of an account"),
+        ({"group_sids": [["odd", "S-1-5-21-1-2-3-x"]]}, "is not the SID of an account"),
+        ({"group_sids": [["far", "S-1-5-21-3623811015-3361044348-30300820-4294967295"]]}, "have no slice"),
+        ({"group_sids": [["lab", "S-1-5-21-1-2-3-7"], ["lab", "S-1-5-21-1-2-3-8"]]}, "disagree on the group lab"),
+    ],
+)
+async def test_sids_that_give_no_number_refuse_her(changed: dict[str, object], said: str) -> None:
+    odd = replace(IN_A_DOMAIN, attributes={**IN_A_DOMAIN.attributes, **changed})
+    with pytest.raises(AccountRefused, match=said):
+        await resolve(odd, sources=MAPPED, admin_row=_nothing, policy=POLICY, now=NOW)
+
+
+async def test_who_has_no_sid_is_not_known_by_it() -> None:
+    other = Identity("https://id.test", "sub", "ada")
+    with pytest.raises(AccountUnresolved, match=r"SIDs of https://id\.test"):
+        await resolve(other, sources=MAPPED, admin_row=_nothing, policy=POLICY, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"use_posix_attributes": False}, "one of them must be on"),
+        ({"sid_map": True, "sid_range_size": 0}, "sid_range_size 0"),
+        ({"sid_map": True, "sid_default_domain": "SITE"}, "'SITE' is not the SID of a domain"),
+        ({"sid_map": True, "sid_domains": ["S-1-5-21-1"]}, "'S-1-5-21-1' is not the SID of a domain"),
+        (
+            {"sid_map": True, "allocated_uids": [[300_000, 300_009]], "allocated_gids": [[300_000, 300_009]]},
+            "overlaps the range of SIDs, 200000-2000200000",
+        ),
+    ],
+)
+def test_settings_that_cannot_work(settings: dict[str, object], said: str) -> None:
+    spawner = DaasSpawner(config=Config(DaasSpawner=settings))
+    with pytest.raises(ConfigError, match=said):
+        (spawner.sources(), spawner.allocator_ranges())

@@ -13,7 +13,7 @@ import pytest
 from traitlets.config import Config
 
 from daas_hub.accounts.allocator import Allocator
-from daas_hub.accounts.resolve import resolve
+from daas_hub.accounts.resolve import Sources, resolve
 from daas_hub.clients import nss
 from daas_hub.core.account import AccountPolicy
 from daas_hub.core.allocation import Kind
@@ -79,7 +79,9 @@ async def account(identity: Identity, allocator: Allocator, row: Account | None 
         return row
 
     home = f"/srv/{identity.name}"
-    return await resolve(identity, nss=True, admin_row=entered, policy=POLICY, now=NOW, allocator=allocator, home=home)
+    return await resolve(
+        identity, sources=Sources(), admin_row=entered, policy=POLICY, now=NOW, allocator=allocator, home=home
+    )
 
 
 async def test_who_has_no_number_anywhere_is_given_one_and_keeps_it(allocator: Allocator) -> None:
