@@ -53,6 +53,8 @@ _IMAGE_FINAL = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNever
 _BROKEN = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff"})
 _ONE_NODE = ("volume node affinity conflict", "persistentvolume's node affinity", "readwriteoncepod")
 """In the scheduler's sentences, of older and of newer versions."""
+_OVER_LIMIT = re.compile(r"local storage usage exceeds|ephemeral local storage limit|exceeds the limit")
+"""Kubelet's sentences about a pod that is evicted because of its own ``ephemeral-storage`` or ``sizeLimit``."""
 _NO_NODE = re.compile(r"Insufficient ([A-Za-z0-9./_-]*[A-Za-z0-9])")
 
 
@@ -138,6 +140,8 @@ def _why_failed(pod: Json) -> str:
     status = _status(pod)
     reason, message = status.get("reason"), status.get("message") or ""
     match reason:
+        case "Evicted" if _OVER_LIMIT.search(message):
+            return f"it wrote more to its own disk, which ends with it, than it may: {message}"
         case "Evicted":
             return f"its node ran short and evicted it: {message}"
         case "Preempting" | "Preempted":

@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.needs("kube_rig", "slapd", "root"), pytest.mark.timeou
 
 TOLD_WITHIN_S = 30
 """From the moment at which the API server knows."""
+GRACE_S = 30
+"""What a pod that the cluster takes away by itself has to end; the tiny server does not heed SIGTERM."""
 
 
 @pytest.fixture
@@ -72,9 +74,35 @@ async def test_pods_are_deleted_and_evicted(site: KubeSite) -> None:
     assert (await active(site))["carl"].state is LaunchState.RUNNING
     await ask(site, "taint", "node", NAME, "daas-test=closed:NoExecute")
     try:
-        assert "taint" in (await ended(site, rows["carl"].id, within_s=TOLD_WITHIN_S)).reason
+        row = await ended(site, rows["carl"].id, within_s=GRACE_S + TOLD_WITHIN_S)
+        assert "taint" in row.reason
     finally:
         await ask(site, "taint", "node", NAME, "daas-test:NoExecute-")
+
+
+SMALL = {
+    "display_name": "Little disk",
+    "slug": "little",
+    "resources": {"cpu_limit": 0.5, "mem_limit": "256M"},
+    "kubespawner_override": {"extra_resource_limits": {"ephemeral-storage": "8Mi"}},
+}
+
+
+async def test_kubelet_evicts_one_that_fills_the_nodes_disk(kube_rig: Cluster, tiny: Image) -> None:
+    more = f"c.DaasSpawner.profile_list.append({SMALL!r})\n"
+    with kube_rig.namespace(**RESTRICTED) as namespace:
+        made = watched_kube_site(kube_rig, namespace, tiny.name, more=more)
+        async with faulty_site("ada", "bob", site=made) as site:
+            await start(site, "bob")
+            status, answer = await site.hub.start_server("ada", options={"profile": "little"})
+            assert status in (201, 202), answer
+            before = await active(site)
+            await site.inside(await pod_of(site, "ada"), "sh", "-c", "head -c 30000000 /dev/zero > /tmp/big")
+            # Kubelet looks every ten seconds, and lets nothing that it evicts go on for longer.
+            row = await ended(site, before["ada"].id, within_s=GRACE_S + TOLD_WITHIN_S)
+            assert row.reason.startswith("it wrote more to its own disk, which ends with it, than it may: "), row.reason
+            assert "8Mi" in row.reason
+            assert (await active(site)).keys() == {"bob"}
 
 
 async def test_a_claim_is_deleted_under_a_running_server(site: KubeSite) -> None:

@@ -48,6 +48,11 @@ def pod(phase: str = "Running", state: dict[str, Any] | None = None, **status: A
             "ran short and evicted it: low on memory",
         ),
         (pod("Failed", {"terminated": {"exitCode": 137}}, reason="Evicted", message="x"), Life.ENDED, "evicted"),
+        (
+            pod("Failed", reason="Evicted", message='Usage of EmptyDir volume "tmp" exceeds the limit "8Mi". '),
+            Life.ENDED,
+            "more to its own disk, which ends with it, than it may",
+        ),
         (pod("Failed", reason="NodeShutdown"), Life.ENDED, "shut down"),
         (pod("Unknown"), Life.UNKNOWN, "does not answer"),
         (pod("Running", {"running": {}}, reason="NodeLost"), Life.UNKNOWN, "does not answer"),
