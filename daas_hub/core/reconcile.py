@@ -64,7 +64,7 @@ class Graces:
     lost_start_s: float = 30.0
     """A start of an earlier boot without a handle: until it is settled where nothing of it is found."""
     unanswered_s: float = 600.0
-    """A start of an earlier boot that runs but has never answered: until it is stopped."""
+    """A start of an earlier boot that is seen to run and does not answer: until it is stopped."""
     ended_s: float = 20.0
     """A server of this boot that has ended: until it is settled here, with less to tell than the hub has."""
     stop_s: float = 70.0
@@ -162,8 +162,12 @@ def _about(launch: Launch, seen: Seen, memory: Memory, graces: Graces, keys: set
         return []
     if launch.id in seen.answering:
         return [Action(Do.ADOPT, launch.id, "it outlived an earlier boot of the hub and answers")]
-    late = seen.now - launch.created_at >= timedelta(seconds=graces.unanswered_s)
-    if launch.state is not LaunchState.RUNNING and late:
+    if launch.state is LaunchState.RUNNING:
+        return []
+    # Since it was seen, not since it was begun: in an outage of its backend nobody could have come up.
+    key = f"unanswered:{launch.id}"
+    keys.add(key)
+    if memory.passed(key, seen.now, graces.unanswered_s):
         return [Action(Do.STOP, launch.id, "its start was interrupted with the hub, and it never answered")]
     return []
 

@@ -64,8 +64,7 @@ UNWANTED = {"target": Target.STOPPED}
         (launch(S.SUBMITTED, **EARLIER), RUNS, True, [Do.ADOPT]),
         (launch(S.RESERVED, **EARLIER), RUNS, True, [Do.ADOPT]),
         (launch(**EARLIER), RUNS, False, []),
-        (launch(S.SUBMITTED, created_at=ago(599), **EARLIER), RUNS, False, []),
-        (launch(S.SUBMITTED, created_at=ago(600), **EARLIER), RUNS, False, [Do.STOP]),
+        (launch(S.SUBMITTED, **EARLIER), RUNS, False, []),
         # unknown is never ended, and nothing is adopted on it
         (launch(**EARLIER), UNKNOWN, True, []),
         (launch(S.SUBMITTED, **EARLIER), UNKNOWN, False, []),
@@ -127,6 +126,20 @@ def test_a_server_without_a_launch_is_reaped_after_a_grace_and_only_if_it_stays(
     assert (action.do, action.launch_id, action.handle) == (Do.REAP, "lost", HANDLE)
     gone, forgotten = decide(seen(), late, GRACES)
     assert (gone, forgotten.since) == ([], {})
+
+
+def test_an_interrupted_start_that_never_answers_is_stopped_after_a_grace_in_which_it_could() -> None:
+    row = launch(S.SUBMITTED, created_at=ago(10_000), **EARLIER)
+    nothing, memory = decide(seen(row, look=RUNS), Memory(), GRACES)
+    assert nothing == []
+    early = Memory({key: ago(GRACES.unanswered_s - 1) for key in memory.since})
+    assert decide(seen(row, look=RUNS), early, GRACES)[0] == []
+    late = Memory({key: ago(GRACES.unanswered_s) for key in memory.since})
+    [action], _ = decide(seen(row, look=RUNS), late, GRACES)
+    assert action.do is Do.STOP
+    # While its backend cannot be asked it cannot come up: the time begins anew.
+    nothing, forgotten = decide(seen(row, look=UNKNOWN), late, GRACES)
+    assert (nothing, forgotten.since) == ([], {})
 
 
 def test_what_a_launch_left_is_removed_after_a_grace_unless_it_has_a_server_or_is_active() -> None:
