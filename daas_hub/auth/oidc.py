@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -70,6 +71,7 @@ class DaasOIDCAuthenticator(OIDCSettings, GenericOAuthenticator):
         self.provider = Provider(self.provider_settings())
         self.states = States(f"{self.way_name}\0{self.issuer}")
         self.sites: SiteIdentities = ProvidersOwn(self.issuer)
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._refreshing = OneAtATime()
         self._latest = oidc_tokens.Latest()
         self._names: dict[str, tuple[tuple[str, str], float]] = {}
@@ -170,12 +172,12 @@ class DaasOIDCAuthenticator(OIDCSettings, GenericOAuthenticator):
         )
         keys = await self.provider.keys_for(token)
         try:
-            return id_token.check(token, keys, wanted, datetime.now(UTC))
+            return id_token.check(token, keys, wanted, self.now())
         except TokenRefused as error:
             if error.reason != "signature":
                 raise
         await self.provider.forget_keys()
-        return id_token.check(token, await self.provider.keys_for(token), wanted, datetime.now(UTC))
+        return id_token.check(token, await self.provider.keys_for(token), wanted, self.now())
 
     async def _identity(self, claims: Json, answer: Json) -> Identity:
         try:
