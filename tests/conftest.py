@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from daas_hub.clients import cgroups
-from tests.servers import machine, nfs, sss_idmap
+from tests.servers import machine, nfs, samba_fixtures, sss_idmap
+from tests.servers import samba as samba_server
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
 
-__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "tiny", "tiny_name"]
+__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "samba", "tiny", "tiny_name"]
+samba = samba_fixtures.samba
 
 
 @functools.cache
@@ -40,6 +42,7 @@ def loop_devices() -> bool:
 ENGINES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "slapd": lambda: shutil.which("slapd", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None,
+    "samba": samba_server.available,
     "postgres": lambda: bool(list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
     "chromium": lambda: shutil.which("chromium") is not None,
     "node": lambda: shutil.which("node") is not None,

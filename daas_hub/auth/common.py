@@ -21,12 +21,15 @@ def identity_in(auth_state: dict[str, Any] | None, key: str = "identity") -> Ide
     return Identity(**{**stored, "groups": tuple(stored["groups"])}) if stored else None
 
 
-def model_of(authenticator: Any, identity: Identity, **more: Any) -> dict[str, Any]:
-    """What the hub stores. ``admin`` is always said, so that who leaves the group is none any more."""
-    groups = set(identity.groups)
+def model_of(authenticator: Any, identity: Identity, user_name: str = "", **more: Any) -> dict[str, Any]:
+    """What the hub stores. ``admin`` is always said, so that who leaves the group is none any more.
+
+    ``user_name``: the hub user who she is already, whatever she is called elsewhere now.
+    """
+    groups, name = set(identity.groups), user_name or identity.name
     return {
-        "name": identity.name,
-        "admin": identity.name in authenticator.admin_users or bool(groups & authenticator.admin_groups),
+        "name": name,
+        "admin": name in authenticator.admin_users or bool(groups & authenticator.admin_groups),
         "groups": sorted(groups),
         "auth_state": {"daas": {"version": 1, "identity": asdict(identity), **more}},
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,21 @@ from jupyterhub.auth import Authenticator
 from tornado import web
 from traitlets import Bool, Float, Int, List, Set, Unicode, default
 
+from daas_hub.auth.attempts import Attempts
 from daas_hub.auth.common import NOT_OPEN, OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings, try_again
+from daas_hub.auth.ldap_flavour import LDAPFlavour
+from daas_hub.auth.ldap_told import GUESSED, TOLD
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
 from daas_hub.core.allocation import Kind
+from daas_hub.core.directory import ACTIVE
 from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
 from daas_hub.core.models import Identity
 
-LOCKED = "Your site account is locked. The people who administer the site's accounts can unlock it."
 NOT_STARTED = "The site's directory cannot be reached just now: the server was not started. Try again in a minute."
 NOT_STARTED_BUSY = "Many people sign in and start servers just now: yours was not started. Try again in a moment."
-EXPIRED = "Your site account has expired. The people who administer the site's accounts can renew it."
 
 
-class DaasLDAPAuthenticator(Authenticator):
+class DaasLDAPAuthenticator(LDAPFlavour, Attempts, Authenticator):
     """Entry point ``daas-ldap``. Groups of the directory become JupyterHub's groups at each sign-in and refresh."""
 
     directory_name = Unicode(
@@ -59,22 +60,7 @@ class DaasLDAPAuthenticator(Authenticator):
 
     user_search_base = Unicode(help="DN below which people are, for example `ou=people,dc=site`.").tag(config=True)
 
-    user_filter = Unicode(
-        "(&(objectClass=posixAccount)(uid={name}))",
-        help="Filter that finds the one entry of `{name}` (escaped). The default is RFC 2307's.",
-    ).tag(config=True)
-
-    name_attribute = Unicode(
-        "uid", help="Attribute with the login name; an entry counts only if it is the name that was typed."
-    ).tag(config=True)
-
     group_search_base = Unicode(help="DN below which groups are. Empty: no groups are read.").tag(config=True)
-
-    group_filter = Unicode(
-        "(|(memberUid={name})(member={dn})(&(objectClass=posixGroup)(gidNumber={gid})))",
-        help="Filter that finds the groups of `{name}`, `{dn}` and primary group `{gid}` (escaped). The default takes "
-        "RFC 2307 and RFC 2307bis.",
-    ).tag(config=True)
 
     allowed_groups = Set(
         Unicode(), help="Groups of the directory whose members may sign in. Empty: groups let nobody in."
@@ -144,8 +130,6 @@ class DaasLDAPAuthenticator(Authenticator):
             raise ConfigError(f"DaasLDAPAuthenticator.server_uris: {uri!r} must begin with ldap:// or ldaps://.")
         if not self.user_search_base:
             raise ConfigError("DaasLDAPAuthenticator.user_search_base is empty; give the DN below which people are.")
-        check_template("user_filter", self.user_filter, {"name"}, needs="name")
-        check_template("group_filter", self.group_filter, {"name", "dn", "gid"})
         if self.tls_ca_file is not None and not Path(self.tls_ca_file).is_file():
             raise ConfigError(f"DaasLDAPAuthenticator.tls_ca_file {self.tls_ca_file!r} is not a file.")
         if self.allow_plaintext and uri.startswith("ldap://"):
@@ -162,10 +146,8 @@ class DaasLDAPAuthenticator(Authenticator):
             bind_dn=self.bind_dn,
             bind_password=self._bind_password(),
             user_search_base=self.user_search_base,
-            user_filter=self.user_filter,
-            name_attribute=self.name_attribute,
             group_search_base=self.group_search_base,
-            group_filter=self.group_filter,
+            **self.flavour_settings(),
             login_within_s=self.login_within_s,
             hold_down_s=self.hold_down_s,
             wait_within_s=self.wait_within_s,
@@ -184,27 +166,31 @@ class DaasLDAPAuthenticator(Authenticator):
 
     # ------------------------------------------------------------ sign in
 
-    async def authenticate(self, _handler: Any, data: dict[str, str]) -> dict[str, Any] | None:
-        """None for a wrong password and for somebody unknown; 403 for a locked account; 503 without a directory."""
+    async def authenticate(self, handler: Any, data: dict[str, str]) -> dict[str, Any] | None:
+        """None for a wrong password and for somebody unknown; 403 with the reason where the account itself is refused;
+        429 after too many wrong ones; 503 without a directory."""
         if "username" not in data or "password" not in data:
             raise web.HTTPError(400, "The login form has the fields username and password.")
         try:
-            outcome = await self.directory.authenticate(data["username"], data["password"])
+            async with self.attempt(handler) as attempt:
+                outcome = await self.directory.authenticate(data["username"], data["password"], attempt.admit)
+                attempt.failed = outcome.verdict in GUESSED
         except DirectoryBusy as error:
             self.log.warning("More people sign in than can wait: %s", error.log_message)
             raise try_again(error) from error
         except DirectoryUnavailable as error:
             self.log.error("Nobody can sign in: %s", error.log_message)
             raise try_again(error) from error
-        if outcome.verdict is Verdict.LOCKED:
-            raise web.HTTPError(403, LOCKED)
-        if outcome.verdict is Verdict.EXPIRED:
-            raise web.HTTPError(403, EXPIRED)
+        if outcome.verdict in TOLD:
+            self.log.warning("A sign-in is refused: %s", outcome.verdict.value)
+            raise web.HTTPError(403, TOLD[outcome.verdict])
+        if outcome.verdict is Verdict.LOCKED_OUT:
+            self.log.warning("A sign-in is refused by a lock-out after failed attempts")
         return self.auth_model(outcome.identity) if outcome.identity is not None else None
 
-    def auth_model(self, identity: Identity) -> dict[str, Any]:
-        """What the hub stores."""
-        return model_of(self, identity)
+    def auth_model(self, identity: Identity, user_name: str = "") -> dict[str, Any]:
+        """What the hub stores. ``user_name``: the hub user who she is already, whatever the directory calls her now."""
+        return model_of(self, identity, user_name)
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Allowed by name, by group, or as an administrator; else 403 with a sentence (not "wrong password")."""
@@ -237,7 +223,7 @@ class DaasLDAPAuthenticator(Authenticator):
             self.log.warning("%s has no active account in the directory any more", user.name)
             return False
         # A hub user keeps her name; what runs as her goes by the identity, which has the new one.
-        model = {**self.auth_model(fresh), "name": user.name}
+        model = self.auth_model(fresh, user.name)
         try:
             await self.check_blocked_users(user.name, model)
             await self.check_allowed(user.name, model)
@@ -287,14 +273,5 @@ class DaasLDAPAuthenticator(Authenticator):
         return _active(await self.directory.lookup(name))
 
 
-def check_template(setting: str, template: str, allowed: set[str], *, needs: str = "") -> None:
-    """Raise ConfigError for a filter with a placeholder that does not exist, or without the one that it needs."""
-    used = set(re.findall(r"\{(\w*)\}", template))
-    if used - allowed or (needs and needs not in used):
-        known = ", ".join(f"{{{name}}}" for name in sorted(allowed))
-        must = f" and must have {{{needs}}}" if needs else ""
-        raise ConfigError(f"DaasLDAPAuthenticator.{setting} {template!r}: it may have {known}{must}.")
-
-
 def _active(found: tuple[Identity, Verdict] | None) -> Identity | None:
-    return found[0] if found is not None and found[1] is Verdict.OK else None
+    return found[0] if found is not None and found[1] in ACTIVE else None

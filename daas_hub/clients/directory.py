@@ -9,19 +9,18 @@ Sign-ins have a queue and threads of their own: whoever tries passwords keeps no
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from asyncio import FIRST_COMPLETED
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from daas_hub.core.allocation import Kind
 from daas_hub.core.directory import (
+    ACTIVE,
     DN_SUBJECT,
-    GROUP_ATTRIBUTES,
     PERSON_ATTRIBUTES,
     Attributes,
     Verdict,
@@ -31,11 +30,16 @@ from daas_hub.core.directory import (
     identity_of,
     lock_state,
     others,
+    refusal,
+    subject_of,
 )
+from daas_hub.core.directory_ad import sub_code
+from daas_hub.core.directory_flavours import NestedGroups
 from daas_hub.core.errors import AccountRefused, DirectoryUnavailable
+from daas_hub.core.login_forms import Form, forms, has, query
 from daas_hub.core.models import Identity
-from daas_hub.core.naming import login_name
 
+from .directory_groups import Groups, GroupSettings, fill
 from .directory_queue import Call, Queue, too_many
 from .directory_session import Address, Session, session, unavailable
 
@@ -46,6 +50,10 @@ SLOW_S = 1.0
 """A failure that took longer holds the directory down: it cost somebody time and a thread."""
 MAX_PASSWORD_BYTES = 4096
 SERVICE_REFUSED = "directory_service_refused"
+
+
+def anybody(_who: str) -> None:
+    """Every attempt is tried."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,15 @@ class DirectorySettings:
     name_attribute: str
     group_search_base: str
     group_filter: str
+    group_condition: str = ""
+    group_name_attribute: str = "cn"
+    member_attribute: str = "member"
+    nested_groups: NestedGroups = NestedGroups.NONE
+    nested_depth: int = 10
+    home_attribute: str = "homeDirectory"
+    login_attributes: tuple[str, ...] = ()
+    login_domains: tuple[str, ...] = ()
+    more_attributes: tuple[str, ...] = ()
     login_within_s: float = 10.0
     hold_down_s: float = 5.0
     tell_locked: bool = True
@@ -96,23 +113,25 @@ class Directory:
         """Questions on their way or in a queue."""
         return self._sign_ins.waiting + self._others.waiting
 
-    async def authenticate(self, name: str, password: str) -> LoginOutcome:
+    async def authenticate(self, name: str, password: str, admit: Callable[[str], None] = anybody) -> LoginOutcome:
         """Judge a login. An unknown person costs the directory what a wrong password does: a search and a bind.
 
-        Raises DirectoryUnavailable, DirectoryBusy among it; says nothing about the password then.
+        ``admit`` is called, in a thread, with the lasting id of who is meant (or what was typed, for nobody) before
+        her password is tried, once, and may raise. Raises DirectoryUnavailable, DirectoryBusy among it; says nothing
+        about the password then.
         """
-        typed = login_name(name)
-        if typed is None or not sendable(password):
+        typed = self._forms(name)
+        if not typed or not sendable(password):
             return LoginOutcome(Verdict.WRONG)
-        return await self._ask(self._sign_ins, self._login, typed, password)
+        return await self._ask(self._sign_ins, self._login, typed, password, admit)
 
     async def lookup(self, name: str) -> tuple[Identity, Verdict] | None:
         """Who has this login name, and whether the account is locked; by the service bind. None: nobody.
 
         Raises DirectoryUnavailable.
         """
-        typed = login_name(name)
-        return None if typed is None else await self._ask(self._others, self._known, typed)
+        typed = self._forms(name)
+        return await self._ask(self._others, self._known, typed) if typed else None
 
     async def lookup_subject(self, subject: str, *, alone: bool = False) -> tuple[Identity, Verdict] | None:
         """The same by the lasting id, whatever she is called now. None: she is gone. Raises DirectoryUnavailable.
@@ -176,33 +195,37 @@ class Directory:
 
     # ------------------------------------------------------------ in a thread
 
-    def _login(self, call: Call, typed: str, password: str) -> LoginOutcome:
+    def _login(self, call: Call, typed: Sequence[Form], password: str, admit: Callable[[str], None]) -> LoginOutcome:
         settings = self.settings
         with session(settings.address, call.register) as service:
             self._bind_service(service)
             person = self._one(service, typed)
             dn = first(person, "dn") if person else None
+            admit(subject_of(person) if person else typed[0].value)
             with session(settings.address, call.register) as hers:
                 accepted = hers.bind(dn or self._nobody(), password)
+                code = sub_code(hers.refused_with)
             if person is None:
                 return LoginOutcome(Verdict.WRONG)
-            verdict = lock_state(person, datetime.now(UTC))
+            state = lock_state(person, datetime.now(UTC))
             if not accepted:
-                # OpenLDAP does not look at the password of a locked account, so it cannot be told after a proof only.
-                told = verdict is Verdict.LOCKED and settings.tell_locked
-                return LoginOutcome(Verdict.LOCKED if told else Verdict.WRONG)
-            if verdict is not Verdict.OK:
-                return LoginOutcome(verdict)
-            return LoginOutcome(Verdict.OK, self._identity(service, typed, person))
+                return LoginOutcome(refusal(code, state, tell_locked=settings.tell_locked))
+            if state not in ACTIVE:
+                return LoginOutcome(state)
+            return LoginOutcome(Verdict.OK, self._identity(service, self._name_of(person), person))
 
     def _nobody(self) -> str:
         """The DN of somebody who does not exist, so that an unknown person costs a bind as well."""
         return f"{self.settings.name_attribute}={uuid.uuid4().hex},{self.settings.user_search_base}"
 
-    def _known(self, call: Call, name: str) -> tuple[Identity, Verdict] | None:
+    def _forms(self, text: str) -> list[Form]:
+        settings = self.settings
+        return forms(text, settings.name_attribute, settings.login_attributes, settings.login_domains)
+
+    def _known(self, call: Call, typed: Sequence[Form]) -> tuple[Identity, Verdict] | None:
         with session(self.settings.address, call.register) as service:
             self._bind_service(service)
-            return self._judged(service, self._one(service, name))
+            return self._judged(service, self._one(service, typed))
 
     def _known_subject(self, call: Call, subject: str, *, alone: bool) -> tuple[Identity, Verdict] | None:
         with session(self.settings.address, call.register) as service:
@@ -230,8 +253,7 @@ class Directory:
 
     def _by_subject(self, service: Session, subject: str) -> Attributes | None:
         if subject.startswith(DN_SUBJECT):
-            wanted = (self.settings.name_attribute, *PERSON_ATTRIBUTES)
-            found = service.search(subject.removeprefix(DN_SUBJECT), "(objectClass=*)", wanted, subtree=False)
+            found = service.search(subject.removeprefix(DN_SUBJECT), "(objectClass=*)", self._wanted, subtree=False)
         else:
             found = self._search_people(service, subject_filter(subject))
         if len(found) > 1:
@@ -241,10 +263,13 @@ class Directory:
     def _judged(self, service: Session, person: Attributes | None) -> tuple[Identity, Verdict] | None:
         if person is None:
             return None
+        return self._identity(service, self._name_of(person), person), lock_state(person, datetime.now(UTC))
+
+    def _name_of(self, person: Attributes) -> str:
         name = canonical_name(person, self.settings.name_attribute)
         if name is None:
             raise self._ambiguous(f"{first(person, 'dn')} has no usable {self.settings.name_attribute}")
-        return self._identity(service, name, person), lock_state(person, datetime.now(UTC))
+        return name
 
     def _ping(self, call: Call) -> None:
         with session(self.settings.address, call.register) as service:
@@ -265,29 +290,61 @@ class Directory:
             detail = f"the service account {settings.bind_dn} is refused"
             raise unavailable(settings.address, detail, reason=SERVICE_REFUSED)
 
-    def _one(self, service: Session, typed: str) -> Attributes | None:
-        """The one entry that has this name. Several are a fault of the directory, and nobody is let in."""
-        query = fill(self.settings.user_filter, {"name": typed})
-        found = self._search_people(service, query)
-        people = [p for p in found if canonical_name(p, self.settings.name_attribute) == typed]
-        if len(people) > 1:
-            raise self._ambiguous(f"{len(people)} entries match {query}")
-        return people[0] if people else None
+    def _one(self, service: Session, typed: Sequence[Form]) -> Attributes | None:
+        """The one entry that is meant. Several are a fault of the directory, and nobody is let in."""
+        settings = self.settings
+        wanted = query(typed, settings.user_filter, settings.name_attribute)
+        found = self._search_people(service, wanted)
+        for form in typed:
+            people = [p for p in found if self._meant(p, form)]
+            if len(people) > 1:
+                raise self._ambiguous(f"{len(people)} entries match {wanted}")
+            if people:
+                return people[0]
+        return None
+
+    def _meant(self, person: Attributes, form: Form) -> bool:
+        name = canonical_name(person, self.settings.name_attribute)
+        if form.attribute == self.settings.name_attribute:
+            return name == form.value
+        return name is not None and has(person, form)
 
     def _ambiguous(self, detail: str) -> DirectoryUnavailable:
         return unavailable(self.settings.address, detail, reason="directory_ambiguous")
 
     def _search_people(self, service: Session, query: str) -> list[dict[str, list[str]]]:
-        wanted = (self.settings.name_attribute, *PERSON_ATTRIBUTES)
-        return service.search(self.settings.user_search_base, query, wanted)
+        return service.search(self.settings.user_search_base, query, self._wanted)
+
+    @property
+    def _wanted(self) -> list[str]:
+        s = self.settings
+        chosen = {s.name_attribute, s.home_attribute, *s.login_attributes, *s.more_attributes, *PERSON_ATTRIBUTES}
+        return sorted(chosen | ({"memberOf"} if s.nested_groups is NestedGroups.MEMBEROF else set()))
+
+    def groups(self, service: Session) -> Groups:
+        """The groups of people, asked for in this conversation."""
+        s = self.settings
+        where = GroupSettings(
+            base=s.group_search_base,
+            direct=s.group_filter,
+            condition=s.group_condition,
+            nested=s.nested_groups,
+            depth=s.nested_depth,
+            name_attribute=s.group_name_attribute,
+            member_attribute=s.member_attribute,
+        )
+        return Groups(service, where)
 
     def _identity(self, service: Session, name: str, person: Attributes) -> Identity:
-        settings, groups = self.settings, []
-        if settings.group_search_base:
-            values = {"name": name, "dn": first(person, "dn") or "", "gid": first(person, "gidNumber") or "-1"}
-            query = fill(settings.group_filter, values)
-            groups = service.search(settings.group_search_base, query, GROUP_ATTRIBUTES)
-        return identity_of(self.issuer, name, person, groups)
+        s = self.settings
+        return identity_of(
+            self.issuer,
+            name,
+            person,
+            self.groups(service).of(name, person),
+            group_name_attribute=s.group_name_attribute,
+            home_attribute=s.home_attribute,
+        )
 
 
 def sendable(password: str) -> bool:
@@ -308,9 +365,4 @@ def subject_filter(subject: str) -> str:
     return f"(|{by_uuid}(objectGUID={''.join(f'{chr(92)}{byte:02x}' for byte in raw)}))"
 
 
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """A filter with its ``{name}``, ``{dn}``, ``{gid}`` replaced, each escaped, in one pass."""
-    return re.sub(r"\{(\w+)\}", lambda match: escape(values[match[1]]), template)
-
-
-__all__ = ["Address", "Directory", "DirectorySettings", "LoginOutcome", "Verdict"]
+__all__ = ["Address", "Directory", "DirectorySettings", "LoginOutcome", "Verdict", "fill"]

@@ -20,6 +20,7 @@ import ldap3
 from ldap3.core.results import RESULT_INVALID_CREDENTIALS, RESULT_SUCCESS
 
 from daas_hub.core.errors import DaasError, DirectoryUnavailable
+from daas_hub.core.sid_map import sid_text
 
 PAGE = 1000
 """Entries asked for in one page of a search."""
@@ -56,6 +57,8 @@ class Session:
     def __init__(self, connection: ldap3.Connection, address: Address) -> None:
         self._connection = connection
         self._address = address
+        self.refused_with = ""
+        """The server's words for the bind that it refused last."""
 
     def bind(self, dn: str, password: str) -> bool:
         """Whether the server accepts the password. An empty one is never sent: it would mean "anonymous"."""
@@ -69,6 +72,7 @@ class Session:
         if code == RESULT_SUCCESS:
             return True
         if code in BIND_REFUSED:
+            self.refused_with = str(c.result.get("message") or "")
             return False
         raise unavailable(self._address, f"bind answered {c.result['description']}")
 
@@ -98,7 +102,31 @@ class Session:
             control = (result.get("controls") or {}).get("1.2.840.113556.1.4.319")
             cookie = control["value"]["cookie"] if control else None
             if not cookie:
-                return entries
+                return [self._complete(entry) for entry in entries]
+
+    def incomplete(self, detail: str) -> DirectoryUnavailable:
+        """The error for an answer that is not whole."""
+        return unavailable(self._address, detail, reason="directory_incomplete")
+
+    def _complete(self, entry: Entry) -> Entry:
+        """With all values of attributes of which the server gave only a range (MS-ADTS §3.1.1.3.1.3.3)."""
+        for part in [key for key in entry if ";range=" in key]:
+            name, values = part.partition(";")[0], entry.pop(part)
+            last = _last(part)
+            if last is not None:
+                # What comes may be a range again, which that search completes; it begins further on each time.
+                rest = self.search(entry["dn"][0], "(objectClass=*)", [f"{name};range={last + 1}-*"], subtree=False)
+                if not rest or not rest[0].get(name):
+                    raise unavailable(self._address, f"only {len(values)} values of {name} of {entry['dn'][0]} came")
+                values += rest[0][name]
+            entry[name] = values
+        return entry
+
+
+def _last(part: str) -> int | None:
+    """The last index of ``name;range=0-1499``; None where it is the end, ``*``."""
+    end = part.rpartition("-")[2]
+    return int(end) if end.isascii() and end.isdigit() else None
 
 
 @contextmanager
@@ -163,6 +191,9 @@ def _connection(address: Address) -> ldap3.Connection:
         server,
         client_strategy=ldap3.SYNC,
         auto_referrals=False,
+        # Its own way to read ranged attributes says nothing when a part of them does not come.
+        auto_range=False,
+        return_empty_attributes=False,
         # Whole seconds: ldap3 packs it into a struct timeval.
         receive_timeout=max(1, math.ceil(address.answer_within_s)),
         raise_exceptions=False,
@@ -174,9 +205,11 @@ def _connection(address: Address) -> ldap3.Connection:
 def _entry(found: dict[str, Any]) -> Entry:
     values: Entry = {"dn": [found["dn"]]}
     for name, raw in found["raw_attributes"].items():
+        # The binary attributes that are asked for, in Active Directory's own forms.
         if name.lower() == "objectguid":
-            # The one binary attribute that is asked for; the form is Active Directory's own.
             values["objectguid"] = [str(uuid.UUID(bytes_le=value)) for value in raw if len(value) == 16]
+        elif name.lower() in {"objectsid", "tokengroups"}:
+            values[name.lower()] = [sid for value in raw if (sid := sid_text(value)) is not None]
         else:
             values[name.lower()] = [value.decode("utf-8", "replace") for value in raw]
     return values

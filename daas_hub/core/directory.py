@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from .directory_ad import State, account_state, primary_group_sid
 from .models import Identity
 from .naming import login_name
 
@@ -32,7 +33,6 @@ PERSON_ATTRIBUTES = (
 )
 DN_SUBJECT = "dn:"
 """Begins the subject of an entry without a lasting id."""
-GROUP_ATTRIBUTES = ("cn", "gidNumber")
 
 
 class Verdict(StrEnum):
@@ -41,7 +41,34 @@ class Verdict(StrEnum):
     OK = "ok"
     WRONG = "wrong"
     LOCKED = "locked"
+    """By an administrator, where the directory has such a lock besides disabling."""
+    DISABLED = "disabled"
     EXPIRED = "expired"
+    LOCKED_OUT = "locked_out"
+    """After failed attempts. Never told: anybody can cause it, and takes no access from who is signed in."""
+    PASSWORD_EXPIRED = "password_expired"  # noqa: S105
+    MUST_CHANGE = "must_change"
+    NOT_NOW = "not_now"
+    NOT_HERE = "not_here"
+
+
+ACTIVE = frozenset({Verdict.OK, Verdict.LOCKED_OUT, Verdict.PASSWORD_EXPIRED, Verdict.MUST_CHANGE})
+"""The account itself is in use: whoever is signed in stays so, and her servers run on."""
+AD_REFUSALS = {
+    "525": Verdict.WRONG,
+    "52e": Verdict.WRONG,
+    "52f": Verdict.NOT_HERE,
+    "530": Verdict.NOT_NOW,
+    "531": Verdict.NOT_HERE,
+    "532": Verdict.PASSWORD_EXPIRED,
+    "533": Verdict.DISABLED,
+    "701": Verdict.EXPIRED,
+    "773": Verdict.MUST_CHANGE,
+    "775": Verdict.LOCKED_OUT,
+}
+"""Active Directory's reason for a refused bind (Windows error codes in hexadecimal). Only 525, 52e and 775 come for a
+wrong password, too: 0x525 no such user, 0x52e logon failure, 0x52f account restriction, 0x530 logon hours, 0x531
+workstation, 0x532 password expired, 0x533 disabled, 0x701 account expired, 0x773 must change, 0x775 locked out."""
 
 
 def escape(text: str) -> str:
@@ -84,7 +111,18 @@ def lock_state(entry: Attributes, now: datetime) -> Verdict:
     expires = number(entry, "shadowExpire")
     if isinstance(expires, int) and expires > 0 and (now - datetime(1970, 1, 1, tzinfo=UTC)).days >= expires:
         return Verdict.EXPIRED
-    return Verdict.OK
+    state = account_state(entry, now)
+    return Verdict.OK if state is State.OK else Verdict(state.value)
+
+
+def refusal(code: str | None, state: Verdict, *, tell_locked: bool) -> Verdict:
+    """What a refused bind means: by the reason of Active Directory, else by how the entry stands.
+
+    OpenLDAP does not look at the password of a locked account, so that "locked" cannot be told after a proof only.
+    """
+    if code is not None:
+        return AD_REFUSALS.get(code, Verdict.WRONG)
+    return Verdict.LOCKED if state is Verdict.LOCKED and tell_locked else Verdict.WRONG
 
 
 _RDN = re.compile(r"([a-z][a-z0-9-]*)=((?:[^,+\\]|\\.)*)", re.IGNORECASE | re.ASCII | re.DOTALL)
@@ -118,22 +156,36 @@ def others(subject: str, entries: Iterable[Attributes], attribute: str) -> list[
     return sorted(found.values())
 
 
-def identity_of(issuer: str, name: str, person: Attributes, groups: Iterable[Attributes]) -> Identity:
+def identity_of(
+    issuer: str,
+    name: str,
+    person: Attributes,
+    groups: Iterable[Attributes],
+    *,
+    group_name_attribute: str = "cn",
+    home_attribute: str = "homeDirectory",
+) -> Identity:
     """The identity that an entry and its groups assert."""
     posix: list[tuple[str, int]] = []
+    sids: list[tuple[str, str]] = []
     names = []
     for group in groups:
-        group_name, gid = first(group, "cn"), number(group, "gidNumber")
+        group_name, gid, sid = first(group, group_name_attribute), number(group, "gidNumber"), first(group, "objectSid")
         if group_name:
             names.append(group_name)
             if isinstance(gid, int):
                 posix.append((group_name, gid))
+            if sid is not None:
+                sids.append((group_name, sid))
     attributes: dict[str, Any] = {
         "uid_number": number(person, "uidNumber"),
         "gid_number": number(person, "gidNumber"),
-        "home": first(person, "homeDirectory"),
+        "home": first(person, home_attribute),
         "shell": first(person, "loginShell"),
         "posix_groups": sorted(set(posix)),
+        "sid": first(person, "objectSid"),
+        "primary_group_sid": primary_group_sid(person),
+        "group_sids": sorted(set(sids)) or None,
     }
     return Identity(
         issuer=issuer,

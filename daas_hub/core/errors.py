@@ -169,6 +169,13 @@ class SessionRevoked(DaasError):
     reason = "revoked"
 
 
+class TooManyAttempts(DaasError):
+    """Raised when too many sign-ins failed for one person or from one address; the password was not judged."""
+
+    status = 429
+    reason = "attempts"
+
+
 class LedgerBusy(DaasError):
     """Raised when another writer holds the ledger longer than ``busy_timeout_s``; nothing was written."""
 

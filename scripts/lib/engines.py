@@ -24,6 +24,12 @@ def _program(name: str) -> bool:
 PACKAGES: dict[str, Callable[[], bool]] = {
     "slapd": lambda: _program("slapd"),
     "ldap-utils": lambda: _program("ldapsearch"),
+    "samba-ad-dc": lambda: _program("samba"),
+    "samba-ad-provision": lambda: Path("/usr/share/samba/setup/provision.ldif").exists(),
+    "python3-samba": lambda: _program("samba-tool"),
+    "samba-dsdb-modules": lambda: bool(list(Path("/usr/lib").glob("*/samba/ldb/samba_dsdb.so"))),
+    "samba-vfs-modules": lambda: bool(list(Path("/usr/lib").glob("*/samba/vfs/acl_xattr.so"))),
+    "ldb-tools": lambda: _program("ldbmodify"),
     "postgresql": lambda: bool(list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))),
     "chromium": lambda: _program("chromium"),
     "nodejs": lambda: _program("node"),

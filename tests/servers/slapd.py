@@ -151,7 +151,7 @@ class Slapd:
         data = self.root / "data"
         data.mkdir(mode=0o700)
         _same_certificates(self.root)
-        (self.root / "slapd.conf").write_text(CONFIG.format(root=self.root, base=BASE, admin=ADMIN_DN))
+        (self.root / "slapd.conf").write_text(self.config_text().format(root=self.root, base=BASE, admin=ADMIN_DN))
 
     def _ldif(self) -> str:
         entries = [
@@ -170,12 +170,21 @@ class Slapd:
                 f"gidNumber: {p.gid}\nhomeDirectory: {self.homes}/{p.name}\nloginShell: /bin/bash\n"
                 f"userPassword: {p.password}{lock}"
             )
+        return "\n\n".join([*entries, *self.group_ldif()]) + "\n"
+
+    def config_text(self) -> str:
+        """The slapd.conf, with ``{root}``, ``{base}``, ``{admin}``."""
+        return CONFIG
+
+    def group_ldif(self) -> list[str]:
+        """The entries of groups."""
+        entries = []
         for name, gid in GROUPS.items():
             members = "".join(f"\nmemberUid: {p.name}" for p in PEOPLE.values() if name in p.groups)
             entries.append(
                 f"dn: cn={name},ou=groups,{BASE}\nobjectClass: posixGroup\ncn: {name}\ngidNumber: {gid}{members}"
             )
-        return "\n\n".join(entries) + "\n"
+        return entries
 
 
 _made: dict[str, bytes] = {}
@@ -190,8 +199,8 @@ def _same_certificates(root: Path) -> None:
         (root / name).write_bytes(content)
 
 
-def certificates(root: Path) -> None:
-    """A CA, and a certificate of it for 127.0.0.1, localhost and `directory`, a name that tests may give it."""
+def certificates(root: Path, address: str = "127.0.0.1") -> None:
+    """A CA, and a certificate of it for `address`, localhost and `directory`, a name that tests may give it."""
     openssl = find("openssl")
 
     def run(*argv: str) -> None:
@@ -199,8 +208,10 @@ def certificates(root: Path) -> None:
 
     run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Test CA", "-keyout", "ca.key",
         "-out", "ca.pem")  # fmt: skip
-    run("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr")
-    (root / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:directory\n")
+    run(
+        "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={address}", "-keyout", "server.key", "-out", "server.csr"
+    )
+    (root / "san").write_text(f"subjectAltName=IP:{address},DNS:localhost,DNS:directory\n")
     run("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
         "-extfile", "san", "-out", "server.pem")  # fmt: skip
 
