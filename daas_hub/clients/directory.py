@@ -282,7 +282,7 @@ class Directory:
             if self._search_people(service, f"({kind}Number={number})"):
                 return True
             groups = self.settings.group_search_base if kind is Kind.GID else ""
-            return bool(groups and service.search(groups, f"(gidNumber={number})", GROUP_ATTRIBUTES))
+            return bool(groups and service.search(groups, f"(gidNumber={number})", ["gidNumber"]))
 
     def _bind_service(self, service: Session) -> None:
         settings = self.settings

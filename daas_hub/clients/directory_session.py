@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import ldap3
 from ldap3.core.results import RESULT_INVALID_CREDENTIALS, RESULT_SUCCESS
 
+from daas_hub.core.directory_ad import sid_text
 from daas_hub.core.errors import DaasError, DirectoryUnavailable
-from daas_hub.core.sid_map import sid_text
 
 PAGE = 1000
 """Entries asked for in one page of a search."""

@@ -72,6 +72,14 @@ def sub_code(message: str) -> str | None:
     return found[1].lower() if found else None
 
 
+def sid_text(raw: bytes) -> str | None:
+    """The written form of a binary SID (MS-DTYP §2.4.2.2); None where it is none."""
+    if len(raw) < 8 or raw[0] != 1 or len(raw) != 8 + 4 * raw[1]:
+        return None
+    parts = [int.from_bytes(raw[at : at + 4], "little") for at in range(8, len(raw), 4)]
+    return "-".join(["S-1", str(int.from_bytes(raw[2:8], "big")), *map(str, parts)])
+
+
 def sid_bytes(text: str) -> bytes:
     """The bytes of ``S-1-5-…``. Raises ValueError for what is no SID."""
     letter, *numbers = text.split("-")
