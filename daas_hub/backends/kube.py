@@ -32,6 +32,7 @@ from .child import check_settings
 from .kube_claims import Claims, claim_name
 from .kube_loss import KubeLoss, no_right
 from .kube_pod import HUB, LAUNCH, Rules
+from .kube_pods import Pods
 from .kube_start import Start, Tools, answers, log_of, look, software_of, too_late, wait_ready
 from .steps import Steps
 
@@ -58,9 +59,7 @@ class KubeBackend(KubeLoss):
         self._rules = self.volume_rules()
         self._claims = Claims(self._kube, self, self._rules, self.log)
         ours = f"{HUB}={self.hub_id}"
-        self._pods = KubeWatch(
-            self._kube, path("pods", self.namespace), labels=f"{ours},{LAUNCH}", log=self.log, slim=_slim_pod
-        )
+        self._pods = Pods(self._kube, self.namespace, f"{ours},{LAUNCH}", log=self.log)
         self._told = KubeWatch(
             self._kube,
             path("events", self.namespace),
@@ -111,7 +110,7 @@ class KubeBackend(KubeLoss):
             self._told.start()
             if not await self._pods.synced(SYNC_WITHIN_S):
                 raise BackendUnavailable("The cluster cannot be asked just now. Try again in a moment.")
-            there = self._pods.objects.get(names.pod)
+            there = await self._there(names.pod)
             steps = Steps()
             self._steps[spec.launch_id] = (names.pod, steps)
             saved: list[Handle] = []
@@ -136,6 +135,15 @@ class KubeBackend(KubeLoss):
                 raise await too_late(handle, tools, self.wait_policy_s) from error
             finally:
                 steps.finish()
+
+    async def _there(self, name: str) -> Json | None:
+        """The pod of an earlier try, with its notes."""
+        if name not in self._pods.objects:
+            return None
+        try:
+            return await self._pods.ask(self.namespace, name)
+        except KubeRefused as error:
+            raise no_right("read its pods", error) from error
 
     async def _tools(self) -> Tools:
         rules = Rules(
@@ -210,12 +218,12 @@ class KubeBackend(KubeLoss):
         except ValueError as error:
             return Observation(Life.UNKNOWN, reason=str(error))
         self._pods.start()
-        pod = self._pods.objects.get(names.pod)
-        recorded = handle.get("pod_uid")
-        known = pod is not None and (recorded is None or pod["metadata"]["uid"] == recorded)
+        pod = None
         try:
-            if not known or not self._pods.fresh(WATCH_FRESH_S):
-                pod = await look(self._kube, handle)
+            if self._pods.fresh(WATCH_FRESH_S):
+                pod = await self._pods.known(names.pod, handle.get("pod_uid"))
+            if pod is None:
+                pod = await look(self._pods, handle)
         except DaasError:
             return Observation(Life.UNKNOWN, reason=f"the cluster cannot be asked just now{self._heard()}")
         except KubeRefused as error:
@@ -253,7 +261,7 @@ class KubeBackend(KubeLoss):
         return None if text.startswith(NO_LOG) else readable(text, lines=lines)
 
     async def software(self, handle: Handle) -> Json:
-        return await software_of(self._kube, handle)
+        return await software_of(self._kube, self._pods, handle)
 
     async def wait_ended(self, handle: Handle, *, doubt: Doubt | None = None) -> Observation:
         known = Life.RUNNING
@@ -360,30 +368,7 @@ class KubeBackend(KubeLoss):
         await self._kube.close()
 
 
-_CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
-
-
 def _slim_node(node: Json) -> Json:
     """Whether it answers: True, False or Unknown."""
     conditions = (node.get("status") or {}).get("conditions") or ()
     return {"ready": next((c.get("status") for c in conditions if c.get("type") == "Ready"), None)}
-
-
-def _slim_pod(pod: Json) -> Json:
-    """What is kept of a pod: 5,000 of them stay in the hub's memory."""
-    meta, body, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
-    keep = ("phase", "reason", "message", "podIP", "containerStatuses", "initContainerStatuses")
-    slim = {key: status[key] for key in keep if key in status}
-    slim["conditions"] = [c for c in status.get("conditions") or () if c.get("type") in _CONDITIONS]
-    return {
-        "metadata": {
-            key: meta[key]
-            for key in ("name", "namespace", "uid", "labels", "annotations", "creationTimestamp", "deletionTimestamp")
-            if key in meta
-        },
-        "spec": {
-            "nodeName": body.get("nodeName"),
-            "volumes": [volume for volume in body.get("volumes") or () if "persistentVolumeClaim" in volume],
-        },
-        "status": slim,
-    }

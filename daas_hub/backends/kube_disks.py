@@ -13,7 +13,6 @@ from daas_hub.core.recall import OwnedVolume, owned_note
 from daas_hub.core.volume_rules import HOME
 
 from .kube_pod import ACCOUNT, HUB, NOTE, PREFIX, UID, VOLUME
-from .kube_recall import pages
 from .kube_static import PATH
 
 AT_ONCE = 32
@@ -33,8 +32,8 @@ async def rebind(kube: Kube, namespace: str, hub_id: str, owned: Sequence[OwnedV
     except KubeRefused:
         # Its own account may not look at namespaces; then it is in one that is there.
         pass
-    disks = [disk async for disk in pages(kube, path("persistentvolumes"), HUB + "=" + hub_id)]
-    claims = [claim async for claim in pages(kube, path("persistentvolumeclaims", namespace), labels)]
+    disks = [disk async for disk in kube.pages(path("persistentvolumes"), HUB + "=" + hub_id)]
+    claims = [claim async for claim in kube.pages(path("persistentvolumeclaims", namespace), labels)]
     recorded = [recorded_of(one, hub_id) for one in owned if not one.let_go and not one.made.get("static")]
     let_go = {one.volume_id for one in owned if one.let_go}
     disks = [disk for disk in disks if (disk["metadata"].get("labels") or {}).get(VOLUME) not in let_go]

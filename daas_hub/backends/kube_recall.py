@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,34 +19,19 @@ from .kube_claims import handle_of_disk
 from .kube_pod import ACCOUNT, HUB, LAUNCH, NOTE, PREFIX, TOKEN, UID, VOLUME
 from .kube_start import url_of
 
-PAGE = 500
-
-
-async def pages(kube: Kube, where: str, labels: str = "") -> AsyncIterator[Json]:
-    """All objects of a kind, by pages, so that no answer is too large for the time that one call has."""
-    query: dict[str, str | int] = {"limit": PAGE, **({"labelSelector": labels} if labels else {})}
-    while True:
-        answer = await kube.call("GET", where, query=query)
-        for item in answer.get("items") or []:
-            yield item
-        follow = (answer.get("metadata") or {}).get("continue")
-        if not follow:
-            return
-        query["continue"] = follow
-
 
 async def recall(kube: Kube, namespace: str, hub_id: str) -> Seen:
     """Pods that run and claims, as they describe themselves. Raises KubeRefused, BackendUnavailable."""
     launches = [
         launch_of(pod)
-        async for pod in pages(kube, path("pods", namespace), f"{HUB}={hub_id},{LAUNCH}")
+        async for pod in kube.pages(path("pods", namespace), f"{HUB}={hub_id},{LAUNCH}")
         if observe(pod).life is not Life.ENDED
     ]
-    disks = {disk["metadata"]["name"]: disk async for disk in pages(kube, path("persistentvolumes"), f"{HUB}={hub_id}")}
+    disks = {disk["metadata"]["name"]: disk async for disk in kube.pages(path("persistentvolumes"), f"{HUB}={hub_id}")}
     claims = path("persistentvolumeclaims", namespace)
     # What is everybody's carries no account; it is found by its folder when it is needed next.
     labels = f"{HUB}={hub_id},{VOLUME},{ACCOUNT}"
-    volumes = [volume_of(claim, disks) async for claim in pages(kube, claims, labels)]
+    volumes = [volume_of(claim, disks) async for claim in kube.pages(claims, labels)]
     return Seen("kubernetes", tuple(launches), tuple(volumes))
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import aiohttp
 from traitlets.config import Config
 
-from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeMissing, KubeRefused, path
-from daas_hub.clients.kube_watch import KubeWatch
+from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeRefused, path
 from daas_hub.core.backoff import delays
 from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.logs import LINES, readable
@@ -36,6 +35,7 @@ from .base import Checkpoint
 from .child import build_pod
 from .kube_claims import claims_of
 from .kube_pod import Names, Rules
+from .kube_pods import Pods
 from .local_homes import AnyLogger
 from .steps import Steps
 
@@ -53,7 +53,7 @@ class Tools:
     """What all starts of one backend share."""
 
     kube: Kube
-    pods: KubeWatch
+    pods: Pods
     log: AnyLogger
     config: Config
     gpu_resource: str
@@ -94,6 +94,7 @@ class Start:
             if isinstance(one, BaseException):
                 raise one
         made = await self._make("pods", pod)
+        self._tools.pods.heard(made)
         handle = {**handle, "pod_uid": made["metadata"]["uid"]}
         await checkpoint(handle)
         self._steps.add("Asked the cluster for a pod", 41)
@@ -160,12 +161,12 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
     names = kube_pod.names_in(handle)
     told = ""
     with tools.pods.changes(names.pod) as changed:
-        pod = tools.pods.objects.get(names.pod) or await asked(handle, tools)
+        pod = tools.pods.told(names.pod) or await asked(handle, tools)
         while True:
             seen = observe(pod, memory_bytes=handle.get("memory_bytes"))
             if seen.life is Life.ENDED:
                 raise await ended_early(handle, tools, seen.reason, secrets)
-            trouble = trouble_of(pod, tools)
+            trouble = await trouble_of(pod, tools)
             if trouble is not None:
                 if trouble.final:
                     raise failure(handle, trouble)
@@ -182,7 +183,7 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
                 pod = pod if ip else await asked(handle, tools)
             else:
                 changed.clear()
-                pod = tools.pods.objects.get(names.pod) or await asked(handle, tools)
+                pod = tools.pods.told(names.pod) or await asked(handle, tools)
 
 
 async def asked(handle: Handle, tools: Tools) -> Json:
@@ -190,7 +191,7 @@ async def asked(handle: Handle, tools: Tools) -> Json:
     tell = tools.log.warning
     for pause_s in delays(ASK_AGAIN_S, ASK_AGAIN_AT_LAST_S):
         try:
-            pod = await look(tools.kube, handle)
+            pod = await look(tools.pods, handle)
         except (BackendUnavailable, KubeRefused) as error:
             # Unknown is not ended: the wait has its own end. Told once: an outage lasts as long as it lasts.
             tell("Launch %s waits for the cluster: %s", handle["launch_id"], error)
@@ -204,12 +205,17 @@ async def asked(handle: Handle, tools: Tools) -> Json:
     raise AssertionError("the pauses have no end")
 
 
-def trouble_of(pod: Json, tools: Tools) -> Problem | None:
+async def trouble_of(pod: Json, tools: Tools) -> Problem | None:
     """Why a pod does not start: what it says itself, and what was told of its volumes while it has no container."""
     told = tools.told.get(pod["metadata"]["name"]) if address(pod) is None else None
     found = told if told is not None and told.final else problem(pod) or told
-    if found is not None and found.one_node and (others := servers_beside(pod, tools.pods.objects)):
-        return held(found, others)
+    if found is not None and found.one_node:
+        try:
+            others = servers_beside(pod, await tools.pods.all_whole())
+        except (BackendUnavailable, KubeRefused) as error:
+            tools.log.warning("Who else uses a volume of pod %s is not known: %s", pod["metadata"]["name"], error)
+            return found
+        return held(found, others) if others else found
     return found
 
 
@@ -250,8 +256,8 @@ def failure(handle: Handle, told: Problem) -> StartFailed:
 
 async def too_late(handle: Handle, tools: Tools, waited_s: int) -> StartFailed:
     """What it was waiting for when its time was over; told apart, because each has somebody else who can help."""
-    pod = tools.pods.objects.get(handle["pod"])
-    told = trouble_of(pod, tools) if pod is not None else None
+    pod = tools.pods.last(handle["pod"])
+    told = await trouble_of(pod, tools) if pod is not None else None
     if told is None:
         told = Problem(Trouble.CONTAINER, f"The server did not answer within {waited_s} s.")
         return StartFailed(told.message, permanent=False, reason="timeout", log_message=told.message)
@@ -287,11 +293,11 @@ async def log_of(kube: Kube, handle: Handle, **which: int) -> str:
     return await kube.text(path("pods", names.namespace, names.pod, sub="log"), query=query)
 
 
-async def software_of(kube: Kube, handle: Handle) -> Json:
+async def software_of(kube: Kube, pods: Pods, handle: Handle) -> Json:
     """Image and digest from the pod, and what the image says of itself."""
     made: Json = {}
     with contextlib.suppress(KubeRefused, BackendUnavailable, ValueError):
-        pod = await look(kube, handle)
+        pod = await look(pods, handle)
         if pod is not None:
             made |= image_of(pod)
             if (manifest := manifest_in(await log_of(kube, handle, limitBytes=HEAD_BYTES))) is not None:
@@ -299,18 +305,13 @@ async def software_of(kube: Kube, handle: Handle) -> Json:
     return made
 
 
-async def look(kube: Kube, handle: Handle) -> Json | None:
+async def look(pods: Pods, handle: Handle) -> Json | None:
     """The pod itself, asked now; None where it is certain that it is gone. Raises BackendUnavailable."""
     names = kube_pod.names_in(handle)
-    try:
-        pod = await kube.call("GET", path("pods", names.namespace, names.pod))
-    except KubeMissing:
-        return None
+    pod = await pods.ask(names.namespace, names.pod)
     recorded = handle.get("pod_uid")
     # Ours only if it is the recorded one; without a record the name, which holds the launch's id, must do (§4.3).
-    if recorded is not None and pod["metadata"]["uid"] != recorded:
-        return None
-    return pod
+    return pod if pod is not None and recorded in (None, pod["metadata"]["uid"]) else None
 
 
 async def answers(url: str, prefix: str) -> bool:

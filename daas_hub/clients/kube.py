@@ -23,6 +23,7 @@ JSON = "application/json"
 MERGE = "application/merge-patch+json"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """To be accepted where of a list only the objects' metadata are wanted."""
+PAGE = 500
 CALL_WITHIN_S = 10.0
 """Of one call. An API server that needs longer is treated as away; whoever called tries again."""
 
@@ -107,12 +108,35 @@ class Kube:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unavailable(error) from error
 
+    async def pages(self, path: str, labels: str = "", *, limit: int = PAGE, accept: str = JSON) -> AsyncIterator[Json]:
+        """All objects of a kind, by pages, so that no answer is too large for the time that one call has."""
+        query: dict[str, str | int] = {"limit": limit, **({"labelSelector": labels} if labels else {})}
+        while True:
+            answer, _ = await self.page(path, query, accept=accept, within_s=CALL_WITHIN_S)
+            for item in answer.get("items") or []:
+                yield item
+            follow = (answer.get("metadata") or {}).get("continue")
+            if not follow:
+                return
+            query["continue"] = follow
+
+    async def page(
+        self, path: str, query: Mapping[str, str | int], *, accept: str, within_s: float
+    ) -> tuple[Json, int]:
+        """One page of a list and how many bytes it had. Raises as ``call`` does."""
+        try:
+            async with asyncio.timeout(within_s), self._open("GET", path, query, None, accept=accept) as answer:
+                raw = await answer.read()
+                return _judged(answer.status, raw), len(raw)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise unavailable(error) from error
+
     async def text(self, path: str, *, query: Mapping[str, str | int] | None = None, limit: int = 2**20) -> str:
         """What the API answers as text (a pod's log), at most the last ``limit`` bytes of it."""
         try:
             async with (
                 asyncio.timeout(CALL_WITHIN_S),
-                self._open("GET", path, query, None, JSON) as answer,
+                self._open("GET", path, query, None) as answer,
             ):
                 if answer.status != 200:
                     _judged(answer.status, await answer.read())
@@ -124,7 +148,13 @@ class Kube:
             raise unavailable(error) from error
 
     async def stream(
-        self, path: str, query: Mapping[str, str | int], *, silent_s: float, opened: Callable[[], None]
+        self,
+        path: str,
+        query: Mapping[str, str | int],
+        *,
+        silent_s: float,
+        opened: Callable[[], None],
+        accept: str = JSON,
     ) -> AsyncIterator[Json]:
         """The lines of a watch, as JSON; ends when the server ends it, raises where ``silent_s`` pass without one.
 
@@ -132,7 +162,7 @@ class Kube:
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_WITHIN_S, sock_read=silent_s)
         try:
-            async with self._open("GET", path, query, None, JSON, timeout) as answer:
+            async with self._open("GET", path, query, None, timeout=timeout, accept=accept) as answer:
                 if answer.status != 200:
                     _judged(answer.status, await answer.read())
                 opened()
@@ -149,9 +179,8 @@ class Kube:
         path: str,
         query: Mapping[str, str | int] | None,
         body: Json | None,
-        content_type: str,
+        content_type: str = JSON,
         timeout: aiohttp.ClientTimeout | None = None,
-        *,
         accept: str = JSON,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         api = await self._client()

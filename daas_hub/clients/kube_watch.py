@@ -4,6 +4,10 @@ List in pages, then watch from the list's version; a watch that ends or fails is
 410 (the version was compacted away) lists anew and tells the difference. See "Efficient detection of changes" in
 Kubernetes' API concepts. Many hubs and their services may watch one API server: pauses have jitter, so that they do
 not all come back in the same moment.
+
+With ``rows`` it asks for tables and keeps a row of each object. Every page and every event is read as what it is, so
+a server that answers with whole objects is as good, only dearer; one that refuses tables, or whose tables lack what
+is read of them, is asked for whole objects from then on.
 """
 
 from __future__ import annotations
@@ -12,16 +16,20 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from daas_hub.core.backoff import delays
 from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Json
 
-from .kube import Kube, KubeGone, KubeRefused
+from .kube import JSON, Kube, KubeGone, KubeRefused
+from .kube_table import ACCEPT, REFUSED, Columns, UnfitTable, is_table, version_of
 
-PAGE = 500
+FIRST_PAGE, LARGEST_PAGE = 25, 2000
+PAGE_BYTES = 192 * 1024
+"""Of a page, about: it is decoded in one go, some 5 ms, and the others of this loop have their turn between two."""
 WATCH_S = 240
 """How long one watch lasts, in seconds; the next one goes on from the last version."""
 SILENT_S = 90.0
@@ -30,10 +38,23 @@ LIST_WITHIN_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 20.0
 """Between two tries, before jitter. 20: whatever happened in an outage is known half a minute after it."""
 
-Slim = Callable[[Json], Json]
+T = TypeVar("T")
 
 
-class KubeWatch:
+@dataclass(frozen=True)
+class Rows(Generic[T]):
+    """How to read a table."""
+
+    columns: Sequence[str]
+    """What is read of a row; the first is the object's name."""
+    make: Callable[[Sequence[str], str, T | None, bool], T]
+    """Of the cells, the object's version (empty in a list), what was known before of this very object, and whether
+    it was made just now."""
+    same: Callable[[T, T], bool]
+    """Whether nothing can have changed between two lists that somebody waits for."""
+
+
+class KubeWatch(Generic[T]):
     """All objects of one path and label selector, by name. One task keeps them; any number of readers wait on it."""
 
     def __init__(
@@ -44,16 +65,18 @@ class KubeWatch:
         labels: str = "",
         fields: str = "",
         log: Any,
-        slim: Slim,
+        slim: Callable[[Json], T],
+        rows: Rows[T] | None = None,
         silent_s: float = SILENT_S,
     ) -> None:
         self._kube, self._path, self._log, self._slim, self._silent_s = kube, path, log, slim, silent_s
+        self._rows, self._tables = rows, rows is not None
         self._query: dict[str, str | int] = {}
         if labels:
             self._query["labelSelector"] = labels
         if fields:
             self._query["fieldSelector"] = fields
-        self._objects: dict[str, Json] = {}
+        self._objects: dict[str, T] = {}
         self._version = ""
         self._seen_at: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -89,7 +112,7 @@ class KubeWatch:
         return self.failures == 0 and self._seen_at is not None and time.monotonic() - self._seen_at <= within_s
 
     @property
-    def objects(self) -> Mapping[str, Json]:
+    def objects(self) -> Mapping[str, T]:
         """By name; true as of ``age_s`` ago."""
         return self._objects
 
@@ -135,7 +158,13 @@ class KubeWatch:
                 self._version = ""
             except BackendUnavailable as error:
                 self._failed(error.log_message)
+            except UnfitTable as error:
+                if self._gave_up_tables(str(error)):
+                    continue
+                self._failed(str(error))
             except KubeRefused as error:
+                if error.code in REFUSED and self._gave_up_tables(str(error)):
+                    continue
                 self._failed(str(error))
                 if error.code not in (401, 403):
                     # An answer that makes no sense may make sense after an upgrade. Rights are given back.
@@ -152,52 +181,118 @@ class KubeWatch:
         log = self._log.warning if self.failures in (1, 10) or self.failures % 100 == 0 else self._log.debug
         log("The watch of %s begins again (%s times now): %s", self._path, self.failures, why)
 
+    def _gave_up_tables(self, why: str) -> bool:
+        """Whether whole objects can still be asked for. No version was taken from what could not be read."""
+        if not self._tables:
+            return False
+        self._log.warning("The watch of %s takes whole objects, no tables, from now on: %s", self._path, why)
+        self._tables = False
+        return True
+
+    @property
+    def _accept(self) -> str:
+        return ACCEPT if self._tables else JSON
+
+    def _asked(self, **more: str | int) -> dict[str, str | int]:
+        return {**self._query, **({"includeObject": "None"} if self._tables else {}), **more}
+
     async def _list(self) -> None:
-        found: dict[str, Json] = {}
-        query = {**self._query, "limit": PAGE}
+        found: dict[str, T] = {}
+        query = self._asked(limit=FIRST_PAGE)
         while True:
-            page = await self._kube.call("GET", self._path, query=query, within_s=LIST_WITHIN_S)
-            for item in page.get("items") or []:
-                found[item["metadata"]["name"]] = self._slim(item)
+            page, size = await self._kube.page(self._path, query, accept=self._accept, within_s=LIST_WITHIN_S)
+            before = len(found)
+            found.update(self._read_page(page))
             more = page["metadata"].get("continue")
             if not more:
                 break
-            query["continue"] = more
-            # A page is decoded in one go; the others of this loop have their turn between two.
+            fit = PAGE_BYTES * max(1, len(found) - before) // max(1, size)
+            query |= {"continue": more, "limit": max(1, min(fit, LARGEST_PAGE))}
             await asyncio.sleep(0)
-        changed = {name for name in self._objects.keys() | found.keys() if self._objects.get(name) != found.get(name)}
-        self._objects = found
-        self._version = page["metadata"]["resourceVersion"]
+        self._version = version_of(page) if is_table(page) else page["metadata"]["resourceVersion"]
+        self._take(found)
         self.lists += 1
         self._alive()
         self._synced.set()
-        # Who waits for one that is not there may have missed its end: it was before the first list.
-        for name in changed | (self._waiting.keys() - found.keys()):
+
+    def _read_page(self, page: Json) -> Iterator[tuple[str, T]]:
+        """Names and what is kept of them, of a page of either kind."""
+        if not is_table(page):
+            for item in page.get("items") or []:
+                yield item["metadata"]["name"], self._slim(item)
+            return
+        rows = self._wanted_rows()
+        columns = Columns(page.get("columnDefinitions"), rows.columns)
+        for row in page.get("rows") or ():
+            cells = columns.pick(row)
+            yield cells[0], rows.make(cells, "", None, False)
+
+    def _wanted_rows(self) -> Rows[T]:
+        if self._rows is None:
+            raise UnfitTable("nobody asked for tables")
+        return self._rows
+
+    def _take(self, found: dict[str, T]) -> None:
+        """From now on this is what there is; who waits for what changed is told."""
+        before, self._objects = self._objects, found
+        same = self._rows.same if self._rows is not None else lambda one, other: one == other
+        changed = {
+            name
+            for name in self._waiting
+            # Who waits for one that is not there may have missed its end: it was before the first list.
+            if name not in found or name not in before or not same(found[name], before[name])
+        }
+        for name in changed:
             self._tell(name)
 
     async def _follow(self) -> None:
-        query = {
-            **self._query,
-            "watch": "true",
-            "allowWatchBookmarks": "true",
-            "resourceVersion": self._version,
-            "timeoutSeconds": WATCH_S,
-        }
-        stream = self._kube.stream(self._path, query, silent_s=self._silent_s, opened=self._alive)
+        query = self._asked(
+            watch="true", allowWatchBookmarks="true", resourceVersion=self._version, timeoutSeconds=WATCH_S
+        )
+        stream = self._kube.stream(self._path, query, silent_s=self._silent_s, opened=self._alive, accept=self._accept)
+        columns: Columns | None = None
         async with contextlib.aclosing(stream):  # type: ignore[type-var]
             async for event in stream:
-                item = event["object"]
-                self._version = item["metadata"]["resourceVersion"]
+                kind, item = event["type"], event["object"]
+                if is_table(item):
+                    # Only the first table of a watch says what its columns are.
+                    if item.get("columnDefinitions"):
+                        columns = Columns(item["columnDefinitions"], self._wanted_rows().columns)
+                    name = self._take_row(kind, item, columns)
+                else:
+                    name = self._take_item(kind, item)
                 self._alive()
                 self._pauses = pauses()
-                if event["type"] == "BOOKMARK":
-                    continue
-                name = item["metadata"]["name"]
-                if event["type"] == "DELETED":
-                    self._objects.pop(name, None)
-                else:
-                    self._objects[name] = self._slim(item)
-                self._tell(name)
+                if name:
+                    self._tell(name)
+
+    def _take_row(self, kind: str, table: Json, columns: Columns | None) -> str:
+        """The name that it is about; empty for a bookmark."""
+        version, name = version_of(table), ""
+        if kind != "BOOKMARK":
+            listed = table.get("rows") or ()
+            if len(listed) != 1 or columns is None:
+                raise UnfitTable(f"an event has {len(listed)} rows, and columns {columns}")
+            cells = columns.pick(listed[0])
+            name = cells[0]
+            before = self._objects.pop(name, None)
+            if kind != "DELETED":
+                made = kind == "ADDED"
+                self._objects[name] = self._wanted_rows().make(cells, version, None if made else before, made)
+        # After the rest: what could not be read is asked for once more.
+        self._version = version
+        return name
+
+    def _take_item(self, kind: str, item: Json) -> str:
+        version, name = item["metadata"]["resourceVersion"], ""
+        if kind != "BOOKMARK":
+            name = item["metadata"]["name"]
+            if kind == "DELETED":
+                self._objects.pop(name, None)
+            else:
+                self._objects[name] = self._slim(item)
+        self._version = version
+        return name
 
     def _alive(self) -> None:
         if self.failures and self.age_s is not None:
