@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daas_hub.clients.kube import JSON, METADATA, Kube, KubeMissing, KubeRefused, path
-from daas_hub.clients.kube_watch import KubeWatch, Rows
+from daas_hub.clients.kube_watch import SILENT_S, KubeWatch, Rows
 from daas_hub.core.models import Json
 from daas_hub.core.pod_rows import COLUMNS, PodRow, row_of
 
@@ -37,7 +37,7 @@ class _Answer:
 class Pods(KubeWatch[PodRow]):
     """The watch of the hub's pods."""
 
-    def __init__(self, kube: Kube, namespace: str, labels: str, *, log: Any) -> None:
+    def __init__(self, kube: Kube, namespace: str, labels: str, *, log: Any, silent_s: float = SILENT_S) -> None:
         self._answers: dict[str, _Answer] = {}
         self._learning: asyncio.Task[None] | None = None
         self._namespace, self._labels = namespace, labels
@@ -48,6 +48,7 @@ class Pods(KubeWatch[PodRow]):
             log=log,
             slim=_whole,
             rows=Rows(COLUMNS, self._row, PodRow.same),
+            silent_s=silent_s,
         )
 
     def _row(self, cells: Sequence[str], version: str, before: PodRow | None, made: bool) -> PodRow:

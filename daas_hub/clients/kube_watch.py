@@ -270,7 +270,7 @@ class KubeWatch(Generic[T]):
         """The name that it is about; empty for a bookmark."""
         version, name = version_of(table), ""
         if kind != "BOOKMARK":
-            listed = table.get("rows") or ()
+            listed = table.get("rows") or []
             if len(listed) != 1 or columns is None:
                 raise UnfitTable(f"an event has {len(listed)} rows, and columns {columns}")
             cells = columns.pick(listed[0])

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,12 @@ class Asked:
     method: str
     path: str
     query: str
+    accept: str = ""
+
+    @property
+    def table(self) -> bool:
+        """Whether it wants a table, if there is one."""
+        return "as=Table" in self.accept
 
     @property
     def watch(self) -> bool:
@@ -44,6 +50,16 @@ class Fault:
     """So long the real answer is kept back; the API server has done what was asked by then."""
     silent: bool = False
     """Nothing is passed on, in neither direction, and no connection is closed; open watches go silent, too."""
+    ends: bool = False
+    """A watch ends as if its time were over, also one that is open."""
+    half: bool = False
+    """Of the next words of a watch one half is passed on, then the connection breaks."""
+    breaks: bool = False
+    """The connection of a watch breaks, also one that is open."""
+    plain: bool = False
+    """What the client accepts is not passed on: it gets whole objects."""
+    rewrite: Callable[[bytes], bytes] | None = None
+    """What becomes of an answer's body, of a watch line by line."""
 
 
 Rule = Callable[[Asked], Fault | None]
@@ -106,7 +122,7 @@ class ApiProxy:
         return fault
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        asked = Asked(request.method, request.path, request.query_string)
+        asked = Asked(request.method, request.path, request.query_string, request.headers.get("Accept", ""))
         self.asked.append(asked)
         fault = await self._passes(asked)
         if fault.status:
@@ -115,6 +131,10 @@ class ApiProxy:
             return web.json_response(said, status=fault.status, headers={"Retry-After": "1"})
         assert self._there is not None
         headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
+        if fault.plain:
+            headers["Accept"] = "application/json"
+        if fault.rewrite is not None:
+            headers["Accept-Encoding"] = "identity"
         body = await request.read()
         url = f"{self.keys.url}{request.rel_url}"
         try:
@@ -138,8 +158,38 @@ class ApiProxy:
         await response.prepare(request)
         # A client that hung up is no fault of the proxy.
         with contextlib.suppress(ConnectionError):
-            async for piece in answer.content.iter_any():
-                await self._passes(asked)
-                await response.write(piece)
+            async for piece in self._pieces(asked, answer):
+                fault = await self._passes(asked)
+                if fault.half or fault.breaks:
+                    await response.write(piece[: len(piece) // 2 if fault.half else 0])
+                    assert request.transport is not None
+                    request.transport.close()
+                    return response
+                if fault.ends:
+                    break
+                await response.write(fault.rewrite(piece) if fault.rewrite is not None else piece)
             await response.write_eof()
         return response
+
+    async def _pieces(self, asked: Asked, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """What comes; of a watch its lines, and nothing whenever the rule changes so that it must be looked at."""
+        if not asked.watch:
+            yield await answer.read()
+            return
+        line = asyncio.ensure_future(answer.content.readline())
+        try:
+            while True:
+                changed = asyncio.ensure_future(self._changed.wait())
+                await asyncio.wait({line, changed}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                if not line.done():
+                    fault = self._rule(asked) or Fault()
+                    if fault.ends or fault.breaks:
+                        yield b""
+                    continue
+                if not line.result():
+                    return
+                yield line.result()
+                line = asyncio.ensure_future(answer.content.readline())
+        finally:
+            line.cancel()
