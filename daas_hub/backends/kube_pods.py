@@ -40,6 +40,8 @@ class Pods(KubeWatch[PodRow]):
     def __init__(self, kube: Kube, namespace: str, labels: str, *, log: Any, silent_s: float = SILENT_S) -> None:
         self._answers: dict[str, _Answer] = {}
         self._learning: asyncio.Task[None] | None = None
+        self._refused_at = 0
+        """After how many lists the list of metadata was refused: it is not tried again before the next one."""
         self._namespace, self._labels = namespace, labels
         super().__init__(
             kube,
@@ -121,9 +123,11 @@ class Pods(KubeWatch[PodRow]):
     async def _learn(self) -> None:
         """Who all of them are, once after a list: a row does not say it. Where few are unknown, nothing: ask them."""
         if self._learning is None or self._learning.done():
-            if sum(row.uid is None for row in self.objects.values()) <= FEW:
+            if self._refused_at == self.lists or sum(row.uid is None for row in self.objects.values()) <= FEW:
                 return
             self._learning = asyncio.create_task(self._learn_all())
+            # Whoever waits for it may be gone when it fails.
+            self._learning.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._learning)
 
     async def _learn_all(self) -> None:
@@ -136,6 +140,7 @@ class Pods(KubeWatch[PodRow]):
                 if row is not None and self.objects.get(name) is row:
                     row.uid = item["metadata"]["uid"]
         except KubeRefused as error:
+            self._refused_at = self.lists
             self._log.warning("Pods cannot be listed by their metadata, each one is asked instead: %s", error)
 
     async def close(self) -> None:
@@ -152,7 +157,7 @@ class Pods(KubeWatch[PodRow]):
 def _whole(pod: Json) -> PodRow:
     """The row of a pod where the server gives no tables."""
     meta = pod["metadata"]
-    return PodRow("", "", "", "", meta.get("resourceVersion", ""), meta["uid"], whole=slim_pod(pod))
+    return PodRow("", "", "", "", version=meta.get("resourceVersion", ""), uid=meta["uid"], whole=slim_pod(pod))
 
 
 def slim_pod(pod: Json) -> Json:

@@ -211,7 +211,9 @@ async def trouble_of(pod: Json, tools: Tools) -> Problem | None:
     found = told if told is not None and told.final else problem(pod) or told
     if found is not None and found.one_node:
         try:
-            others = servers_beside(pod, await tools.pods.all_whole())
+            # What it mounts is in no row either.
+            pods = await tools.pods.all_whole()
+            others = servers_beside(pods.get(pod["metadata"]["name"], pod), pods)
         except (BackendUnavailable, KubeRefused) as error:
             tools.log.warning("Who else uses a volume of pod %s is not known: %s", pod["metadata"]["name"], error)
             return found

@@ -38,14 +38,18 @@ class Columns:
         self._wanted, self._width = tuple(wanted), len(names)
 
     def pick(self, row: Any) -> tuple[str, ...]:
-        """The wanted cells of one row; the first is a name, so it is not empty."""
+        """The wanted cells of one row, and the types of its conditions: with them a row is marked as one that is over.
+
+        The first cell is a name, so it is not empty.
+        """
         cells = row.get("cells") if isinstance(row, dict) else None
         if not isinstance(cells, list) or len(cells) != self._width:
             raise UnfitTable(f"a row has not {self._width} cells: {row!r:.200}")
         found = tuple([cells[at] for at in self._at])
         if not found[0] or not all(type(cell) is str for cell in found):
             raise UnfitTable(f"a row's cells {self._wanted} are not text: {row!r:.200}")
-        return found
+        marks = row.get("conditions") or ()
+        return (*found, ",".join(str(mark.get("type")) for mark in marks)) if marks else (*found, "")
 
 
 def version_of(table: Json) -> str:

@@ -26,6 +26,8 @@ class PodRow:
     status: str
     ip: str
     node: str
+    marks: str = ""
+    """Completed, where the phase is Succeeded or Failed: "Status" may still show what a container waits for."""
     version: str = ""
     """Of the object; a list's row has none."""
     uid: str | None = None
@@ -39,8 +41,8 @@ class PodRow:
         """Whether nothing can have changed that anybody asks for, though what came between was missed."""
         if self.whole is not None or other.whole is not None:
             return self.whole == other.whole
-        cells = (other.ready, other.status, other.ip, other.node)
-        return (self.ready, self.status, self.ip, self.node) == cells and self.told("") is not None
+        cells = (other.ready, other.status, other.ip, other.node, other.marks)
+        return (self.ready, self.status, self.ip, self.node, self.marks) == cells and self.told("") is not None
 
     def told(self, name: str) -> Json | None:
         """The pod as ``core/pods`` reads it, where the row says all that is read; None: ask for the pod itself.
@@ -50,6 +52,8 @@ class PodRow:
         """
         if self.whole is not None:
             return self.whole
+        if self.marks:
+            return None
         running, _, wanted = self.ready.partition("/")
         status: Json
         if self.status == "Running" and running == wanted and wanted.isdigit() and wanted != "0":
@@ -72,6 +76,6 @@ class PodRow:
 
 
 def row_of(cells: Sequence[str]) -> PodRow:
-    """A row from the cells of ``COLUMNS``; what many rows share is kept once."""
-    _name, ready, status, ip, node = cells
-    return PodRow(sys.intern(ready), sys.intern(status), ip, sys.intern(node))
+    """A row from the cells of ``COLUMNS`` and its marks; what many rows share is kept once."""
+    _name, ready, status, ip, node, marks = cells
+    return PodRow(sys.intern(ready), sys.intern(status), ip, sys.intern(node), sys.intern(marks))

@@ -40,6 +40,11 @@ STATUSES: dict[str, dict[str, Any]] = {
         ]
     },
     "being-made": {"containerStatuses": [{"name": "notebook", "state": {"waiting": {"reason": "ContainerCreating"}}}]},
+    "failed-while-it-waits": {
+        "phase": "Failed",
+        "reason": "Evicted",
+        "containerStatuses": [{"name": "notebook", "state": {"waiting": {"reason": "ContainerCreating"}}}],
+    },
     "lost": {"phase": "Unknown"},
     "node-lost": {"reason": "NodeLost"},
     "not-ready": {"containerStatuses": [{"name": "notebook", "ready": False, "state": {"running": {}}}]},

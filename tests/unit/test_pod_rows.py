@@ -15,7 +15,7 @@ DEFINED = [{"name": name} for name in ("Name", "Ready", "Status", "Restarts", "A
 
 
 def row(ready: str, status: str, ip: str = "10.0.0.1", node: str = "n1") -> PodRow:
-    return row_of(("pod", ready, status, ip, node))
+    return row_of(("pod", ready, status, ip, node, ""))
 
 
 def test_a_running_pod_needs_no_question() -> None:
@@ -84,7 +84,11 @@ def test_between_two_lists_only_a_row_that_tells_all_is_the_same() -> None:
 def test_columns_are_found_by_name_wherever_they_stand() -> None:
     cells = ["pod", "1/1", "Running", "0", "5s", "10.0.0.1", "n1", "<none>"]
     picked = Columns(DEFINED, COLUMNS).pick({"cells": cells})
-    assert picked == ("pod", "1/1", "Running", "10.0.0.1", "n1")
+    assert picked == ("pod", "1/1", "Running", "10.0.0.1", "n1", "")
+    over = Columns(DEFINED, COLUMNS).pick({"cells": cells, "conditions": [{"type": "Completed", "status": "True"}]})
+    assert over == (*picked[:-1], "Completed")
+    assert row_of(picked).told("pod") is not None
+    assert row_of(over).told("pod") is None, "its phase is Failed, whatever its container waits for"
     assert Columns(DEFINED[::-1], COLUMNS).pick({"cells": cells[::-1]}) == picked
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from daas_hub.backends.kube_start import servers_beside
+from daas_hub.backends.kube_start import servers_beside, trouble_of
+from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Life
 from daas_hub.core.pods import (
     MANIFEST_MARK,
@@ -203,15 +206,40 @@ def test_a_volume_on_one_node_is_told_and_is_final_where_another_server_has_it(s
     assert "your default server and your server gpu use it" in told.message
 
 
-def test_who_else_has_a_volume() -> None:
-    def one(name: str, server: str, *claims: str, node: str | None = "n1", **more: Any) -> dict[str, Any]:
-        volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
-        return {
-            "metadata": {"name": name, "annotations": {"daas-hub/server": server}, **more},
-            "spec": {"nodeName": node, "volumes": [{"name": "x", "emptyDir": {}}, *volumes]},
-            "status": {"phase": "Running"},
-        }
+def one(name: str, server: str, *claims: str, node: str | None = "n1", **more: Any) -> dict[str, Any]:
+    """A pod that runs with these claims."""
+    volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
+    return {
+        "metadata": {"name": name, "annotations": {"daas-hub/server": server}, **more},
+        "spec": {"nodeName": node, "volumes": [{"name": "x", "emptyDir": {}}, *volumes]},
+        "status": {"phase": "Running"},
+    }
 
+
+async def test_who_else_has_a_volume_is_found_though_no_row_tells_what_a_pod_mounts() -> None:
+    """A pod as its row tells it has no volumes; what is mounted where is listed once a volume is in the way."""
+    event = {"reason": "FailedAttachVolume", "message": "Multi-Attach error for volume v: already used by pod(s) a"}
+    told = volume_problem(event)
+    assert told is not None
+    by_row = {"metadata": {"name": "mine"}, "spec": {"nodeName": "n2"}, "status": {"phase": "Pending"}}
+    there = {"mine": one("mine", "mine", "home", node="n2"), "a": one("a", "gpu", "home")}
+
+    async def listed() -> dict[str, Any]:
+        return there
+
+    async def away() -> dict[str, Any]:
+        raise BackendUnavailable("away")
+
+    tools: Any = SimpleNamespace(told={"mine": told}, pods=SimpleNamespace(all_whole=listed), log=logging.getLogger())
+    found = await trouble_of(by_row, tools)
+    assert found is not None
+    assert found.final
+    assert "your server gpu uses it" in found.message
+    tools.pods = SimpleNamespace(all_whole=away)
+    assert await trouble_of(by_row, tools) == told, "unknown is not held"
+
+
+def test_who_else_has_a_volume() -> None:
     mine = one("mine", "mine", "home", "scratch", node=None)
     others = [
         mine,
