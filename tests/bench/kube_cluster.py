@@ -23,6 +23,7 @@ from traitlets.config import Config
 from daas_hub.backends import kube_pod
 from daas_hub.backends.child import build_pod
 from daas_hub.clients.kube import Kube, path
+from daas_hub.clients.kube_table import ACCEPT
 from daas_hub.core.models import Account, AccountGroup, Json, LaunchSpec, Resources
 from daas_hub.core.naming import new_id
 from tests.bench.peers import python_of
@@ -91,8 +92,16 @@ def medians(runs: Sequence[Found]) -> dict[str, float]:
 
 
 def _running(cluster: Cluster, namespace: str) -> int:
-    said = cluster.kubectl("get", "pods", "-n", namespace, "--field-selector=status.phase=Running", "-o", "name")
-    return len(said.splitlines())
+    async def count() -> int:
+        kube = Kube(kubeconfig=str(cluster.kubeconfig))
+        query: dict[str, str | int] = {"fieldSelector": "status.phase=Running", "includeObject": "None"}
+        try:
+            table, _ = await kube.page(path("pods", namespace), query, accept=ACCEPT, within_s=60)
+        finally:
+            await kube.close()
+        return len(table["rows"])
+
+    return asyncio.run(count())
 
 
 async def _fill(cluster: Cluster, namespace: str, pods: int) -> None:
