@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from daas_hub.core.models import LaunchState
+from daas_hub.core.naming import new_id
 from daas_hub.db.volumes import VolumeState
+from daas_hub.services.console import volume_queries
+from daas_hub.services.console.access import Person
 from tests.flow.kube_site import KubeSite
 from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.client import Client
+from tests.servers.kubernetes.cluster import Cluster
+from tests.servers.kubernetes.images import Image
+from tests.servers.slapd import PEOPLE
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kubernetes", "slapd", "root"), pytest.mark.timeout(240)]
@@ -107,6 +114,14 @@ async def test_a_deleted_users_home_waits_and_is_there_when_she_comes_back(site:
     (pod,) = await site.pods()
     result = f"{site.home('ada')}/result"
     await site.inside(pod["metadata"]["name"], "sh", "-c", f"echo kept > {result}")
+
+    # A named server that is deleted, not only stopped, takes nothing along either.
+    assert (await site.hub.start_server("ada", "extra"))[0] in (201, 202)
+    assert (await site.hub.api("DELETE", "users/ada/servers/extra", {"remove": True}))[0] in (202, 204)
+    await until(lambda: _one_pod(site), within_s=60, what="the named server's pod is gone")
+    assert (await site.inside(pod["metadata"]["name"], "cat", result)).strip() == "kept"
+    assert len(await site.objects("persistentvolumeclaims")) == 1
+
     status, answer = await site.hub.api("DELETE", "users/ada")
     assert status == 204, answer
     await until(lambda: _nothing(site), within_s=60, what="pod, Secret and ConfigMap gone")
@@ -128,7 +143,11 @@ async def test_a_deleted_users_home_waits_and_is_there_when_she_comes_back(site:
         ledger.close()
 
 
-async def test_a_home_that_should_be_larger_is_told_in_the_steps_and_the_ledger(site: KubeSite) -> None:
+async def _one_pod(site: KubeSite) -> bool:
+    return len(await site.pods()) == 1
+
+
+async def test_a_home_that_should_be_larger_is_told_in_the_steps_and_the_console(site: KubeSite) -> None:
     await site.sign_in("ada")
     assert (await site.hub.start_server("ada"))[0] in (201, 202)
     await site.hub.api("DELETE", "users/ada/server")
@@ -147,5 +166,57 @@ async def test_a_home_that_should_be_larger_is_told_in_the_steps_and_the_ledger(
         steps = [event.message for _, event in ledger.events(launch.id)]
         said = f"The volume for {site.home('ada')} stays at 1 GiB; it should have 3 GiB, but disks of the class"
         assert [step for step in steps if step.startswith(said)], steps
+        ada = Person("ada", "user", (), frozenset())
+        (shown,) = volume_queries.mine(ledger, ada).volumes
+        assert shown.growth is not None
+        assert shown.growth.words.startswith("stays at 1 GiB; it should have 3 GiB, but disks of the class")
+        assert shown.growth.at is not None
+        everybodys = volume_queries.volumes(ledger, "", "", "refused", "", 50)
+        assert [one.id for one in everybodys.volumes] == [home.id]
     finally:
         ledger.close()
+
+
+@pytest.mark.needs("kube_rig")
+async def test_a_projects_folder_is_the_projects_in_the_ledger(kube_rig: Cluster, tiny: Image) -> None:
+    folder = kube_rig.addons.volumes_folder / new_id()
+    lab = PEOPLE["ada"].gid
+    (folder / "lab").mkdir(parents=True, mode=0o755)
+    os.chown(folder / "lab", 0, lab)
+    (folder / "lab").chmod(0o2770)
+    folders = {
+        "kind": "hostPath",
+        "path": f"{folder}/{{group}}",
+        "mount_path": "/projects/{group}",
+        "allowed_groups": ["lab"],
+    }
+    more = (
+        f"c.KubeBackend.volume_roots = [{{'hostPath': {{'path': {str(folder)!r}}}}}]\n"
+        f"c.KubeBackend.volumes = {{'projects': {folders!r}}}\n"
+        "c.DaasSpawner.profile_list[0]['volumes'] = ['projects']\n"
+    )
+    with kube_rig.namespace(**RESTRICTED) as namespace:
+        site = KubeSite(kube_rig, namespace, tiny.name, more=more, proxy=False)
+        await site.start()
+        ledger = site.ledger()
+        try:
+            await site.sign_in("ada")
+            assert (await site.hub.start_server("ada"))[0] in (201, 202)
+            (pod,) = await site.pods()
+            await site.inside(pod["metadata"]["name"], "sh", "-c", "echo ours > /projects/lab/result")
+            facts = (folder / "lab" / "result").stat()
+            assert (facts.st_uid, facts.st_gid) == (PEOPLE["ada"].uid, lab)
+            (row,) = (one for one in ledger.volumes.list() if one.name == "projects:lab")
+            assert (row.account_id, row.project_id) == (None, None)
+
+            # The administrator enters the project; the next start of anybody in the group writes it down.
+            beam = ledger.projects.set("beam", by="admin:root", now=datetime.now(UTC), gid=lab)
+            assert (await site.hub.start_server("ada", "extra"))[0] in (201, 202)
+            again = ledger.volumes.get(row.id)
+            assert (again.project_id, len(ledger.volumes.list())) == (beam.id, 2)
+        finally:
+            ledger.close()
+            await site.stop()
+            await asyncio.to_thread(
+                kube_rig.kubectl, "delete", "pv", "-l", f"daas-hub/hub={site.hub_id}", "--wait=false"
+            )

@@ -21,7 +21,10 @@ CNI = Path("/usr/lib/cni")
 class Node:
     """The three programs and their configuration."""
 
-    def __init__(self, space: Space, keys: Keys, programs: dict[str, Path]) -> None:
+    def __init__(
+        self, space: Space, keys: Keys, programs: dict[str, Path], *, name: str = NAME, user: str = "kubelet"
+    ) -> None:
+        """``user``: as whom, of ``keys.USERS``, its kubelet signs in."""
         self.space, self.keys, self.programs = space, keys, programs
         self.place = space.place
         self.socket = Path("/run/containerd/containerd.sock")
@@ -37,10 +40,10 @@ class Node:
             environment={"PATH": path},
         )
         kubelet = [str(programs["kubelet"]), f"--config={folder}/kubelet.json", f"--root-dir={folder}/kubelet",
-                   f"--kubeconfig={keys.kubeconfig('kubelet')}", f"--hostname-override={NAME}",
+                   f"--kubeconfig={keys.kubeconfig(user)}", f"--hostname-override={name}",
                    f"--node-ip={self.place.node}", f"--cert-dir={folder}/kubelet-keys"]  # fmt: skip
         self.kubelet = Program("kubelet", kubelet, space)
-        proxy = [str(programs["kube-proxy"]), f"--config={folder}/proxy.json", f"--hostname-override={NAME}"]
+        proxy = [str(programs["kube-proxy"]), f"--config={folder}/proxy.json", f"--hostname-override={name}"]
         self.proxy = Program("kube-proxy", proxy, space)
 
     @property
@@ -62,14 +65,15 @@ class Node:
             self.containerd.wait()
         self._forget_containers()
 
-    def start(self) -> None:
-        """Start kubelet and kube-proxy; the API server must answer."""
+    def start(self, *, proxy: bool = True) -> None:
+        """Start kubelet and kube-proxy; the API server must answer. Without ``proxy`` pods there reach no services."""
         self.place.make_cgroups()
         write(self.folder / "kubelet.json", json.dumps(self._kubelet()))
         write(self.folder / "proxy.json", json.dumps(self._proxy()))
         write(self.folder / "resolv.conf", "")
         self.kubelet.start()
-        self.proxy.start()
+        if proxy:
+            self.proxy.start()
 
     def ctr(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run containerd's own client on the kubelet's containers and images."""

@@ -116,7 +116,7 @@ class Place:
         if Path(f"/sys/class/net/{self.interface}").exists():
             subprocess.run(["ip", "link", "delete", self.interface], check=False, capture_output=True)
         for cgroup in self.cgroups():
-            _remove_cgroup(cgroup)
+            remove_cgroup(cgroup)
         if not keep:
             shutil.rmtree(self.data, ignore_errors=True)
             self.data.mkdir()
@@ -171,7 +171,7 @@ def _routes() -> list[ipaddress.IPv4Network]:
     return [ipaddress.IPv4Network(network, strict=False) for network in known if network != "default"]
 
 
-def _remove_cgroup(top: Path, within_s: float = 10.0) -> None:
+def remove_cgroup(top: Path, within_s: float = 10.0) -> None:
     """Remove a tree of empty cgroups. A process that was just killed leaves its cgroup a moment later."""
     deadline = time.monotonic() + within_s
     while top.exists():
