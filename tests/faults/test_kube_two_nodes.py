@@ -19,7 +19,7 @@ from daas_hub.core.models import Life, Mount
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import Saved
 from tests.faults.test_kube_homes import TOKEN, service_pod
-from tests.faults.test_nfs import NAS, SERVER, as_kubelet
+from tests.faults.test_nfs import NAS, OPTIONS, SERVER, as_kubelet
 from tests.servers.kube_place import GID, UID, KubePlace, kube_place
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
@@ -172,7 +172,7 @@ async def test_kubelet_mounts_a_home_by_the_command_that_was_tried_on_a_real_ser
     os.chown(home, UID, GID)
     traits = {
         "volume_roots": [{"nfs": {"server": SERVER, "path": "/home"}}],
-        "volumes": {"home": {**NAS, "path": "/home/{username}"}},
+        "volumes": {"home": {**NAS, "path": "/home/{username}", "mount_options": OPTIONS[::-1]}},
     }
     async with kube_place(kube_rig, tiny.name, **traits) as place:
         try:

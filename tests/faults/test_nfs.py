@@ -2,7 +2,7 @@
 
 This machine's kernel has no NFS, so no pod of the cluster can use one: server, client and people are in a virtual
 machine with Debian's kernel. What kubelet is told is the disk that the backend makes; the command line is the one that
-Kubernetes makes of it (pkg/volume/nfs, k8s.io/mount-utils).
+Kubernetes makes of it (pkg/volume/nfs, k8s.io/mount-utils), which ``test_kube_two_nodes.py`` sees from a real kubelet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.servers import nfs
 pytestmark = [pytest.mark.needs("root", "nfs"), pytest.mark.timeout(330)]
 WITHIN_S = 300.0
 SERVER = "127.0.0.1"
-OPTIONS = ["nfsvers=4.2", "hard"]
+OPTIONS = ["hard", "nfsvers=4.2"]
 NAS = {"kind": "nfs", "server": SERVER, "mount_options": OPTIONS}
 EXPORTS = {
     # The root of what NFSv4 shows: clients name the others without it.
@@ -54,8 +54,8 @@ def disk(name: str, user: str = "zora") -> Json:
 
 
 def as_kubelet(disk: Json, target: str) -> list[str]:
-    """The command by which kubelet mounts it."""
-    source, options = disk["spec"]["nfs"], disk["spec"]["mountOptions"]
+    """The command by which kubelet mounts it: that it does is seen in ``test_kube_two_nodes.py``."""
+    source, options = disk["spec"]["nfs"], sorted(disk["spec"]["mountOptions"])
     return ["mount", "-t", "nfs", "-o", ",".join(options), f"{source['server']}:{source['path']}", target]
 
 
