@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jupyterhub.auth import Authenticator
 from tornado import web
 from traitlets import Bool, Float, Int, List, Set, Unicode, default
 
@@ -13,6 +12,7 @@ from daas_hub.auth.attempts import Attempts
 from daas_hub.auth.common import NOT_OPEN, OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings, try_again
 from daas_hub.auth.ldap_flavour import LDAPFlavour
 from daas_hub.auth.ldap_told import GUESSED, TOLD
+from daas_hub.auth.names import OneName
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
 from daas_hub.core.allocation import Kind
 from daas_hub.core.directory import ACTIVE
@@ -23,7 +23,7 @@ NOT_STARTED = "The site's directory cannot be reached just now: the server was n
 NOT_STARTED_BUSY = "Many people sign in and start servers just now: yours was not started. Try again in a moment."
 
 
-class DaasLDAPAuthenticator(LDAPFlavour, Attempts, Authenticator):
+class DaasLDAPAuthenticator(LDAPFlavour, Attempts, OneName):
     """Entry point ``daas-ldap``. Groups of the directory become JupyterHub's groups at each sign-in and refresh."""
 
     directory_name = Unicode(

@@ -17,6 +17,7 @@ from traitlets import Bool, Unicode, default
 from daas_hub.auth import oidc_tokens
 from daas_hub.auth.common import OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings
 from daas_hub.auth.linked import NotLinked, ProvidersOwn, SiteIdentities
+from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_handlers import OIDCCallbackHandler, OIDCLoginHandler, OIDCLogoutHandler
 from daas_hub.auth.oidc_settings import REPLACED, OIDCSettings
 from daas_hub.auth.oidc_states import Pending, States
@@ -35,7 +36,7 @@ CLAIM_HELD_S = 120.0
 """How long a name that somebody is just getting is hers, until the hub has a user of that name."""
 
 
-class DaasOIDCAuthenticator(OIDCSettings, GenericOAuthenticator):
+class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
     """Entry point ``daas-oidc``. The key of a person is (issuer, subject); every name is a label."""
 
     login_handler = OIDCLoginHandler

@@ -33,6 +33,12 @@ def login_name(text: str) -> str | None:
     return name
 
 
+def unusable(given: object) -> str:
+    """A name that nobody can have, in a short form for messages and logs that is itself no name, in one line."""
+    text = given if isinstance(given, str) else type(given).__name__
+    return f"{text[:32]!r}" + (f"… ({len(text)} characters)" if len(text) > 32 else "")
+
+
 def safe_name(*parts: str, limit: int = MAX_NAME) -> str:
     """A lower-case name of at most ``limit`` characters that differs whenever ``parts`` differ.
 
