@@ -1,0 +1,72 @@
+"""Names at a real hub: every spelling is one person, a look-alike is nobody, and endless ones fill neither log nor list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flow.site import Site
+from tests.servers.reachable_python import reachable_python
+from tests.servers.tiny_server import program
+
+pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
+
+BLOCKED = 'c.DaasLDAPAuthenticator.blocked_users = {"ＢOB", " Dora"}'
+LOOK_ALIKES = ["аda", "ad\na", "ad\0a", "ad\u200ba", "ada/..", "..", "x" * 10**6, "ａ" * 10**5]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    made = Site(proxy=False, cmd=list(program(reachable_python())), more=BLOCKED)
+    try:
+        asyncio.run(made.start())
+        yield made
+    finally:
+        asyncio.run(made.stop())
+
+
+async def users(site: Site) -> set[str]:
+    status, found = await site.hub.api("GET", "users")
+    assert status == 200
+    return {user["name"] for user in found}
+
+
+async def test_every_spelling_is_one_user(site: Site) -> None:
+    for name in ("ada", "ADA", " ada ", "ａｄａ"):
+        assert (await site.login_answer(name, "ada-secret"))[0] == 200
+    assert "ada" in await users(site)
+    assert {name for name in await users(site) if name.lower().strip() != name} == set()
+
+
+async def test_who_is_blocked_in_one_spelling_is_blocked_in_all(site: Site) -> None:
+    """As JupyterHub has it, ＢOB would block nobody."""
+    for name in ("bob", "BOB", "dora", " DORA"):
+        status, page = await site.login_answer(name, f"{name.strip().lower()}-secret")
+        assert (status, "not open to you" in page) == (403, True)
+    assert not {"bob", "dora"} & await users(site)
+
+
+async def test_look_alikes_and_endless_names_are_nobody_and_leave_little_in_the_log(site: Site) -> None:
+    """A wrong password is told, nothing more."""
+    before = await users(site)
+    written = site.hub.log.stat().st_size
+    for name in LOOK_ALIKES:
+        status, page = await site.login_answer(name, "ada-secret")
+        assert (status, "Invalid username or password" in page) == (403, True), name[:20]
+    assert await users(site) == before
+    assert site.hub.log.stat().st_size - written < 2000 * len(LOOK_ALIKES)
+
+
+async def test_rest_makes_and_renames_nobody_to_a_look_alike(site: Site) -> None:
+    status, made = await site.hub.api("POST", "users", {"usernames": ["Ｚoe"]})
+    assert (status, [user["name"] for user in made]) == (201, ["zoe"])
+    assert (await site.hub.api("POST", "users", {"usernames": ["ZOE "]}))[0] == 409
+    before = await users(site)
+    written = site.hub.log.stat().st_size
+    for name in [*LOOK_ALIKES, "zoe\n", "\0zoe", 5, None, ["zoe"]]:
+        assert (await site.hub.api("POST", "users", {"usernames": [name]}))[0] == 400, str(name)[:40]
+        assert (await site.hub.api("PATCH", "users/zoe", {"name": name}))[0] == 400, str(name)[:40]
+    assert await users(site) == before
+    assert site.hub.log.stat().st_size - written < 20_000 * len(LOOK_ALIKES)
