@@ -27,9 +27,11 @@ def model_of(authenticator: Any, identity: Identity, user_name: str = "", **more
     ``user_name``: the hub user who she is already, whatever she is called elsewhere now.
     """
     groups, name = set(identity.groups), user_name or identity.name
+    # The hub maps a name after this; its administrators are those of the names that it then knows.
+    hers = user_name or authenticator.normalize_username(identity.name)
     return {
         "name": name,
-        "admin": name in authenticator.admin_users or bool(groups & authenticator.admin_groups),
+        "admin": hers in authenticator.admin_users or bool(groups & authenticator.admin_groups),
         "groups": sorted(groups),
         "auth_state": {"daas": {"version": 1, "identity": asdict(identity), **more}},
     }

@@ -28,7 +28,7 @@ class OneName(Authenticator):
         for setting in LISTS:
             given = {self._usable(setting, name) for name in getattr(self, setting)}
             # Whoever is blocked is so under the name that she came with and under the one that she is given here.
-            mapped = {self.username_map.get(name, name) for name in given}
+            mapped = {usable.get(name, name) for name in given}
             setattr(self, setting, given | mapped if setting == "blocked_users" else given)
 
     def _usable(self, setting: str, name: str) -> str:

@@ -11,6 +11,8 @@ from .directory import Attributes, escape
 from .naming import login_name
 
 MAX_ADDRESS = 254
+MAX_TYPED = 1024
+"""More than this is looked at by nobody: the hub takes forms of a hundred million characters."""
 _ADDRESS = re.compile(r"[\w.+'&%~!-]{1,64}@[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
 
@@ -28,6 +30,8 @@ def forms(text: str, name_attribute: str, others: Sequence[str] = (), domains: C
     ``others``: attributes with addresses (userPrincipalName, mail). ``domains``: what may stand before a backslash or,
     where no entry has the whole address, behind the ``@`` of a login name.
     """
+    if len(text) > MAX_TYPED:
+        return []
     known = {_folded(domain) for domain in domains}
     before, backslash, after = text.partition("\\")
     if backslash:

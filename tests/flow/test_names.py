@@ -1,4 +1,4 @@
-"""Names at a real hub: every spelling is one person, a look-alike is nobody, and endless ones fill neither log nor list."""
+"""Names at a real hub: every spelling is one person, a look-alike is nobody, endless ones fill no log."""
 
 from __future__ import annotations
 
