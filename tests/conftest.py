@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from daas_hub.clients import cgroups
+from tests.servers import keycloak as keycloak_server
 from tests.servers import machine, nfs, samba_fixtures, sss_idmap
 from tests.servers import samba as samba_server
 from tests.servers.kubernetes import build, fixtures
@@ -53,6 +54,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "vm": machine.available,
     "sss_idmap": sss_idmap.available,
     "nfs": nfs.available,
+    "keycloak": keycloak_server.possible,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),
 }
 """Engine → whether this machine has it."""

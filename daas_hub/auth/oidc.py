@@ -19,6 +19,7 @@ from daas_hub.auth.common import OneAtATime, identity_in, maybe, model_of, refus
 from daas_hub.auth.linked import NotLinked, ProvidersOwn, SiteIdentities
 from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_handlers import OIDCCallbackHandler, OIDCLoginHandler, OIDCLogoutHandler
+from daas_hub.auth.oidc_logout import BackchannelLogoutHandler, Once
 from daas_hub.auth.oidc_settings import REPLACED, OIDCSettings
 from daas_hub.auth.oidc_states import Pending, States
 from daas_hub.clients.oidc import Json, Provider, unavailable
@@ -75,6 +76,7 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._refreshing = OneAtATime()
         self._latest = oidc_tokens.Latest()
+        self._logouts = Once()
         self._names: dict[str, tuple[tuple[str, str], float]] = {}
 
     # ------------------------------------------------------------ addresses
@@ -84,9 +86,11 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         return [*self.way_handlers(), (r"/logout", self.logout_handler, {"way": self})]
 
     def way_handlers(self) -> list[Any]:
-        """Login and call-back, for an authenticator that holds several ways."""
+        """Login, call-back and back-channel logout, for an authenticator that holds several ways."""
         login, callback = self._paths()
-        return [(login, self.login_handler, {"way": self}), (callback, self.callback_handler, {"way": self})]
+        logout = f"/oidc/{self.way_name}/logout" if self.way_name else "/oidc/logout"
+        pages = {login: self.login_handler, callback: self.callback_handler, logout: BackchannelLogoutHandler}
+        return [(path, handler, {"way": self}) for path, handler in pages.items()]
 
     def _paths(self) -> tuple[str, str]:
         if self.way_name:
@@ -163,14 +167,7 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise TokenRefused("", reason="id_token", log_message="the provider gave no id_token; is openid in scope?")
-        wanted = id_token.Expected(
-            self.issuer,
-            self.client_id,
-            access_token=answer["access_token"],
-            algorithms=frozenset(self.algorithms),
-            leeway_s=self.clock_leeway_s,
-            **expected,
-        )
+        wanted = self._expected(access_token=answer["access_token"], **expected)
         keys = await self.provider.keys_for(token)
         try:
             return id_token.check(token, keys, wanted, self.now())
@@ -179,6 +176,20 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
                 raise
         await self.provider.forget_keys()
         return id_token.check(token, await self.provider.keys_for(token), wanted, self.now())
+
+    def _expected(self, **more: Any) -> id_token.Expected:
+        algorithms = frozenset(self.algorithms)
+        return id_token.Expected(
+            self.issuer, self.client_id, algorithms=algorithms, leeway_s=self.clock_leeway_s, **more
+        )
+
+    async def logout_claims(self, token: str) -> Json:
+        """Whose session the provider ended. Raises TokenRefused, also for a token that came before."""
+        keys = await self.provider.keys_for(token)
+        claims = id_token.check_logout_token(token, keys, self._expected(), self.now())
+        if not self._logouts.first(claims["jti"]):
+            raise TokenRefused("", reason="jti", log_message="a logout token came a second time")
+        return claims
 
     async def _identity(self, claims: Json, answer: Json) -> Identity:
         try:

@@ -44,6 +44,8 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "mmdebstrap": lambda: _program("mmdebstrap"),
     "openssl": lambda: _program("openssl"),
     "mount": lambda: _program("mount"),
+    "default-jre-headless": lambda: _program("java"),
+    "maven": lambda: _program("mvn"),
     "util-linux": lambda: _program("nsenter"),
     "libsss-idmap0": lambda: bool(list(Path("/usr/lib").glob("*/libsss_idmap.so.0"))),
     "qemu-system-x86": lambda: platform.machine() != "x86_64" or _program("qemu-system-x86_64"),

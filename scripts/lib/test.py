@@ -13,6 +13,7 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parents[2]
 NO_TESTS_RAN = 5
 BUILD = [sys.executable, "-m", "tests.servers.kubernetes.build"]
+KEYCLOAK = [sys.executable, "-m", "tests.servers.keycloak"]
 
 
 @contextmanager
@@ -21,10 +22,16 @@ def cluster_built_meanwhile(environment: dict[str, str]) -> Iterator[None]:
     if os.geteuid() != 0 or os.environ.get("DAAS_TEST_KUBECONFIG"):
         yield
         return
+    with _meanwhile(BUILD, environment):
+        yield
+
+
+@contextmanager
+def _meanwhile(argv: list[str], environment: dict[str, str]) -> Iterator[None]:
     # Its words would tear the tests' apart; whoever waits for a build that fails tries again and says why.
     quiet = subprocess.DEVNULL
     build = subprocess.Popen(
-        BUILD, cwd=CLONE, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        argv, cwd=CLONE, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
     )
     try:
         yield
@@ -45,7 +52,7 @@ def main(arguments: list[str]) -> int:
     environment["PYTHONPATH"] = str(CLONE)
     if os.geteuid() != 0:
         print("Not root: tests that start servers as other accounts are left out (listed at the end).", flush=True)
-    with cluster_built_meanwhile(environment):
+    with cluster_built_meanwhile(environment), _meanwhile(KEYCLOAK, environment):
         status = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=CLONE, env=environment, check=False)
     if status.returncode == NO_TESTS_RAN:
         print("No test ran: that is a failure.", file=sys.stderr)

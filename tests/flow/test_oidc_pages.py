@@ -210,6 +210,45 @@ async def test_out_ends_the_tokens_too(place: Place) -> None:
     assert (await who.get("/hub/home")).code == 302
 
 
+async def post_logout(place: Place, token: str) -> int:
+    url = f"{place.hub.hub_url}/hub/oidc/logout"
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    return (await place.hub.http("POST", url, f"logout_token={token}".encode(), kind))[0]
+
+
+async def test_the_provider_ends_a_session_by_itself(place: Place) -> None:
+    first, second = place.visitor(), place.visitor()
+    await place.sign_in(first)
+    await place.sign_in(second)
+    _, users = await place.hub.api("GET", "users")
+    (name,) = [user["name"] for user in users]
+    _, made = await place.hub.api("POST", f"users/{name}/tokens", {"note": "Server at /user/x/"})
+    token = place.provider.logout_token("1")
+    for wrong in (
+        place.provider.logout_token("1", iss="http://127.0.0.1:9"),
+        place.provider.logout_token("1", aud="other"),
+        place.provider.logout_token("1", nonce="n"),
+        place.provider.logout_token("1", events={}),
+        place.provider.logout_token("1", jti=None),
+        place.provider.logout_token("1", sub=None),
+        "",
+        token[:-8],
+    ):
+        assert await post_logout(place, wrong) == 400
+    assert await post_logout(place, place.provider.logout_token("nobody")) == 200
+    assert (await first.get("/hub/home")).code == 200
+    assert (await place.hub.api("GET", "user", token=made["token"]))[0] == 200
+
+    assert await post_logout(place, token) == 200
+    for who in (first, second):
+        assert (await who.get("/hub/home")).code == 302
+    assert (await place.hub.api("GET", "user", token=made["token"]))[0] == 403
+    # The same once more ends nobody's next sign-in.
+    await place.sign_in(first)
+    assert await post_logout(place, token) == 400
+    assert (await first.get("/hub/home")).code == 200
+
+
 async def test_no_secret_is_in_the_log(place: Place) -> None:
     who = place.visitor()
     await place.sign_in(who)

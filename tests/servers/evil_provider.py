@@ -139,9 +139,25 @@ class EvilProvider:
             self.forge(token)
         return token.text()
 
+    def logout_token(self, person: str, **change: Any) -> str:
+        """What the provider posts when a session of a person ends; ``None`` takes a claim away."""
+        claims = {
+            "iss": self.issuer,
+            "aud": CLIENT,
+            "sub": person,
+            "iat": int(time.time()),
+            "exp": int(time.time()) + 120,
+            "jti": secrets.token_hex(8),
+            "events": {"http://schemas.openid.net/event/backchannel-logout": {}},
+        }
+        said = {name: value for name, value in {**claims, **change}.items() if value is not None}
+        header = {"alg": "RS256", "typ": "logout+jwt", "kid": self.kid}
+        return Token(header, said, rsa_key(self.spare_key), "").text()
+
     def begin(self, query: dict[str, str]) -> tuple[str, str]:
         """What the authorization endpoint does: code and the address of the call-back."""
         code = secrets.token_urlsafe(16)
+        self.secrets_seen.add(code)
         self.codes[code] = Grant(
             self.person, query.get("nonce"), query.get("code_challenge", ""), query.get("redirect_uri", "")
         )

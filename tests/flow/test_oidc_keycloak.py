@@ -1,0 +1,171 @@
+"""A person signs in with a real Keycloak, works as her real uid, and is out when Keycloak says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page
+
+from tests.flow.site import Site
+from tests.servers.browser import ChromiumServer, axe
+from tests.servers.forgeries import CLIENT, SECRET
+from tests.servers.keycloak import Keycloak
+from tests.servers.reachable_python import reachable_python
+from tests.servers.slapd import PEOPLE
+from tests.servers.tiny_server import program
+from tests.waiting import until
+
+pytestmark = [pytest.mark.needs("root", "keycloak", "chromium", "node", "slapd"), pytest.mark.timeout(420)]
+
+CONFIG = """
+c.JupyterHub.authenticator_class = "daas_hub.auth.oidc.DaasOIDCAuthenticator"
+c.DaasOIDCAuthenticator.preset = "keycloak"
+c.DaasOIDCAuthenticator.issuer = "{issuer}"
+c.DaasOIDCAuthenticator.client_id = "{client}"
+c.DaasOIDCAuthenticator.client_secret_file = "{secret}"
+c.DaasOIDCAuthenticator.allow_plaintext = True
+c.DaasOIDCAuthenticator.allowed_groups = {{"lab"}}
+c.DaasOIDCAuthenticator.admin_groups = {{"operators"}}
+c.DaasOIDCAuthenticator.mail_domains = {{"site.test"}}
+c.DaasOIDCAuthenticator.posix_claims = {{
+    "uid_number": "uidNumber", "gid_number": "gidNumber", "home": "homeDirectory"}}
+c.Authenticator.auth_refresh_age = 1
+"""
+"""Asked at nearly every request: what Keycloak says shows at once."""
+
+
+@pytest.fixture(scope="session")
+def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
+    """One for the run; it takes longer to start than all else here."""
+    server = Keycloak(Path(tmp_path_factory.mktemp("keycloak")))
+    try:
+        asyncio.run(server.start())
+        yield server
+    finally:
+        asyncio.run(server.stop())
+
+
+@dataclass
+class Place:
+    """A site whose people come by Keycloak."""
+
+    site: Site
+    keycloak: Keycloak
+    page: Page
+
+    @property
+    def url(self) -> str:
+        return self.site.hub.url
+
+    async def sign_in(self, name: str) -> None:
+        await self.page.goto(f"{self.url}/hub/login?next=/hub/home")
+        await (
+            self.page.get_by_role("link", name="Sign in with Keycloak")
+            .or_(self.page.get_by_role("button", name="Sign in with Keycloak"))
+            .first.click()
+        )
+        await self.page.fill("#username", name)
+        await self.page.fill("#password", f"{name}-secret")
+        await self.page.click("#kc-login")
+
+    async def user(self) -> str:
+        """The hub's name of the one who signed in."""
+        _, users = await self.site.hub.api("GET", "users")
+        (only,) = [user["name"] for user in users]
+        return str(only)
+
+
+@pytest_asyncio.fixture
+async def place(keycloak: Keycloak, tmp_path: Path) -> AsyncIterator[Place]:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    more = CONFIG.format(issuer=keycloak.issuer, client=CLIENT, secret=secret)
+    site = Site(cmd=list(program(reachable_python())), more=more)
+    browser = await ChromiumServer(tmp_path / "chromium.log").start()
+    try:
+        await site.start()
+        await asyncio.to_thread(keycloak.client, site.hub.url)
+        page = await (await browser.person()).new_page()
+        page.set_default_timeout(60_000)
+        yield Place(site, keycloak, page)
+    finally:
+        await browser.stop()
+        await site.stop()
+
+
+async def test_in_by_keycloak_a_server_as_her_uid_and_out(place: Place) -> None:
+    site, keycloak, page = place.site, place.keycloak, place.page
+    ada = PEOPLE["ada"]
+    home = site.home("ada")
+    home.mkdir(mode=0o700)
+    os.chown(home, ada.uid, ada.gid)
+    facts = {"uidNumber": ada.uid, "gidNumber": ada.gid, "homeDirectory": str(home)}
+    await asyncio.to_thread(lambda: keycloak.person("ada", groups=("lab", "operators"), **facts))
+
+    await page.goto(f"{place.url}/hub/login")
+    assert await axe(page, within=".service-login") == []
+    await place.sign_in("ada")
+    await page.wait_for_url(f"{place.url}/hub/home")
+    name = await place.user()
+    assert name.startswith("u-")
+    _, model = await site.hub.api("GET", f"users/{name}")
+    assert (sorted(model["groups"]), model["admin"]) == (["lab", "operators"], True)
+
+    # What the provider says of her account is what her server runs as.
+    assert (await site.hub.start_server(name, options={"profile": "basic"}))[0] in (201, 202)
+    assert site.servers("ada")
+    (row,) = site.launches()
+    assert row.account_id
+    assert (await site.hub.api("DELETE", f"users/{name}/server"))[0] in (202, 204)
+
+    # Left a group: demoted with the next request, by the refresh token alone.
+    for group in keycloak.api("GET", "/lab/groups?search=operators"):
+        person = keycloak.api("GET", "/lab/users?username=ada&exact=true")[0]
+        await asyncio.to_thread(keycloak.api, "DELETE", f"/lab/users/{person['id']}/groups/{group['id']}")
+
+    async def demoted() -> bool:
+        await page.goto(f"{place.url}/hub/home")
+        _, now = await site.hub.api("GET", f"users/{name}")
+        return now["groups"] == ["lab"] and now["admin"] is False
+
+    await until(demoted, within_s=30, what="demoted", every_s=0.2)
+
+    # Out of both; Keycloak asks first, because no token went along in the address.
+    await page.goto(f"{place.url}/hub/logout")
+    await page.click("#kc-logout")
+    await page.wait_for_url(f"{place.url}/hub/login")
+    await page.goto(f"{place.url}/hub/home")
+    assert "/hub/login" in page.url
+    log = site.hub.log_text()
+    assert SECRET not in log
+    assert "eyJ" not in log  # how every JWT begins
+
+
+async def test_who_is_disabled_is_out_and_an_outage_is_none(place: Place) -> None:
+    keycloak, page = place.keycloak, place.page
+    await asyncio.to_thread(lambda: keycloak.person("dora"))
+    await place.sign_in("dora")
+    await page.wait_for_url(f"{place.url}/hub/home")
+    for _ in range(5):
+        await page.goto(f"{place.url}/hub/home")
+        assert page.url == f"{place.url}/hub/home"
+    await asyncio.to_thread(lambda: keycloak.change("dora", enabled=False))
+
+    async def out() -> bool:
+        await page.goto(f"{place.url}/hub/home")
+        return "/hub/login" in page.url or "/hub/oauth_login" in page.url
+
+    await until(out, within_s=30, what="out", every_s=0.2)
+
+
+async def test_who_is_in_no_allowed_group_is_told(place: Place) -> None:
+    await asyncio.to_thread(lambda: place.keycloak.person("eve", groups=()))
+    await place.sign_in("eve")
+    text = place.page.get_by_text("this service is not open to you")
+    await text.first.wait_for()
