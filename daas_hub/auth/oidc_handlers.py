@@ -84,6 +84,10 @@ class OIDCCallbackHandler(OAuthCallbackHandler):
         self._jupyterhub_user = user
         self.redirect(pending.next_url or self.get_next_url(user))
 
+    def _request_summary(self) -> str:
+        """Without the query: tornado logs each refusal with it, and codes and states are secrets."""
+        return f"{self.request.method} {self.request.path} ({self.request.remote_ip})"
+
     def get_next_url(self, user: Any = None, default: Any = None) -> str:
         """The hub's own default; what stands in the call-back's address was never part of the sign-in."""
         if "next" in self.request.arguments:

@@ -254,4 +254,5 @@ async def test_no_secret_is_in_the_log(place: Place) -> None:
     await place.sign_in(who)
     log = place.hub.log_text()
     assert "User logged in" in log
+    assert [line for line in log.splitlines() if "code=" in line and "[secret]" not in line] == []
     assert [secret for secret in {*place.provider.secrets_seen, SECRET} if secret and secret in log] == []
