@@ -203,20 +203,21 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
     async def _require_own_name(self, handler: Any, identity: Identity) -> None:
         """Nobody gets a hub user of somebody else by being called so. Raises HTTPError 409."""
         key, now = (identity.issuer, identity.subject), time.monotonic()
+        hers = self.normalize_username(identity.name)
         self._names = {name: held for name, held in self._names.items() if now - held[1] < CLAIM_HELD_S}
-        holder = handler.find_user(identity.name)
+        holder = handler.find_user(hers)
         state = await holder.get_auth_state() if holder is not None else None
         stored = identity_in(state)
         theirs = stored is not None and (stored.issuer, stored.subject) != key
         # A state that cannot be read is somebody's, too.
         unreadable = holder is not None and stored is None and holder.encrypted_auth_state is not None
-        if theirs or unreadable or self._names.setdefault(identity.name, (key, now))[0] != key:
-            self.log.warning("%s %s is refused the name %s: it is another one's", *key, identity.name)
-            raise web.HTTPError(409, NAME_TAKEN.format(name=identity.name))
+        if theirs or unreadable or self._names.setdefault(hers, (key, now))[0] != key:
+            self.log.warning("%s %s is refused the name %s: it is another one's", *key, hers)
+            raise web.HTTPError(409, NAME_TAKEN.format(name=hers))
 
-    def auth_model(self, site: Identity, came_by: Identity, tokens: Json) -> dict[str, Any]:
+    def auth_model(self, site: Identity, came_by: Identity, tokens: Json, user_name: str = "") -> dict[str, Any]:
         """What the hub stores: who she is, how she came, and the tokens, all encrypted."""
-        return model_of(self, site, came_by=asdict(came_by), tokens=tokens)
+        return model_of(self, site, user_name, came_by=asdict(came_by), tokens=tokens)
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Allowed by name, by group, or as an administrator; else 403 with a sentence."""
@@ -264,7 +265,7 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
             self.log.warning("%s has no account here any more", user.name)
             return False
         # A hub user keeps her name; what runs as her goes by the identity.
-        model = {**self.auth_model(site, came_by, tokens), "name": user.name}
+        model = self.auth_model(site, came_by, tokens, user.name)
         try:
             await self.check_blocked_users(user.name, model)
             await self.check_allowed(user.name, model)
@@ -290,6 +291,8 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
             userinfo = await self.provider.userinfo(tokens["access_token"])
             claims = userinfo if self.endpoints else oidc_claims.same_person(claims, userinfo)
         fresh = await self._identity(claims, tokens)
+        # What she is called now was not compared with other people's names, as it is when she signs in.
+        fresh = replace(fresh, name=came_by.name)
         if fresh.subject != came_by.subject:
             raise TokenRefused("", reason="sub", log_message="the provider answers about another person")
         if told:

@@ -42,6 +42,18 @@ async def test_who_calls_herself_like_another_gets_nothing_of_hers(rig: Rig, cla
     assert (await rig.sign_in("1")).name == victim.name
 
 
+async def test_a_refresh_gives_nobody_another_ones_name_or_rights(rig: Rig) -> None:
+    rig.provider.people["2"]["preferred_username"] = "mallory"
+    rig.make(username_claim="preferred_username", admin_users={"victim"})
+    user = await rig.sign_in("2")
+    rig.provider.people["2"].update(VICTIM)
+    model = await rig.authenticator.refresh_user(user)
+    assert isinstance(model, dict)
+    assert (model["name"], model["admin"]) == ("mallory", False)
+    # Accounts are looked for by this name.
+    assert model["auth_state"]["daas"]["identity"]["name"] == "mallory"
+
+
 async def test_two_people_who_become_one_name_at_the_same_moment(rig: Rig) -> None:
     rig.make(username_claim="preferred_username")
     await rig.sign_in("1")
