@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults import kube_aftermath
 from tests.faults.aftermath import agreed, faulty_site, watched_kube_site
-from tests.faults.kube_faults import LONG, active, pod_uids, ready, rows
+from tests.faults.kube_faults import GONE_WITHIN_S, LONG, active, pod_uids, ready, rows
 from tests.flow.kube_site import KubeSite
 from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.cluster import Cluster
@@ -24,7 +24,6 @@ STARTS = 100
 POINTS = 50 if LONG else 8
 STOP_LATEST_S = 4.0
 """The last of the moments at which a start is stopped: a server answers after about as long."""
-GONE_WITHIN_S = 120
 
 
 @pytest.fixture
@@ -72,6 +71,10 @@ async def test_a_start_that_is_stopped_at_any_moment_leaves_nothing(site: KubeSi
 async def stopped(site: KubeSite, name: str) -> bool:
     """Ask for the end, once more where it was too early for the hub, and say whether it is there."""
     status, answer = await site.hub.api("DELETE", f"users/{name}/server")
+    if status == 500:
+        # JupyterHub gives a start that it cancels one second (apihandlers/users.py); on a busy machine it needs longer.
+        assert f"RuntimeError: {name} pending " in site.hub.log_text(), f"{answer}\n{site.hub.log_text()[-4000:]}"
+        return False
     assert status in (202, 204, 400, 404), answer
     model = await site.hub.server(name)
     return (model is None or bool(model["stopped"])) and name not in await active(site)
