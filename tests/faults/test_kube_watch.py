@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,21 +14,14 @@ import pytest
 from daas_hub.clients.kube import Kube, path
 from daas_hub.clients.kube_watch import FIRST_PAUSE_S, LONGEST_PAUSE_S, KubeWatch, pauses
 from daas_hub.core.models import Json
+from tests.faults.kube_faults import compact
 from tests.servers.api_proxy import ApiProxy, Asked, Fault
 from tests.servers.kubernetes.cluster import Cluster
-from tests.servers.kubernetes.control import ETCD
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("kube_rig"), pytest.mark.timeout(180)]
 
 SILENT_S = 3.0
-COMPACT = """
-import json, sys, urllib.request
-ask = lambda what, body: json.load(urllib.request.urlopen(sys.argv[1] + what, json.dumps(body).encode(), timeout=10))
-revision = ask("/v3/kv/range", {"key": "AA=="})["header"]["revision"]
-ask("/v3/kv/compaction", {"revision": revision, "physical": True})
-print(revision)
-"""
 
 
 class Seen:
@@ -167,13 +158,6 @@ async def test_compacted_and_restarted_lists_once_and_tells_the_difference(seen:
     await seen.put("later", "1")
     await seen.until(kept="1", changing="2", new="1", later="1")
     assert seen.proxy.count(is_list) == lists + 1, "it goes on from the list's version"
-
-
-def compact(cluster: Cluster) -> None:
-    """Forget all versions but the present one, in etcd."""
-    argv = [*cluster.space.enter(net_only=True), sys.executable, "-I", "-c", COMPACT, ETCD]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert int(done.stdout) > 0
 
 
 @pytest.mark.parametrize("status", [403, 429, 500])
