@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from daas_hub.backends.kube_pod import LAUNCH
+from daas_hub.backends.kube_claims import claim_name
+from daas_hub.backends.kube_pod import HUB, LAUNCH
 from daas_hub.core.models import LaunchState
 from daas_hub.core.pods import SERVER
 from daas_hub.db.ledger import LaunchRow
+from daas_hub.db.volumes import VolumeState
 from tests.faults.leaks import secrets_of
 from tests.flow.kube_site import KubeSite
 from tests.servers.kubernetes.addons import SIMULATED
@@ -54,7 +56,32 @@ def differences(site: KubeSite, rows: Sequence[LaunchRow]) -> list[str]:
         *(f"{one['kind']} {one['metadata']['name']} is left" for one in there
           if one["metadata"]["labels"][LAUNCH] not in active),
         *(f"there are two of {name} for one launch" for name in _doubled(there)),
+        *_volumes(site),
     ]  # fmt: skip
+
+
+def _volumes(site: KubeSite) -> list[str]:
+    """What the ledger's volumes and the cluster's claims and disks do not agree about."""
+    words = ("-n", site.namespace, "get", "pvc,pv", "-l", f"{HUB}={site.hub_id}", "-o", "json")
+    there = {one["metadata"]["name"]: one for one in json.loads(site.cluster.kubectl(*words))["items"]}
+    ledger = site.ledger()
+    try:
+        volumes = [one for one in ledger.volumes.list() if one.state is not VolumeState.EXPIRED]
+    finally:
+        ledger.close()
+    ours = {claim_name(one.id) for one in volumes}
+    found = [f"claim {name} is no volume of the ledger" for name, one in there.items()
+             if one["kind"] == "PersistentVolumeClaim" and name not in ours]  # fmt: skip
+    for volume in volumes:
+        made = volume.made or {}
+        claim = there.get(made.get("claim", ""))
+        if "claim" in made and claim is None:
+            found.append(f"claim {made['claim']} is gone")
+        elif claim is not None and claim["spec"].get("volumeName"):
+            disk = there.get(made.get("disk", ""), {"spec": {}})
+            if disk["spec"].get("persistentVolumeReclaimPolicy") != "Retain":
+                found.append(f"the disk of claim {made['claim']} is not retained and recorded")
+    return found
 
 
 def _doubled(there: Sequence[dict[str, Any]]) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
-from daas_hub.backends.kube_pod import LAUNCH
+from daas_hub.backends.kube_pod import HUB, LAUNCH
 from tests.faults import kube_aftermath
 from tests.faults.aftermath import agreed, differences, faulty_site, watched_kube_site
 from tests.faults.kube_faults import start
@@ -32,6 +33,17 @@ async def test_what_is_left_lost_or_leaked_is_found(kube_rig: Cluster, tiny: Ima
             found = await asyncio.to_thread(kube_aftermath.leaks, site)
             assert found == ["a launch's token of ada in the cluster's objects or logs"]
             await asyncio.to_thread(kube_rig.kubectl, "-n", namespace, "delete", "configmap,secret", "planted")
+            await asyncio.to_thread(kube_rig.apply, *stray_claim(namespace, site.hub_id))
+            (home,) = [one for one in await site.objects("pvc") if one["metadata"]["name"] != "stray"]
+            disk = ("patch", "pv", home["spec"]["volumeName"], "-p")
+            for policy, wrong in (
+                ("Delete", [f"the disk of claim {home['metadata']['name']} is not retained and recorded"]),
+                ("Retain", []),
+            ):
+                patch = json.dumps({"spec": {"persistentVolumeReclaimPolicy": policy}})
+                await asyncio.to_thread(kube_rig.kubectl, *disk, patch)
+                assert await asyncio.to_thread(differences, site) == ["claim stray is no volume of the ledger", *wrong]
+            await asyncio.to_thread(kube_rig.kubectl, "-n", namespace, "delete", "pvc", "stray")
             ledger, (row,) = site.ledger(), site.launches()
             assert row.handle is not None
             try:
@@ -42,3 +54,10 @@ async def test_what_is_left_lost_or_leaked_is_found(kube_rig: Cluster, tiny: Ima
                 ledger.close()
             assert "ada's launch is running, but its pod another is not" in told
             assert f"pod {row.handle['pod']} is not the one of its launch" in told
+
+
+def stray_claim(namespace: str, hub_id: str) -> list[dict[str, Any]]:
+    """A claim of the hub that nobody knows."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    meta = {"name": "stray", "namespace": namespace, "labels": {HUB: hub_id}}
+    return [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}]
