@@ -72,8 +72,12 @@ class KubeBackend(KubeLoss):
         """Pod → why it is not to be counted on any more; told when it is gone."""
         self._steps: dict[str, tuple[str, Steps]] = {}
         self._volume_troubles: dict[str, Problem] = {}
+        self._looking: set[str] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._strict: bool | None = None
+        self._asks_nodes = asyncio.Lock()
+        self._listed_by: float | None = None
+        """Until when looks wait for the first list of pods; set by the first of them."""
 
     # ------------------------------------------------------------ volumes
 
@@ -146,28 +150,25 @@ class KubeBackend(KubeLoss):
             raise no_right("read its pods", error) from error
 
     async def _tools(self) -> Tools:
-        rules = Rules(
-            strict_groups=await self._strict_groups(),
-            read_only_root=self.read_only_root,
-        )
-        allowed = self.pod_rules(self.hub_id)
-        return Tools(
-            self._kube, self._pods, self.log, self.config, self.gpu_resource, rules, allowed, self._volume_troubles
-        )
+        rules = Rules(strict_groups=await self._strict_groups(), read_only_root=self.read_only_root)
+        asked = self._kube, self._pods, self.log, self.config, self.gpu_resource
+        return Tools(*asked, rules, self.pod_rules(self.hub_id), self._volume_troubles, self._looking)
 
     async def _strict_groups(self) -> bool:
         """Whether every node keeps an image's /etc/group from adding groups; asked once."""
-        if self._strict is None:
-            try:
-                nodes = (await self._kube.call("GET", path("nodes"), query={"limit": 500})).get("items") or []
-            except KubeRefused as error:
-                self.log.warning(
-                    "Nodes cannot be listed (%s): supplementalGroupsPolicy Strict is asked for unseen", error
-                )
-                nodes = []
-            known = [(node["status"].get("features") or {}).get("supplementalGroupsPolicy") for node in nodes]
-            self._strict = all(known)
-        return self._strict
+        async with self._asks_nodes:
+            if self._strict is None:
+                self._strict = await self._nodes_are_strict()
+            return self._strict
+
+    async def _nodes_are_strict(self) -> bool:
+        try:
+            nodes = (await self._kube.call("GET", path("nodes"), query={"limit": 500})).get("items") or []
+        except KubeRefused as error:
+            self.log.warning("Nodes cannot be listed (%s): supplementalGroupsPolicy Strict is asked for unseen", error)
+            nodes = []
+        known = [(node["status"].get("features") or {}).get("supplementalGroupsPolicy") for node in nodes]
+        return all(known)
 
     async def resume(self, handle: Handle) -> str:
         try:
@@ -217,7 +218,9 @@ class KubeBackend(KubeLoss):
             names = kube_pod.names_in(handle)
         except ValueError as error:
             return Observation(Life.UNKNOWN, reason=str(error))
-        self._pods.start()
+        # At a hub's start all of its servers are asked about at once: one list answers for them.
+        self._listed_by = self._listed_by or time.monotonic() + LOOK_WITHIN_S
+        await self._pods.synced(max(0.0, self._listed_by - time.monotonic()))
         pod = None
         try:
             if self._pods.fresh(WATCH_FRESH_S):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,12 @@ from .kube_pods import Pods
 from .local_homes import AnyLogger
 from .steps import Steps
 
-LOOK_EVERY_S = 0.1
-"""Between two questions to a server that does not answer yet."""
+LOOK_EVERY_S = 0.03
+"""Between two looks at a server that does not listen yet: a look is one connection, refused at once."""
+LOOKS_PER_S = 400
+"""Of all starts together: with more of them each one's server is looked at less often, not the hub's core used up."""
+LISTENS_WITHIN_S = 1.0
+"""A new pod's network may still drop what is sent to it; the next look is a new connection."""
 ASK_AGAIN_S, ASK_AGAIN_AT_LAST_S = 1.0, 5.0
 CHECK_EVERY_S = 15.0
 """How often a wait asks the API server although the watch says nothing."""
@@ -62,6 +66,8 @@ class Tools:
     """What the cluster's admission policy lets pass, asked here first."""
     told: Mapping[str, Problem]
     """By pod: what events said of its volumes last."""
+    looking: set[str]
+    """The pods whose servers are looked at just now."""
 
 
 class Start:
@@ -160,7 +166,7 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
     """The URL once the server answers under its prefix. Raises StartFailed where it ends or cannot start."""
     names = kube_pod.names_in(handle)
     told = ""
-    with tools.pods.changes(names.pod) as changed:
+    with tools.pods.changes(names.pod) as changed, _counted(tools.looking, names.pod):
         pod = tools.pods.told(names.pod) or await asked(handle, tools)
         while True:
             seen = observe(pod, memory_bytes=handle.get("memory_bytes"))
@@ -174,16 +180,30 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
                     told = trouble.detail
                     steps.add(trouble.message, None, trouble.detail)
             ip = address(pod)
-            if ip is not None and await answers(url_of(ip), handle["service_prefix"]):
+            if ip is not None and await listens(ip) and await answers(url_of(ip), handle["service_prefix"]):
                 return url_of(ip)
             try:
-                await asyncio.wait_for(changed.wait(), LOOK_EVERY_S if ip else CHECK_EVERY_S)
+                await asyncio.wait_for(changed.wait(), look_every_s(len(tools.looking)) if ip else CHECK_EVERY_S)
             except TimeoutError:
                 # Not a word for so long: the pod itself is asked, whatever the watch believes.
                 pod = pod if ip else await asked(handle, tools)
             else:
                 changed.clear()
                 pod = tools.pods.told(names.pod) or await asked(handle, tools)
+
+
+def look_every_s(starts: int) -> float:
+    """How long to wait between two looks at one server, in seconds, while so many starts wait."""
+    return max(LOOK_EVERY_S, starts / LOOKS_PER_S)
+
+
+@contextlib.contextmanager
+def _counted(looking: set[str], pod: str) -> Iterator[None]:
+    looking.add(pod)
+    try:
+        yield
+    finally:
+        looking.discard(pod)
 
 
 async def asked(handle: Handle, tools: Tools) -> Json:
@@ -314,6 +334,17 @@ async def look(pods: Pods, handle: Handle) -> Json | None:
     recorded = handle.get("pod_uid")
     # Ours only if it is the recorded one; without a record the name, which holds the launch's id, must do (§4.3).
     return pod if pod is not None and recorded in (None, pod["metadata"]["uid"]) else None
+
+
+async def listens(ip: str) -> bool:
+    """Whether anybody takes connections there: a tenth of the work of a request, so it is asked first."""
+    try:
+        async with asyncio.timeout(LISTENS_WITHIN_S):
+            _, writer = await asyncio.open_connection(ip, kube_pod.PORT)
+    except (OSError, TimeoutError):
+        return False
+    writer.transport.abort()
+    return True
 
 
 async def answers(url: str, prefix: str) -> bool:

@@ -18,7 +18,12 @@ class Steps:
         self._changed = asyncio.Event()
 
     def add(self, message: str, progress: int | None = None, detail: str = "") -> None:
-        """Append a step; ``progress`` is 0…100 and grows; None leaves the bar where it is."""
+        """Append a step; ``progress`` is 0…100 and grows; None leaves the bar where it is.
+
+        What was just said is not said again: a scheduler repeats itself for each change in its cluster.
+        """
+        if self._events and (self._events[-1].message, self._events[-1].detail) == (message, detail):
+            return
         self._events.append(Event(datetime.now(UTC), message, detail, progress))
         self._wake()
 

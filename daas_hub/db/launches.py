@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -186,13 +186,23 @@ def heartbeat(c: Connection, launch_ids: Iterable[str], now: datetime) -> None:
         c.execute(update(launch).where(chunk, _ACTIVE).values(heartbeat_at=now))
 
 
-def add_event(c: Connection, launch_id: str, step: Event) -> None:
-    """Append one step of a start."""
+def add_events(c: Connection, launch_id: str, steps: Sequence[Event]) -> None:
+    """Append steps of a start."""
     if c.dialect.name == "postgresql":
         require(c, launch_id)  # two writers would find the same number
-    last = select(func.coalesce(func.max(event.c.seq), 0)).where(event.c.launch_id == launch_id).scalar_subquery()
-    values = {"at": step.at, "message": step.message, "detail": step.detail, "progress": step.progress}
-    c.execute(insert(event).values(launch_id=launch_id, seq=last + 1, **values))
+    last = c.execute(select(func.coalesce(func.max(event.c.seq), 0)).where(event.c.launch_id == launch_id)).scalar_one()
+    rows = [
+        {
+            "launch_id": launch_id,
+            "seq": number,
+            "at": s.at,
+            "message": s.message,
+            "detail": s.detail,
+            "progress": s.progress,
+        }
+        for number, s in enumerate(steps, last + 1)
+    ]
+    c.execute(insert(event), rows)
 
 
 def events(c: Connection, launch_id: str, after: int) -> list[tuple[int, Event]]:

@@ -224,9 +224,9 @@ class Ledger:
         """Log, software and image digest of a launch: what its row leaves out."""
         return self._db.read(launches.kept, launch_id)
 
-    def add_event(self, launch_id: str, event: Event) -> None:
-        """Append one step of a start."""
-        self._db.write(launches.add_event, launch_id, event)
+    def add_events(self, launch_id: str, events: Sequence[Event]) -> None:
+        """Append steps of a start, in this order, in one transaction."""
+        self._db.write(launches.add_events, launch_id, events)
 
     def events(self, launch_id: str, after: int = 0) -> list[tuple[int, Event]]:
         """Steps with a number above ``after``, oldest first."""

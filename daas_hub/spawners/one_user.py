@@ -18,8 +18,9 @@ def client_id(spawner: Any) -> str:
     """The name of the OAuth client for a start: the hub's own, or another one where somebody's server has that."""
     wanted: str = spawner.oauth_client_id
     mine = spawner.orm_spawner
-    others = spawner.user.db.query(orm.Spawner).filter(orm.Spawner.oauth_client_id == wanted)
-    if all(other is mine for other in others):
+    # Their numbers only: whole objects would be read anew at each start.
+    others = spawner.user.db.query(orm.Spawner.id).filter(orm.Spawner.oauth_client_id == wanted)
+    if all(number == mine.id for (number,) in others):
         return wanted
     # The hub quotes names, so none of its own has this sign.
     return f"{wanted}!{mine.id}"

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from daas_hub.core.errors import BackendUnavailable, DaasError, LedgerBusy
 from daas_hub.core.launch import STALE_AFTER_S
-from daas_hub.core.models import Handle, LaunchState, Life, Observation, Target
+from daas_hub.core.models import Event, Handle, LaunchState, Life, Observation, Target
 from daas_hub.db.ledger import LaunchRow
 
 from .runtime import DaasHub, utcnow
@@ -46,6 +46,28 @@ class LaunchRecord:
         """Whether the row is known to exist; its id is made before it."""
         self._asked = ""
         """Why a stop was asked for that could not be written down at once."""
+        self._unwritten: list[Event] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    def note(self, step: Event) -> None:
+        """Keep a step of its start; no start waits for that, and those that come meanwhile are written together."""
+        self._unwritten.append(step)
+        if self._writing is None or self._writing.done():
+            self._writing = self.hub.keep(self._write_steps())
+
+    async def noted(self) -> None:
+        """Wait until every step so far is in the ledger, or is given up."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    async def _write_steps(self) -> None:
+        while self._unwritten:
+            steps, self._unwritten = self._unwritten, []
+            try:
+                await self.hub.run(self.hub.ledger.add_events, self.id, steps)
+            except LedgerBusy as error:
+                # Steps that are not kept are no reason to give up a start.
+                self.log.warning("%d steps of launch %s are not kept: %s", len(steps), self.id, error.log_message)
 
     async def row(self) -> LaunchRow | None:
         """The ledger's row, or None where the ledger does not know this id."""
@@ -70,13 +92,14 @@ class LaunchRecord:
         return seen
 
     async def answers(self, row: LaunchRow) -> bool:
-        """Whether the server itself answers over HTTP within 5 s."""
+        """Whether the server itself answers over HTTP within 5 s of its turn: at a hub's start all are asked."""
         if row.handle is None:
             return False
-        try:
-            await asyncio.wait_for(self.hub.backend(row.backend).resume(row.handle), PROBE_WITHIN_S)
-        except (TimeoutError, DaasError):
-            return False
+        async with self.hub.probing:
+            try:
+                await asyncio.wait_for(self.hub.backend(row.backend).resume(row.handle), PROBE_WITHIN_S)
+            except (TimeoutError, DaasError):
+                return False
         return True
 
     async def wait_ended(self) -> Observation | None:

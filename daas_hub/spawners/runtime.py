@@ -29,6 +29,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+PROBES = 200
+"""Servers that are asked at the same time at a hub's start; few enough that each can answer in time."""
+
+
 def utcnow() -> datetime:
     """The one clock of the hub's side: an aware datetime in UTC."""
     return datetime.now(UTC)
@@ -101,6 +105,8 @@ class DaasHub(SingletonConfigurable):
         """Whose turn it is to be given numbers (``accounts/allocator.py``)."""
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
+        self.probing = asyncio.Semaphore(PROBES)
+        """Whoever asks a server whether it is there. Thousands at once would be late because of each other."""
         self._built: dict[str, Backend] = {}
         self._kept: set[asyncio.Task[Any]] = set()
         # A task that is kept lives until it is done.

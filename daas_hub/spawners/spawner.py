@@ -8,7 +8,7 @@ functions in ``core/``, the acts are in ``backends/``, the state is in the ledge
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from jupyterhub.spawner import Spawner
@@ -16,7 +16,7 @@ from jupyterhub.spawner import Spawner
 from daas_hub.backends.base import Backend
 from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, LedgerBusy, NotAllowed, StartFailed
 from daas_hub.core.launch import Started, limits_warning
-from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchState
+from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchSpec, LaunchState
 from daas_hub.core.naming import new_id
 from daas_hub.core.placement import candidates
 from daas_hub.db.ledger import LaunchRow
@@ -72,6 +72,7 @@ class DaasSpawner(BegunServer):
                 request = await admission.choose(user_options)
             except (InvalidOptions, NotAllowed):
                 self._keep_options(await admission.last_options())
+                self.user.db.commit()
                 raise
             self._keep_options(options.dump(request))
             self._apply(request)
@@ -81,10 +82,12 @@ class DaasSpawner(BegunServer):
             raise refusal(error) from error
 
     def _keep_options(self, options: dict[str, Any]) -> None:
-        """Store accepted options for the next start; the hub has stored the unchecked ones already (§4.6)."""
+        """Store accepted options for the next start; the hub has stored the unchecked ones already (§4.6).
+
+        The hub commits them when it has called ``start()``; a refusal ends before that.
+        """
         self.user_options = options
         self.orm_spawner.user_options = options
-        self.user.db.commit()
 
     def _apply(self, request: LaunchRequest) -> None:
         """What a profile says about the server itself, as JupyterHub's own traits: `get_env` tells the server."""
@@ -136,6 +139,9 @@ class DaasSpawner(BegunServer):
         except DaasError as error:
             self._failure = error.message
             await self._say(error.message)
+            if self._record is not None:
+                # Whoever is told of the failure finds its reason in the ledger.
+                await self._record.noted()
             raise refusal(error) from error
         finally:
             await self._steps.finish()
@@ -192,10 +198,20 @@ class DaasSpawner(BegunServer):
                 task.cancel()
         await self.site.run(ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
         await self._say("The server answers", 90)
-        if self._record is not None and handles:
-            self.site.keep(self._record.keep_software(row.backend, handles[-1]))
-        await self._asked().written(spec, await backend.keep([mount.volume_id for mount in spec.mounts]))
+        # The hub gets its answer first; a volume that is not kept is kept at a later start, or by the reconciler.
+        self.site.keep(self._after_start(self._asked(), row, spec, handles))
         return url
+
+    async def _after_start(
+        self, admission: Admission, row: LaunchRow, spec: LaunchSpec, handles: Sequence[Handle]
+    ) -> None:
+        """What nobody waits for: the volumes are kept, and what the server is made of is written down."""
+        try:
+            await admission.written(spec, await self.site.backend(row.backend).keep([m.volume_id for m in spec.mounts]))
+        except LedgerBusy as error:
+            self.log.warning("What was kept for launch %s is not written down: %s", row.id, error.log_message)
+        if handles:
+            await LaunchRecord(self.site, row.id, self.log).keep_software(row.backend, handles[-1])
 
     async def _follow(self, backend: Backend, handle: Handle) -> None:
         """The backend's own steps, onto the progress page."""
@@ -238,11 +254,7 @@ class DaasSpawner(BegunServer):
     async def _note(self, event: Event) -> None:
         await self._steps.add(event)
         if self._record is not None and self._record.reserved:
-            try:
-                await self.site.run(self.site.ledger.add_event, self._record.id, event)
-            except LedgerBusy as error:
-                # A step that is not kept is no reason to give up a start.
-                self.log.warning("A step of %s is not kept: %s", self._log_name, error.log_message)
+            self._record.note(event)
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
         """The steps of this start, from the first one, also after a reload of the page."""

@@ -43,12 +43,12 @@ def calibrate() -> float:
 
 
 def modules() -> dict[str, ModuleType]:
-    """The goals that can be measured here, by name (``P1``, ``P12``, …)."""
+    """The goals that can be measured here, by name (``P1``, ``P8-restart``, ``P12``, …)."""
     found = {}
     for path in sorted((CLONE / "tests" / "bench").glob("p[0-9]*.py")):
         module = importlib.import_module(f"tests.bench.{path.stem}")
         found[str(module.GOAL)] = module
-    return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
+    return dict(sorted(found.items(), key=lambda item: (int(item[0][1:].partition("-")[0]), item[0])))
 
 
 def conditions(before_s: float, after_s: float, tries: int) -> str:
@@ -115,16 +115,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--long", action="store_true", help="larger numbers; takes much longer")
     options = parser.parse_args(argv)
     known = modules()
+    named = {name.upper(): name for name in known}
     if options.list:
         for name, module in known.items():
             print(f"{name}  {(module.__doc__ or '').strip().splitlines()[0]}")
         return 0
-    unknown = [name for name in options.names if name.upper() not in known]
+    asked = [named.get(name.upper(), name) for name in options.names]
+    unknown = [name for name in asked if name not in known]
     if unknown:
         print(f"No such goal here: {', '.join(unknown)}. There are: {', '.join(known) or 'none'}.", file=sys.stderr)
         return 2
     rows: list[dict[str, Any]] = []
-    for name in [n.upper() for n in options.names] or known:
+    for name in asked or known:
         print(f"{name} …", file=sys.stderr, flush=True)
         rows += measure(known[name], long=options.long)
         if options.json:

@@ -60,7 +60,7 @@ def launch(
         ),
         now=at,
     )
-    ledger.add_event(row.id, Event(at=at, message=f"Starting {profile}", detail=profile))
+    ledger.add_events(row.id, [Event(at=at, message=f"Starting {profile}", detail=profile)])
     ledger.move(row.id, LaunchState.SUBMITTED, now=at)
     ledger.save_handle(row.id, {"backend": "local", "version": 1, "launch_id": row.id, **(handle or {})}, now=at)
     return ledger.move(row.id, LaunchState.RUNNING, now=at)

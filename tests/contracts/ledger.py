@@ -241,13 +241,16 @@ class LaunchContract(Opened):
     def test_events_in_their_order(self, ledger: Ledger) -> None:
         row = ledger.reserve(reservation(), now=NOW)
         steps = [Event(NOW, "Submitted", "pid 7", 10), Event(NOW, "Answers", "\x00\ud800raw", None)]
-        for step in steps:
-            ledger.add_event(row.id, step)
+        ledger.add_events(row.id, steps[:1])
+        ledger.add_events(row.id, steps[1:])
         numbered = ledger.events(row.id)
         assert [number for number, _ in numbered] == [1, 2]
         assert numbered[0][1] == steps[0]
         assert numbered[1][1].detail.endswith("raw")
         assert ledger.events(row.id, after=1) == numbered[1:]
+        ledger.add_events(row.id, [Event(NOW, message) for message in ("third", "fourth", "fifth")])
+        later = [(number, step.message) for number, step in ledger.events(row.id, after=2)]
+        assert later == [(3, "third"), (4, "fourth"), (5, "fifth")]
 
     def test_log_and_making_are_kept_apart_from_the_row(self, ledger: Ledger) -> None:
         row = ledger.reserve(reservation(), now=NOW)

@@ -42,7 +42,7 @@ def live(ledger: Ledger, account: str, server: str, dice: random.Random) -> None
         ledger.reassign(row.id, backend="slurm", charge=Charge(dice.choice([0.5, 1.25]), GIB), now=now)
     ledger.move(row.id, LaunchState.SUBMITTED, now=now)
     ledger.save_handle(row.id, {"version": 1, "pid": 1}, now=now)
-    ledger.add_event(row.id, Event(now, "Submitted"))
+    ledger.add_events(row.id, [Event(now, "Submitted")])
     ledger.move(row.id, LaunchState.RUNNING, now=now)
     if dice.random() < 0.2:
         return

@@ -51,6 +51,8 @@ class HubServer:
         self.token = secrets.token_hex(16)
         self.crypt_key = secrets.token_hex(32)
         self.log = root / "hub.log"
+        self.python = sys.executable
+        """Whose JupyterHub it is: a peer of the bench has an environment of its own."""
         self.wrapper: list[str] = []
         """Words before the hub's own command, of a program that becomes it (env, setsid)."""
         self.process: subprocess.Popen[bytes] | None = None
@@ -98,7 +100,7 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
         env |= {"JUPYTERHUB_CRYPT_KEY": self.crypt_key, "CONFIGPROXY_AUTH_TOKEN": self.token, **self.env}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.wrapper, sys.executable, "-m", "jupyterhub", "-f", str(config)],
+                [*self.wrapper, self.python, "-m", "jupyterhub", "-f", str(config)],
                 cwd=self.root,
                 env=env,
                 stdin=subprocess.DEVNULL,
