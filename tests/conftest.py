@@ -14,7 +14,7 @@ import pytest
 
 from daas_hub.clients import cgroups
 from tests.servers import keycloak as keycloak_server
-from tests.servers import machine, nfs, samba_fixtures, sss_idmap
+from tests.servers import machine, nfs, samba_fixtures, sss_idmap, sssd
 from tests.servers import samba as samba_server
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
@@ -53,6 +53,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "loop": loop_devices,
     "vm": machine.available,
     "sss_idmap": sss_idmap.available,
+    "sssd": sssd.available,
     "nfs": nfs.available,
     "keycloak": keycloak_server.possible,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),

@@ -54,6 +54,9 @@ PACKAGES: dict[str, Callable[[], bool]] = {
 MACHINE = Path("/var/tmp") / f"daas-hub-tests-{os.getuid()}" / "machine"
 """What virtual machines of the tests boot from (tests/servers/machine.py): packages that are not installed."""
 
+SSSD = MACHINE.with_name("sssd")
+"""The private root of sssd (tests/servers/sssd.py)."""
+
 
 def download_machine() -> None:
     """A kernel and a busybox, as packages: installed, the kernel would be what this machine boots next."""
@@ -81,10 +84,30 @@ def download_machine() -> None:
             return
 
 
+def make_sssd() -> None:
+    """Debian with sssd in a folder: installed here, its packages would change this machine's nsswitch.conf and PAM."""
+    if os.geteuid() != 0 or not _program("mmdebstrap") or (SSSD / "usr/sbin/sssd").exists():
+        return
+    print("Making the root of sssd; once, a minute …", file=sys.stderr, flush=True)
+    SSSD.parent.mkdir(mode=0o755, exist_ok=True)
+    if SSSD.parent.lstat().st_uid != os.getuid():
+        print(f"{SSSD.parent} is somebody else's: no sssd.", file=sys.stderr)
+        return
+    part = SSSD.with_name(f"sssd-{os.getpid()}")
+    argv = ["mmdebstrap", "--variant=minbase", "--include=sssd-ldap,libnss-sss", "bookworm", str(part)]
+    done = subprocess.run(argv, stdout=sys.stderr, check=False)
+    if done.returncode or SSSD.exists():
+        print("mmdebstrap failed: no sssd." if done.returncode else "Somebody else made it.", file=sys.stderr)
+        shutil.rmtree(part, ignore_errors=True)
+        return
+    part.rename(SSSD)
+
+
 def main() -> int:
     """Get what is missing where that is possible; the tests themselves say what they then leave out."""
     install()
     download_machine()
+    make_sssd()
     return 0
 
 

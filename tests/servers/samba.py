@@ -230,6 +230,8 @@ class Samba:
             "interfaces": f"{self.address}/8",
             "bind interfaces only": "yes",
             "vfs objects": "dfs_samba4 acl_xattr xattr_tdb",
+            # Not the machine's: there may be a second controller on it.
+            "pid directory": str(self.root),
             "server services": "ldap cldap kdc drepl rpc dns",
             "log file": str(self.root / "log.%m"),
             "dns forwarder": "none",
