@@ -299,6 +299,8 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
             # Labels that only userinfo has stay as they were.
             mail = fresh.mail if "email" in claims else came_by.mail
             fresh = replace(fresh, mail=mail, display_name=fresh.display_name or came_by.display_name)
+        if came_by.groups and not fresh.groups:
+            self.log.warning("%s has lost all her groups: %s", user.name, ", ".join(came_by.groups))
         return fresh, {**tokens, "confirmed_at": int(time.time())}
 
     def _tells_all(self, claims: Json) -> bool:

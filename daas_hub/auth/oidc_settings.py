@@ -123,7 +123,8 @@ class OIDCSettings(HasTraits):
 
     groups_required = Bool(
         help="Refuse a sign-in without that claim. True, because somebody would lose all her groups silently; False "
-        "where the provider leaves it out for people without groups (Entra ID)."
+        "where the provider leaves it out for people without groups (the presets of Keycloak and Entra ID): there a "
+        "person's last group could not be taken away."
     ).tag(config=True)
 
     group_prefix = Unicode(

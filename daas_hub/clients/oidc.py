@@ -50,7 +50,7 @@ class ProviderSettings:
     connect_within_s: float = 3.0
     answer_within_s: float = 6.0
     metadata_for_s: float = 3600.0
-    """How long what was discovered is used before it is looked up again."""
+    """How long what was discovered, and the keys, are used before they are looked up again."""
     keys_every_s: float = 10.0
     """An unknown key has the set fetched anew, at most this often: anybody can invent key ids."""
     hold_down_s: float = 2.0
@@ -71,7 +71,7 @@ class Provider:
         self._metadata: Json = dict(settings.metadata or {})
         self._metadata_at = float("-inf")
         self._keys: Keys = ()
-        self._keys_at = float("-inf")
+        self._keys_at = self._keys_asked_at = float("-inf")
         self._failed: ProviderUnavailable | None = None
         self._failed_at = float("-inf")
 
@@ -132,30 +132,35 @@ class Provider:
         kid = header_of(token).get("kid")
         if not self._has(kid):
             async with self._alone:
-                if not self._has(kid) and time.monotonic() - self._keys_at >= self.settings.keys_every_s:
+                if not self._has(kid) and self._may_ask():
                     await self._fetch_keys()
-        if not self._keys:
+        if time.monotonic() - self._keys_at >= self.settings.metadata_for_s or not self._keys:
             raise unavailable("keys", "its keys could not be had a moment ago")
         if not self._has(kid):
             raise UnknownKey("", reason="kid", log_message=f"an id_token is refused: no key {str(kid)[:80]!r}")
         return self._keys
 
     def _has(self, kid: object) -> bool:
-        return bool(self._keys) and (kid is None or any(key.get("kid") == kid for key in self._keys))
+        """Whether the set has this key; one that is an hour old must be looked at anew: keys are also taken away."""
+        fresh = time.monotonic() - self._keys_at < self.settings.metadata_for_s
+        return fresh and bool(self._keys) and (kid is None or any(key.get("kid") == kid for key in self._keys))
 
     async def forget_keys(self) -> None:
         """The next token has them fetched anew: the provider may have changed a key under its old id."""
-        if time.monotonic() - self._keys_at >= self.settings.keys_every_s:
+        if self._may_ask():
             self._keys = ()
+
+    def _may_ask(self) -> bool:
+        return time.monotonic() - self._keys_asked_at >= self.settings.keys_every_s
 
     async def _fetch_keys(self) -> None:
         metadata = self._metadata or await self._discovered()
         # Counted before it is known how it ends, so that a provider which hangs is not asked by everybody in turn.
-        self._keys_at = time.monotonic()
+        self._keys_asked_at = time.monotonic()
         found = self._json(await self._ask("GET", metadata["jwks_uri"]), "keys").get("keys")
         if not isinstance(found, list) or not all(isinstance(key, dict) for key in found):
             raise unavailable("keys", "its key set is no list of keys")
-        self._keys = tuple(found)
+        self._keys, self._keys_at = tuple(found), self._keys_asked_at
 
     # ------------------------------------------------------------ tokens
 

@@ -7,8 +7,13 @@ from typing import Any
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "": {"scope": ["openid", "profile", "email"]},
-    # Groups come by a "Group Membership" mapper of the client, without it the claim is missing.
-    "keycloak": {"login_service": "Keycloak", "scope": ["openid", "profile", "email"], "groups_claim": ["groups"]},
+    # Groups come by a "Group Membership" mapper of the client; for somebody in no group it leaves the claim out.
+    "keycloak": {
+        "login_service": "Keycloak",
+        "scope": ["openid", "profile", "email"],
+        "groups_claim": ["groups"],
+        "groups_required": False,
+    },
     # Somebody without groups has no claim; more than 200 come as a hint only ("overage"). There is no email_verified:
     # the optional claim xms_edov says whether the owner of the domain was verified.
     "entra": {

@@ -11,7 +11,7 @@ import pytest
 from daas_hub.core.errors import ProviderUnavailable, TokenRefused
 from tests.contracts.oidc_rig import Rig
 from tests.servers.evil_provider import EvilProvider
-from tests.servers.forgeries import FORGERIES
+from tests.servers.forgeries import FORGERIES, rsa_key
 
 
 @pytest.fixture
@@ -19,6 +19,12 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     provider = await EvilProvider().start()
     yield Rig(provider, tmp_path)
     await provider.stop()
+
+
+def an_age_later(rig: Rig, seconds: float) -> None:
+    """As if the last look at the keys was so long ago."""
+    rig.authenticator.provider._keys_at -= seconds
+    rig.authenticator.provider._keys_asked_at -= seconds
 
 
 async def test_what_is_true_is_accepted(rig: Rig) -> None:
@@ -85,7 +91,7 @@ async def test_discovery_with_an_address_that_is_none(rig: Rig, address: Any) ->
 
 async def test_keys_change_while_people_are_signed_in(rig: Rig) -> None:
     user = await rig.sign_in()
-    rig.authenticator.provider._keys_at -= 60  # as if the last look at the keys was a minute ago
+    an_age_later(rig, 60)
     rig.provider.roll_key()
     assert isinstance(await rig.authenticator.refresh_user(user), dict)
     assert (await rig.sign_in()).name == user.name
@@ -94,9 +100,27 @@ async def test_keys_change_while_people_are_signed_in(rig: Rig) -> None:
 
 async def test_a_key_that_is_changed_under_its_old_id(rig: Rig) -> None:
     await rig.sign_in()
-    rig.authenticator.provider._keys_at -= 60
+    an_age_later(rig, 60)
     rig.provider.spare_key = "second"
     assert (await rig.sign_in()).name
+
+
+async def test_a_key_that_was_taken_away_is_good_for_an_hour_at_most(rig: Rig) -> None:
+    await rig.sign_in()
+    rig.provider.roll_key()
+    rig.provider.forge = lambda token: (token.header.update(kid="first"), setattr(token, "key", rsa_key("first")))
+    assert (await rig.sign_in()).name
+    an_age_later(rig, 3601)
+    rig.provider.faults = {"keys": 503}
+    with pytest.raises(ProviderUnavailable):
+        await rig.sign_in()
+    with pytest.raises(ProviderUnavailable):
+        await rig.sign_in()
+    rig.provider.faults = {}
+    an_age_later(rig, 60)
+    with pytest.raises(TokenRefused) as error:
+        await rig.sign_in()
+    assert error.value.reason == "kid"
 
 
 async def test_invented_key_ids_do_not_make_us_ask_for_ever(rig: Rig) -> None:

@@ -166,6 +166,14 @@ async def test_groups_rights_and_demotion(rig: Rig) -> None:
     assert await rig.authenticator.refresh_user(user) is False
 
 
+async def test_the_last_group_can_be_taken_where_the_claim_goes_with_it(rig: Rig) -> None:
+    """As Keycloak and Entra ID: somebody in no group has no claim."""
+    rig.make(preset="keycloak")
+    user = await rig.sign_in()
+    del rig.provider.people["1"]["groups"]
+    assert await rig.authenticator.refresh_user(user) is False
+
+
 async def test_groups_that_only_userinfo_has_are_asked_for(rig: Rig) -> None:
     rig.provider.id_token_at_refresh = False
     user = await rig.sign_in()

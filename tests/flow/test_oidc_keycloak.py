@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page
 
+from daas_hub.core.oidc_claims import derived_name
 from tests.flow.site import Site
 from tests.servers.browser import ChromiumServer, axe
 from tests.servers.forgeries import CLIENT, SECRET
@@ -74,29 +75,37 @@ class Place:
         await self.page.fill("#password", f"{name}-secret")
         await self.page.click("#kc-login")
 
-    async def user(self) -> str:
-        """The hub's name of the one who signed in."""
-        _, users = await self.site.hub.api("GET", "users")
-        (only,) = [user["name"] for user in users]
-        return str(only)
+    async def user(self, name: str) -> str:
+        """What the hub calls somebody of Keycloak's."""
+        found = await asyncio.to_thread(self.keycloak.api, "GET", f"/lab/users?username={name}&exact=true")
+        return derived_name("u", self.keycloak.issuer, found[0]["id"])
 
 
-@pytest_asyncio.fixture
-async def place(keycloak: Keycloak, tmp_path: Path) -> AsyncIterator[Place]:
-    secret = tmp_path / "secret"
+@pytest.fixture(scope="module")
+def keycloak_site(keycloak: Keycloak, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One hub for the module, registered at Keycloak."""
+    secret = tmp_path_factory.mktemp("client") / "secret"
     secret.write_text(SECRET)
     more = CONFIG.format(issuer=keycloak.issuer, client=CLIENT, secret=secret)
     site = Site(cmd=list(program(reachable_python())), more=more)
+    try:
+        asyncio.run(site.start())
+        url = f"{site.hub.hub_url}/hub/oidc/logout"
+        keycloak.client(site.hub.url, **{"backchannel.logout.url": url, "backchannel.logout.session.required": "true"})
+        yield site
+    finally:
+        asyncio.run(site.stop())
+
+
+@pytest_asyncio.fixture
+async def place(keycloak: Keycloak, keycloak_site: Site, tmp_path: Path) -> AsyncIterator[Place]:
     browser = await ChromiumServer(tmp_path / "chromium.log").start()
     try:
-        await site.start()
-        await asyncio.to_thread(keycloak.client, site.hub.url)
         page = await (await browser.person()).new_page()
         page.set_default_timeout(60_000)
-        yield Place(site, keycloak, page)
+        yield Place(keycloak_site, keycloak, page)
     finally:
         await browser.stop()
-        await site.stop()
 
 
 async def test_in_by_keycloak_a_server_as_her_uid_and_out(place: Place) -> None:
@@ -112,8 +121,7 @@ async def test_in_by_keycloak_a_server_as_her_uid_and_out(place: Place) -> None:
     assert await axe(page, within=".service-login") == []
     await place.sign_in("ada")
     await page.wait_for_url(f"{place.url}/hub/home")
-    name = await place.user()
-    assert name.startswith("u-")
+    name = await place.user("ada")
     _, model = await site.hub.api("GET", f"users/{name}")
     assert (sorted(model["groups"]), model["admin"]) == (["lab", "operators"], True)
 
@@ -136,18 +144,19 @@ async def test_in_by_keycloak_a_server_as_her_uid_and_out(place: Place) -> None:
 
     await until(demoted, within_s=30, what="demoted", every_s=0.2)
 
-    # Out of both; Keycloak asks first, because no token went along in the address.
+    # Out of both: the next sign-in is asked for the password again.
     await page.goto(f"{place.url}/hub/logout")
-    await page.click("#kc-logout")
     await page.wait_for_url(f"{place.url}/hub/login")
     await page.goto(f"{place.url}/hub/home")
     assert "/hub/login" in page.url
+    await page.get_by_text("Sign in with Keycloak").click()
+    await page.wait_for_selector("#kc-login")
     log = site.hub.log_text()
     assert SECRET not in log
     assert "eyJ" not in log  # how every JWT begins
 
 
-async def test_who_is_disabled_is_out_and_an_outage_is_none(place: Place) -> None:
+async def test_who_is_disabled_is_out(place: Place) -> None:
     keycloak, page = place.keycloak, place.page
     await asyncio.to_thread(lambda: keycloak.person("dora"))
     await place.sign_in("dora")
@@ -159,9 +168,24 @@ async def test_who_is_disabled_is_out_and_an_outage_is_none(place: Place) -> Non
 
     async def out() -> bool:
         await page.goto(f"{place.url}/hub/home")
-        return "/hub/login" in page.url or "/hub/oauth_login" in page.url
+        return "/hub/login" in page.url
 
     await until(out, within_s=30, what="out", every_s=0.2)
+
+
+async def test_an_administrator_of_keycloak_ends_a_session(place: Place) -> None:
+    """Back-channel logout: nobody asks Keycloak, it says so by itself."""
+    hub = place.site.hub
+    await asyncio.to_thread(lambda: place.keycloak.person("emil"))
+    await place.sign_in("emil")
+    await place.page.wait_for_url(f"{place.url}/hub/home")
+    name = await place.user("emil")
+    _, made = await hub.api("POST", f"users/{name}/tokens", {"note": "mine"})
+    await asyncio.to_thread(place.keycloak.end_sessions, "emil")
+    await until(lambda: f"The provider ended the sign-in of {name}" in hub.log_text(), within_s=30, what="told")
+    assert (await hub.api("GET", "user", token=made["token"]))[0] == 403
+    await place.page.goto(f"{place.url}/hub/home")
+    assert "/hub/login" in place.page.url
 
 
 async def test_who_is_in_no_allowed_group_is_told(place: Place) -> None:
