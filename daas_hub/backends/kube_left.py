@@ -18,11 +18,9 @@ async def leftovers(kube: Kube, namespace: str, hub_id: str) -> Sequence[Handle]
 
     Only metadata is asked for: the content of Secrets goes over no wire for this. Raises KubeRefused.
     """
-    query = {"labelSelector": f"{HUB}={hub_id},{LAUNCH}"}
     found: dict[str, Handle] = {}
     for kind in ("pods", *NOT_PODS):
-        listed = await kube.call("GET", path(kind, namespace), query=query, accept=METADATA)
-        for item in listed.get("items") or []:
+        async for item in kube.pages(path(kind, namespace), f"{HUB}={hub_id},{LAUNCH}", accept=METADATA):
             meta = item["metadata"]
             if not meta.get("deletionTimestamp"):
                 handle = handle_from(item) if kind == "pods" else _handle(meta, NOT_PODS[kind])

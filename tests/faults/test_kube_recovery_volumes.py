@@ -16,7 +16,6 @@ import pytest
 
 from daas_hub.backends.kube_claims import CLAIM, claim_name
 from daas_hub.backends.kube_disks import recorded_of
-from daas_hub.backends.kube_recall import pages
 from daas_hub.clients.kube import MERGE, Kube, path
 from daas_hub.core.models import Account, AccountGroup
 from daas_hub.core.recall import OwnedVolume
@@ -156,12 +155,12 @@ class Disks:
     async def all(self) -> dict[str, dict[str, Any]]:
         """Every disk of this hub, by name."""
         labels = f"daas-hub/hub={self.hub_id}"
-        return {d["metadata"]["name"]: d async for d in pages(self.kube, path("persistentvolumes"), labels)}
+        return {d["metadata"]["name"]: d async for d in self.kube.pages(path("persistentvolumes"), labels)}
 
     async def claims(self) -> dict[str, dict[str, Any]]:
         """Every claim of the namespace, by name."""
         where = path("persistentvolumeclaims", self.namespace)
-        return {claim["metadata"]["name"]: claim async for claim in pages(self.kube, where)}
+        return {claim["metadata"]["name"]: claim async for claim in self.kube.pages(where)}
 
     async def remove(self) -> None:
         for kind, namespace in (("persistentvolumeclaims", self.namespace), ("persistentvolumes", "")):
