@@ -23,7 +23,7 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, 
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.pod_rules import refused_ids
-from daas_hub.core.pods import MOUNTED, Problem, address, observe, of_node, step, volume_problem, why_deleted
+from daas_hub.core.pods import MOUNTED, Problem, address, observe, of_node, spoken, step, volume_problem, why_deleted
 from daas_hub.core.volumes import Planned, plan
 
 from . import kube_left, kube_pod
@@ -261,7 +261,7 @@ class KubeBackend(KubeLoss):
         except (DaasError, KubeRefused, ValueError):
             return None
         # What kubelet answers, with 200, once the container is gone and its pod is not.
-        return None if text.startswith(NO_LOG) else readable(text, lines=lines)
+        return None if text.startswith(NO_LOG) else readable(spoken(text), lines=lines)
 
     async def software(self, handle: Handle) -> Json:
         return await software_of(self._kube, self._pods, handle)

@@ -15,7 +15,7 @@ from typing import Any
 from daas_hub.clients.passwd_files import with_lines
 from daas_hub.core.models import Account, Handle, Json, LaunchSpec
 from daas_hub.core.naming import safe_name
-from daas_hub.core.pods import MANIFEST_MARK, SERVER
+from daas_hub.core.pods import MANIFEST_MARK, MAX_PACKED, PACKAGES_MARK, SERVER
 from daas_hub.core.recall import launch_note
 
 VERSION = 1
@@ -33,7 +33,7 @@ SCRATCH = "daas-scratch"
 TMP = "daas-tmp"
 FILES_AT, SECRET_AT, SCRATCH_AT = "/etc/daas-hub", "/run/daas-hub/secret", "/run/daas-hub/own"
 MANIFEST_AT = "/usr/local/share/daas/manifest.json"
-"""Where an image may say what it is made of; the launcher prints its beginning."""
+"""Where an image may say what it is made of; the launcher prints its beginning, and all of it packed."""
 MAX_NFS_GROUPS = 16
 """AUTH_SYS carries no more groups than that (RFC 5531, section 8.2)."""
 
@@ -49,6 +49,10 @@ done
 if [ -r {MANIFEST_AT} ]; then
     sum=$(sha256sum <{MANIFEST_AT} 2>/dev/null)
     echo "{MANIFEST_MARK} $(head -c 400 {MANIFEST_AT} 2>/dev/null | tr -d '\\n') ${{sum%% *}}"
+    packed=$({{ gzip -9 <{MANIFEST_AT} | base64 | tr -d '\\n'; }} 2>/dev/null)
+    if [ -n "$packed" ] && [ "${{#packed}}" -le {MAX_PACKED} ]; then
+        echo "{PACKAGES_MARK} $packed"
+    fi
 fi
 if [ ! -w "$HOME" ]; then
     echo "The home $HOME cannot be written by uid $(id -u)." >&2

@@ -26,8 +26,10 @@ from daas_hub.core.pods import (
     image_of,
     manifest_in,
     observe,
+    packages_in,
     problem,
     refused,
+    spoken,
 )
 
 from . import kube_pod
@@ -48,8 +50,8 @@ LISTENS_WITHIN_S = 1.0
 ASK_AGAIN_S, ASK_AGAIN_AT_LAST_S = 1.0, 5.0
 CHECK_EVERY_S = 15.0
 """How often a wait asks the API server although the watch says nothing."""
-HEAD_BYTES = 4096
-"""Of a log, in which the launcher's line about the image stands."""
+HEAD_BYTES = 64 * 1024
+"""Of a log, in which the launcher's lines about the image stand."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,7 @@ async def ended_early(handle: Handle, tools: Tools, why: str, secrets: Sequence[
 async def last_lines(kube: Kube, handle: Handle, secrets: Sequence[str]) -> str:
     """The end of the server's log, without secrets, as a part of a sentence."""
     try:
-        shown = readable(await log_of(kube, handle, tailLines=LINES), secrets)
+        shown = readable(spoken(await log_of(kube, handle, tailLines=LINES)), secrets)
     except (KubeRefused, BackendUnavailable) as error:
         return f"Its log cannot be read: {error}"
     return f"Its last lines:\n{shown.strip()}" if shown.strip() else "It printed nothing."
@@ -322,8 +324,9 @@ async def software_of(kube: Kube, pods: Pods, handle: Handle) -> Json:
         pod = await look(pods, handle)
         if pod is not None:
             made |= image_of(pod)
-            if (manifest := manifest_in(await log_of(kube, handle, limitBytes=HEAD_BYTES))) is not None:
-                made["manifest"] = manifest
+            head = await log_of(kube, handle, limitBytes=HEAD_BYTES)
+            told = {"manifest": manifest_in(head), "packages": packages_in(head)}
+            made |= {key: value for key, value in told.items() if value is not None}
     return made
 
 

@@ -5,7 +5,10 @@ The meaning of phases, container states and conditions is that of Kubernetes' "P
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -284,6 +287,13 @@ _MANIFEST = re.compile(
     r".*?(?: ([0-9a-f]{64}))?$",
     re.MULTILINE,
 )
+PACKAGES_MARK = "daas-packages:"
+"""Begins the line with the whole description, packed."""
+MAX_PACKED = 48_000
+"""Longer than that it is not printed: two or three thousand packages."""
+MAX_MANIFEST_BYTES = 2**20
+MAX_PACKAGES = 2000
+_PACKED = re.compile(rf"^{PACKAGES_MARK} ([A-Za-z0-9+/=]{{1,{MAX_PACKED}}})$", re.MULTILINE)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -306,6 +316,31 @@ def manifest_in(log: str) -> Json | None:
     if found is None:
         return None
     return {"name": found[1], "version": found[2]} | ({"sha256": found[3]} if found[3] else {})
+
+
+def packages_in(log: str) -> dict[str, str] | None:
+    """What the image's description says is installed, name to version, from the beginning of a server's log.
+
+    Python's packages by their names, others as ``cran:IRkernel``; those of the system are left out. None where there
+    is nothing, or nothing that this version reads: whoever makes an image, or its server, may print anything.
+    """
+    found = _PACKED.search(log)
+    if found is None:
+        return None
+    try:
+        unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        text = unpack.decompress(base64.b64decode(found[1], validate=True), MAX_MANIFEST_BYTES)
+        listed = json.loads(text)["packages"] if unpack.eof else ()
+        every = [(str(one["kind"]), str(one["name"]), str(one["version"])) for one in listed]
+    except (zlib.error, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    named = {name if kind == "pypi" else f"{kind}:{name}": version for kind, name, version in every if kind != "deb"}
+    return dict(sorted(named.items())[:MAX_PACKAGES]) or None
+
+
+def spoken(log: str) -> str:
+    """A log without the launcher's list of packages, which is for the hub."""
+    return "".join(line for line in log.splitlines(keepends=True) if not line.startswith(PACKAGES_MARK))
 
 
 # ---------------------------------------------------------------- steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -78,6 +79,10 @@ async def test_a_launch_remembers_the_image_and_what_it_says_of_itself(site: Lab
     name = (await site.pod())["metadata"]["name"]
     said = (await site.inside(name, "sha256sum", "/usr/local/share/daas/manifest.json")).split()[0]
     assert kept.software["manifest"] == {"name": "singleuser-base", "version": "1.0", "sha256": said}
+    listed = json.loads(await site.inside(name, "cat", "/usr/local/share/daas/manifest.json"))["packages"]
+    python = {each["name"]: each["version"] for each in listed if each["kind"] == "pypi"}
+    assert kept.software["packages"].items() >= python.items()
+    assert {"jupyterlab", "jupyterhub", "ipykernel"} <= python.keys()
 
 
 async def test_a_broken_package_of_the_user_stops_no_lab_and_no_safe_kernel(site: LabSite) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daas_hub.backends.kube_pod import LAUNCHER, MANIFEST_AT, SCRATCH_AT, SECRET_AT
-from daas_hub.core.pods import manifest_in
+from daas_hub.core.pods import PACKAGES_MARK, manifest_in, packages_in, spoken
 
 
 @pytest.mark.parametrize("described", [True, False])
@@ -18,6 +18,10 @@ from daas_hub.core.pods import manifest_in
 def test_the_image_is_told_and_the_server_begins(tmp_path: Path, described: bool, path: str) -> None:
     manifest, secret = tmp_path / "manifest.json", tmp_path / "secret"
     packages = [{"kind": "deb", "name": f"package-{number}", "version": "1"} for number in range(50)]
+    packages += [
+        {"kind": "pypi", "name": "numpy", "version": "2.1"},
+        {"kind": "cran", "name": "IRkernel", "version": "1"},
+    ]
     # As images/common/describe.py writes it.
     text = json.dumps({"name": "lab", "version": "1.0", "packages": packages}, indent=1) + "\n"
     if described:
@@ -44,5 +48,8 @@ def test_the_image_is_told_and_the_server_begins(tmp_path: Path, described: bool
     told = manifest_in(done.stdout)
     if described and path == "/usr/bin:/bin":
         assert told == {"name": "lab", "version": "1.0", "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        assert packages_in(done.stdout) == {"cran:IRkernel": "1", "numpy": "2.1"}
+        assert PACKAGES_MARK not in spoken(done.stdout)
     else:
         assert told is None
+        assert packages_in(done.stdout) is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +16,7 @@ from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Life
 from daas_hub.core.pods import (
     MANIFEST_MARK,
+    PACKAGES_MARK,
     Trouble,
     address,
     held,
@@ -21,8 +25,10 @@ from daas_hub.core.pods import (
     no_node,
     observe,
     of_node,
+    packages_in,
     problem,
     refused,
+    spoken,
     step,
     volume_problem,
     why_deleted,
@@ -276,6 +282,40 @@ def test_an_image_that_describes_itself_is_told_by_name_version_and_sum() -> Non
     assert manifest_in(f"{begin} \nb") == {"name": "lab", "version": "1.0"}
     for not_one in ("", "x " + begin, f"{MANIFEST_MARK} ", f'{MANIFEST_MARK} {{"name": "a\\"b", "version": "1"'):
         assert manifest_in(not_one) is None
+
+
+def packed(text: str | bytes) -> str:
+    data = text if isinstance(text, bytes) else gzip.compress(text.encode())
+    return f"before\n{PACKAGES_MARK} {base64.b64encode(data).decode()}\nafter\n"
+
+
+def test_what_an_image_has_is_read_and_kept_out_of_the_shown_log() -> None:
+    named = [("pypi", "numpy", "2.1"), ("cran", "IRkernel", "1.3"), ("deb", "libc6", "2.36")]
+    text = json.dumps({"packages": [dict(zip(("kind", "name", "version"), one, strict=True)) for one in named]})
+    assert packages_in(packed(text)) == {"cran:IRkernel": "1.3", "numpy": "2.1"}
+    assert spoken(packed(text)) == "before\nafter\n"
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "",
+        f"{PACKAGES_MARK} ====",
+        packed(b"no gzip"),
+        packed("no json"),
+        packed("[]"),
+        packed('{"packages": 7}'),
+        packed('{"packages": [{"name": "a"}]}'),
+        packed('{"packages": []}'),
+        packed("[" * 500_000),
+        packed(gzip.compress(b"[1" + b" " * 5_000_000)[:-8]),
+        packed('{"packages": []' + " " * 5_000_000 + "}"),
+    ],
+    ids=["nothing", "base64", "gzip", "json", "list", "number", "keys", "empty", "deep", "cut", "bomb"],
+)
+def test_what_cannot_be_a_list_of_packages_is_none(log: str) -> None:
+    """Whoever makes an image or its server may print anything there, also what unpacks to very much."""
+    assert packages_in(log) is None
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class RecipeSoftware(Out):
     manifest: RecipeManifest | None = None
     interpreter: str | None = Field(default=None, description="Path of the Python that ran the server.")
     python: str | None = None
-    packages: dict[str, str] | None = Field(default=None, description="Name to version, of that Python.")
+    packages: dict[str, str] | None = Field(default=None, description="Name to version.")
 
 
 RECIPE_VERSION: Final = 1
