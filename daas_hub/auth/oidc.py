@@ -125,7 +125,11 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
             "code_challenge": pending.challenge,
             "code_challenge_method": "S256",
         }
-        return {**self.extra_authorize_params, **ours, **({} if self.endpoints else {"nonce": pending.nonce})}
+        if not self.endpoints:
+            ours["nonce"] = pending.nonce
+        if pending.anew:
+            ours |= {"prompt": "login", "max_age": "0"}
+        return {**self.extra_authorize_params, **ours}
 
     # ------------------------------------------------------------ sign in
 
@@ -147,9 +151,12 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
     async def _came(self, code: str, pending: Pending) -> tuple[Identity, Json]:
         answer = await self.provider.exchange(code, verifier=pending.verifier, redirect_uri=pending.redirect_uri)
         if self.endpoints:
+            if pending.anew:
+                raise TokenRefused("", reason="auth_time", log_message="only OpenID Connect says when she signed in")
             claims = await self.provider.userinfo(answer["access_token"])
         else:
-            claims = await self._checked(answer, nonce=pending.nonce)
+            since = pending.begun_at if pending.anew else None
+            claims = await self._checked(answer, nonce=pending.nonce, signed_in_since=since)
             if "userinfo_endpoint" in await self.provider.metadata():
                 claims = oidc_claims.same_person(claims, await self._userinfo(answer))
         return await self._identity(claims, answer), oidc_tokens.first(answer, claims)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from jupyterhub.handlers import LogoutHandler
 from jupyterhub.utils import url_path_join
 from oauthenticator.oauth2 import OAuthCallbackHandler, OAuthLoginHandler
-from tornado import web
+from tornado import escape, web
 from tornado.httputil import url_concat
 
 from daas_hub.auth.common import try_again
@@ -24,6 +24,7 @@ STALE = (
     "This sign-in was begun in another browser, is older than ten minutes, or was already finished. Nothing is wrong "
     "with your account: sign in again."
 )
+NOT_IN = "You are not signed in"
 DECLINED = "The identity provider did not let you in, or you stopped there. Sign in again, or ask its administrator."
 PROVIDER_BUSY = "Your identity provider cannot sign anybody in just now. Try again in a minute."
 PROVIDER_SAYS_NO = "The identity provider refuses this service. Its administrator finds the reason in the hub's log."
@@ -60,7 +61,17 @@ class OIDCCallbackHandler(OAuthCallbackHandler):
         self.way = way or self.authenticator
 
     async def get(self) -> None:
-        """In, or a page that says why not and what to do."""
+        """In, or a page that says why not and leads to another try."""
+        try:
+            await self._back()
+        except web.HTTPError as error:
+            error.reason = error.reason or NOT_IN
+            login = escape.xhtml_escape(url_path_join(self.hub.base_url, "login"))
+            # What JupyterHub's error page shows below the text.
+            self.extra_error_html = f'<a class="btn btn-jupyter" href="{login}">Sign in again</a>'
+            raise
+
+    async def _back(self) -> None:
         pending = self.way.states.take(self, self._one("state", MAX_CODE_CHARS))
         if pending is None:
             raise web.HTTPError(400, STALE)

@@ -30,6 +30,8 @@ class Pending:
 
     next_url: str
     redirect_uri: str
+    anew: bool = False
+    """She must prove who she is again, also where the provider still knows her (before links are changed)."""
     state: str = field(default_factory=_random)
     nonce: str = field(default_factory=_random)
     verifier: str = field(default_factory=_random)

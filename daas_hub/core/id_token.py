@@ -50,6 +50,8 @@ class Expected:
     """Whose token it must be, where that is known (a refresh)."""
     access_token: str | None = None
     """What came with it; ``at_hash`` must be its hash."""
+    signed_in_since: float | None = None
+    """She must have proved who she is after this time (seconds since 1970): ``auth_time`` says when she did."""
     algorithms: frozenset[str] = ALGORITHMS
     leeway_s: float = 60.0
     """How far the two clocks may be apart."""
@@ -176,6 +178,9 @@ def _check_times(claims: Claims, expected: Expected, now: float) -> None:
         raise _refused("iat", f"issued {issued - now:.0f} s from now; the clocks may differ by {expected.leeway_s:g} s")
     if issued < now - expected.max_age_s - expected.leeway_s:
         raise _refused("iat", f"issued {now - issued:.0f} s ago; it may be {expected.max_age_s:g} s old")
+    since = expected.signed_in_since
+    if since is not None and _time(claims, "auth_time") < since - expected.leeway_s:
+        raise _refused("auth_time", "she did not prove anew who she is")
     if "nbf" in claims and _time(claims, "nbf") > now + expected.leeway_s:
         raise _refused("nbf", "not valid yet")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daas_hub.auth.oidc_states import Pending
 from daas_hub.core.errors import ProviderUnavailable, TokenRefused
-from tests.contracts.oidc_rig import Rig
+from tests.contracts.oidc_rig import CALLBACK, Rig
 from tests.servers.evil_provider import EvilProvider
 from tests.servers.forgeries import FORGERIES, rsa_key
 
@@ -132,10 +134,27 @@ async def test_invented_key_ids_do_not_make_us_ask_for_ever(rig: Rig) -> None:
     assert rig.provider.calls["keys"] == 1
 
 
-async def test_a_code_is_worth_nothing_without_its_verifier(rig: Rig) -> None:
-    from daas_hub.auth.oidc_states import Pending
+@pytest.mark.parametrize(
+    ("ago_s", "accepted"), [(0, True), (59, True), (3600, False), (None, False), ("0", False), (True, False)]
+)
+async def test_to_prove_anew_who_one_is(rig: Rig, ago_s: Any, accepted: bool) -> None:
+    """As before links are changed: a provider that still knows her may not just say so."""
+    pending = Pending("", CALLBACK, anew=True)
+    asked = rig.authenticator.authorize_params(pending)
+    assert (asked["prompt"], asked["max_age"]) == ("login", "0")
+    if ago_s is not None:
+        number = isinstance(ago_s, int) and not isinstance(ago_s, bool)
+        rig.provider.extra_claims = {"auth_time": time.time() - ago_s if number else ago_s}
+    if accepted:
+        assert (await rig.sign_in(pending=pending)).name
+    else:
+        with pytest.raises(TokenRefused) as error:
+            await rig.sign_in(pending=pending)
+        assert error.value.reason == "auth_time"
 
-    mine, stolen = Pending("", "http://hub.test/hub/oauth_callback"), Pending("", "http://hub.test/hub/oauth_callback")
+
+async def test_a_code_is_worth_nothing_without_its_verifier(rig: Rig) -> None:
+    mine, stolen = Pending("", CALLBACK), Pending("", CALLBACK)
     code, _ = rig.provider.begin(
         {"state": "", "nonce": mine.nonce, "code_challenge": stolen.challenge, "redirect_uri": mine.redirect_uri}
     )
