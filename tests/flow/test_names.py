@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import http.cookiejar
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +18,20 @@ from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.servers.tiny_server import program
 
-pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
+LONG = os.environ.get("DAAS_TEST_LONG") == "1"
+pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(1200 if LONG else 180)]
 
-BLOCKED = 'c.DaasLDAPAuthenticator.blocked_users = {"ＢOB", " Dora"}'
+BAD_SIGN_INS = 10_000 if LONG else 200
+MORE = """
+c.DaasLDAPAuthenticator.blocked_users = {"ＢOB", " Dora"}
+c.DaasLDAPAuthenticator.attempts_per_address = 0
+"""
 LOOK_ALIKES = ["аda", "ad\na", "ad\0a", "ad\u200ba", "ada/..", "..", "x" * 10**6, "ａ" * 10**5]
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    made = Site(proxy=False, cmd=list(program(reachable_python())), more=BLOCKED)
+    made = Site(proxy=False, cmd=list(program(reachable_python())), more=MORE)
     try:
         asyncio.run(made.start())
         yield made
@@ -70,3 +82,46 @@ async def test_rest_makes_and_renames_nobody_to_a_look_alike(site: Site) -> None
         assert (await site.hub.api("PATCH", "users/zoe", {"name": name}))[0] == 400, str(name)[:40]
     assert await users(site) == before
     assert site.hub.log.stat().st_size - written < 20_000 * len(LOOK_ALIKES)
+
+
+class Browser:
+    """One visitor who tries names, as fast as the hub answers."""
+
+    def __init__(self, site: Site) -> None:
+        self._url = f"{site.hub.hub_url}/hub/login"
+        jar = http.cookiejar.CookieJar()
+        handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar))
+        self._opener = urllib.request.build_opener(*handlers)
+        self._opener.open(self._url, timeout=30).close()
+        self._xsrf = next(cookie.value for cookie in jar if cookie.name == "_xsrf")
+
+    def try_names(self, count: int) -> set[int]:
+        """Every other one is a name that somebody could have, each fifth has a million characters."""
+        answers = set()
+        for n in range(count):
+            name = "x" * 10**6 if n % 5 == 0 else f"nobody{n}" if n % 2 else f"аdmin{n}" * 50
+            fields = {"username": name, "password": "wrong", "_xsrf": self._xsrf}
+            try:
+                self._opener.open(self._url, urllib.parse.urlencode(fields).encode(), timeout=60).close()
+            except urllib.error.HTTPError as error:
+                answers.add(error.code)
+                error.close()
+        return answers
+
+
+async def test_bad_sign_ins_fill_neither_memory_nor_log(site: Site) -> None:
+    browser = await asyncio.to_thread(Browser, site)
+    assert await asyncio.to_thread(browser.try_names, 50) == {403}
+    memory, written = resident_bytes(site), site.hub.log.stat().st_size
+    assert await asyncio.to_thread(browser.try_names, BAD_SIGN_INS) == {403}
+    assert resident_bytes(site) - memory < 25 * 2**20
+    assert site.hub.log.stat().st_size - written < 1000 * BAD_SIGN_INS
+
+
+def resident_bytes(site: Site) -> int:
+    """What the hub's process holds in memory."""
+    assert site.hub.process is not None
+    status = Path(f"/proc/{site.hub.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) * 1024
