@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,11 @@ from tests.servers import machine, nfs, samba_fixtures, sss_idmap, sssd
 from tests.servers import samba as samba_server
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
+
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # on the machines of test_other_machines.py
+    settings = None  # type: ignore[assignment,misc]
 
 __all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "samba", "tiny", "tiny_name"]
 samba = samba_fixtures.samba
@@ -61,30 +68,70 @@ ENGINES: dict[str, Callable[[], bool]] = {
 """Engine → whether this machine has it."""
 
 _left_out: dict[str, list[str]] = {}
-
+LEFT_OUT = "left out for want of"
+"""Of a report's properties: they come here also from other processes."""
 
 KUBERNETES = {"kubernetes", "kube_rig", "kube_api"}
 
 
-def _needs(item: pytest.Item) -> set[str]:
+def needs_of(item: pytest.Item) -> set[str]:
+    """The engines that a test's markers name."""
     return {engine for marker in item.iter_markers("needs") for engine in marker.args}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if settings is not None:
+        # How long an example takes says how busy the machine is.
+        settings.register_profile("daas", settings(), deadline=None)
+        settings.load_profile("daas")
+    # As Ctrl-C: what tests have started ends with them.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    if config.pluginmanager.hasplugin("xdist"):
+        # Not on other machines and for other accounts, whose small environments lack it.
+        from tests import parallel
+
+        if (plugin := parallel.plugin(config)) is not None:
+            config.pluginmanager.register(plugin, "daas-parallel")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """What a fixture has started and could not end, because it was interrupted before its ``try``."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        for pid in reversed(descendants(os.getpid())):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def descendants(top: int) -> list[int]:
+    """The children of a process, their children and so on, each after its parent."""
+    from tests.flow.site import parent_of
+
+    children: dict[int, list[int]] = {}
+    for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+        children.setdefault(parent_of(pid), []).append(pid)
+    found = list(children.get(top, []))
+    for pid in found:
+        found += children.get(pid, [])
+    return found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on Kubernetes come last: its programs are built while the others run."""
-    items.sort(key=lambda item: bool(_needs(item) & KUBERNETES))
+    items.sort(key=lambda item: bool(needs_of(item) & KUBERNETES))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     # Around everything else, so that no test's time limit counts while the programs are built.
-    needed = _needs(item) & KUBERNETES
+    needed = needs_of(item) & KUBERNETES
     if needed and all(ENGINES[engine]() for engine in needed):
-        if not all(module.built for module in build.ALL):
-            terminal = item.config.pluginmanager.get_plugin("terminalreporter")
+        # A worker has no terminal; the run's other tests go on.
+        terminal = item.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal and not all(module.built for module in build.ALL):
             terminal.write_line("\nWaiting for the programs of the Kubernetes cluster: they are built once.")
         fixtures.wait_for_programs()
-    if "images" in _needs(item) and ENGINES["images"]():
+    if "images" in needs_of(item) and ENGINES["images"]():
         fixtures.wait_for_images()
     return (yield)
 
@@ -109,8 +156,14 @@ def leave_out(item: pytest.Item, engine: str) -> None:
     """Skip a test and tell of it at the end, or fail it where every engine is required."""
     if os.environ.get("DAAS_TEST_REQUIRE") == "all":
         pytest.fail(f"needs {engine}, which this machine lacks (DAAS_TEST_REQUIRE=all)", pytrace=False)
-    _left_out.setdefault(engine, []).append(item.nodeid)
+    item.user_properties.append((LEFT_OUT, engine))
     pytest.skip(f"needs {engine}")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "setup":
+        for engine in [value for name, value in report.user_properties if name == LEFT_OUT]:
+            _left_out.setdefault(str(engine), []).append(report.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+PATIENCE = 3.0 if os.environ.get("PYTEST_XDIST_WORKER") else 1.0
+"""How much longer waiting may take where other tests run on the same cores: deadlines are for what never comes."""
 
 
 async def until(
@@ -16,7 +20,11 @@ async def until(
     what: str = "",
     every_s: float = 0.02,
 ) -> Any:
-    """Await until ``condition()`` is true and return its value; fail with ``what`` after ``within_s`` seconds."""
+    """Await until ``condition()`` is true and return its value; fail with ``what`` after ``within_s`` seconds.
+
+    Beside other workers only after ``PATIENCE`` times as many.
+    """
+    within_s *= PATIENCE
     deadline = time.monotonic() + within_s
     while True:
         value = condition()

@@ -12,6 +12,11 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[2]
 NO_TESTS_RAN = 5
+DEFAULT_WORKERS = "0"
+"""Of ``DAAS_TEST_WORKERS``; ``auto`` once a whole parallel run has passed."""
+MOST_WORKERS = 6
+HARMLESS = {"-q", "-v", "-vv", "-ra", "-x", "--durations", "--junitxml", "--tb", "--color", "--maxfail"}
+"""Words of pytest that say nothing of which tests run, nor need a terminal or one process."""
 BUILD = [sys.executable, "-m", "tests.servers.kubernetes.build"]
 KEYCLOAK = [sys.executable, "-m", "tests.servers.keycloak"]
 
@@ -42,6 +47,47 @@ def _meanwhile(argv: list[str], environment: dict[str, str]) -> Iterator[None]:
             build.wait()
 
 
+def workers(arguments: list[str], given: str, cores: int) -> int:
+    """How many processes run the tests, 0 for pytest's own alone: ``given``; ``auto``: by the cores for what is large.
+
+    Large is the whole suite, and each of its folders: anything else is over before workers would be ready. Raises
+    ValueError where ``given`` is neither.
+    """
+    given = given or DEFAULT_WORKERS
+    if given != "auto":
+        if not given.isdecimal():
+            raise ValueError(f"DAAS_TEST_WORKERS is 'auto' or a number of processes, 0 for none, and not {given!r}.")
+        return int(given)
+    if any(not (CLONE / word).is_dir() and word.partition("=")[0] not in HARMLESS for word in arguments):
+        return 0
+    # Tests wait more than they compute; each worker more is a hub, a browser and a directory more.
+    return min(cores + 1, MOST_WORKERS)
+
+
+def run(argv: list[str], environment: dict[str, str]) -> int:
+    """Run a program and return its exit status. Who interrupts this process interrupts that one, which cleans up."""
+    with subprocess.Popen(argv, cwd=CLONE, env=environment) as process:
+
+        def tell(number: int, _frame: object) -> None:
+            if number == signal.SIGTERM or not _foreground():
+                process.send_signal(number)
+
+        before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _foreground() -> bool:
+    """Whether a terminal's Ctrl-C reaches our children without us."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def main(arguments: list[str]) -> int:
     """Returns pytest's exit status, and 1 where no test ran at all."""
     environment = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
@@ -52,12 +98,18 @@ def main(arguments: list[str]) -> int:
     environment["PYTHONPATH"] = str(CLONE)
     if os.geteuid() != 0:
         print("Not root: tests that start servers as other accounts are left out (listed at the end).", flush=True)
+    try:
+        count = workers(arguments, environment.get("DAAS_TEST_WORKERS", ""), len(os.sched_getaffinity(0)))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    many = ["-n", str(count)] if count else []
     with cluster_built_meanwhile(environment), _meanwhile(KEYCLOAK, environment):
-        status = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=CLONE, env=environment, check=False)
-    if status.returncode == NO_TESTS_RAN:
+        status = run([sys.executable, "-m", "pytest", *many, *arguments], environment)
+    if status == NO_TESTS_RAN:
         print("No test ran: that is a failure.", file=sys.stderr)
         return 1
-    return status.returncode
+    return status
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import pytest
 
 from tests.conftest import way_of_cgroups
 from tests.servers.machine import WAYS, Finished, Machine, boot_files
+from tests.waiting import PATIENCE
 
 CLONE = Path(__file__).parents[2]
 OTHERS = [way for way in WAYS if way != way_of_cgroups()]
-WITHIN_S = 400.0
+WITHIN_S = 400.0 * PATIENCE
 ONLY_THERE = {
     "systemd": "test_a_server_has_a_scope_with_its_limits_until_it_ends",
     "v2": "test_the_hub_itself_goes_into_a_leaf",
@@ -44,10 +45,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
     }
     with ThreadPoolExecutor() as pool:
         machines = {way: Machine(tmp_path_factory.mktemp(way), way) for way in OTHERS}
-        yield {
-            way: pool.submit(machine.run, argv, cwd=CLONE, env=env, within_s=WITHIN_S)
-            for way, machine in machines.items()
-        }
+        try:
+            yield {
+                way: pool.submit(machine.run, argv, cwd=CLONE, env=env, within_s=WITHIN_S)
+                for way, machine in machines.items()
+            }
+        finally:
+            for machine in machines.values():
+                machine.end()
 
 
 @pytest.mark.needs("root", "vm")

@@ -117,7 +117,7 @@ async def deep(handler: RequestHandler) -> None:
         huge,
         deep,
     ],
-    ids=str,
+    ids=lambda reply: getattr(reply, "__name__", str(reply)),
 )
 async def test_anything_else_is_unknown(path: str, reply: Any) -> None:
     with pytest.raises(BackendUnavailable):

@@ -97,7 +97,7 @@ async def test_a_start_and_what_else_the_hub_says(hub: HubServer) -> None:
         client.close()
 
 
-@pytest.mark.parametrize("token", ["0" * 32, NARROW])
+@pytest.mark.parametrize("token", ["0" * 32, NARROW], ids=["of nobody", "of somebody else"])
 async def test_a_token_that_may_not_is_an_error_that_names_the_hub(hub: HubServer, token: str) -> None:
     client = HubClient(f"{hub.hub_url}/hub/api", token)
     try:

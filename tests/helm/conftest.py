@@ -10,6 +10,7 @@ import pytest
 
 from daas_hub.core.models import Json
 from tests.servers.kubernetes.build import programs
+from tests.waiting import PATIENCE
 
 from .api_server import Answer, ApiServer
 from .chart import HUB, RELEASE, RELEASE_NAMESPACE, USERS, VALUES, Helm
@@ -50,7 +51,7 @@ def _accounts(api: ApiServer, namespace: str) -> None:
 def _until_policies_act(api: ApiServer, namespace: str, account: str) -> None:
     """An API server takes a moment to compile new policies: both answer, and the first rule is the policy's."""
     pod, disk = good_pod(namespace), {"metadata": {"name": "wrong"}, "spec": dict(_DISK)}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 30 * PATIENCE
     while True:
         by_admin = api.ask("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod)
         by_hub = api.ask("POST", "/api/v1/persistentvolumes?dryRun=All", disk, as_account=account)

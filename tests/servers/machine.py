@@ -182,12 +182,14 @@ class Machine:
         self.way = way
         self.console = folder / "console"
         self.output = folder / "output"
+        self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], within_s: float) -> Finished:
         """Start, run the command as root, power off. A machine that does not end in time is killed."""
         kernel, first_root = boot_files()
         self._write(argv, cwd, env)
         with subprocess.Popen(self._argv(kernel, first_root), stdin=subprocess.DEVNULL) as process:
+            self._process = process
             try:
                 process.wait(within_s)
             except subprocess.TimeoutExpired:
@@ -195,6 +197,11 @@ class Machine:
             finally:
                 process.kill()
         return self._finished()
+
+    def end(self) -> None:
+        """Kill it where it still runs: nobody waits for what it says."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
 
     def _write(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
         words = shlex.join(["env", "-i", *(f"{name}={value}" for name, value in env.items()), *argv])

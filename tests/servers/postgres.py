@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests.waiting import PATIENCE
+
 from .ports import free_port
 
 
@@ -77,7 +79,7 @@ class PostgresServer:
         return f"host=127.0.0.1 port={self.port} user=daas dbname=postgres connect_timeout=2"
 
     def _wait(self, within_s: float = 30.0) -> None:
-        deadline = time.monotonic() + within_s
+        deadline = time.monotonic() + within_s * PATIENCE
         while True:
             try:
                 psycopg.connect(self._dsn()).close()

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from daas_hub.core.naming import new_id
+from tests.waiting import PATIENCE
 
 HOST = "DAAS_TEST_HOST"
 
@@ -71,6 +72,7 @@ class Client:
 
     def until(self, condition: Callable[[], Any], *, within_s: float = 60, what: str = "") -> Any:
         """Ask until the condition is true and return it. What kubectl refuses meanwhile counts as not yet. Blocks."""
+        within_s *= PATIENCE
         deadline = time.monotonic() + within_s
         while True:
             try:

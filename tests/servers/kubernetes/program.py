@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 from .space import Space, only_child
 
 
@@ -58,6 +60,7 @@ class Program:
 
     def wait(self, within_s: float = 30.0) -> None:
         """Wait until it answers. Raises NotStarted."""
+        within_s *= PATIENCE
         deadline = time.monotonic() + within_s
         while True:
             if not self.running:

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 from .place import Place
 
 INIT = Path(__file__).with_name("init.py")
@@ -73,7 +75,7 @@ class Space:
 def only_child(process: subprocess.Popen[bytes], within_s: float = 10.0) -> int:
     """The process id of a process's one child, waited for. RuntimeError where the process ended without one."""
     listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + within_s * PATIENCE
     while True:
         children = listed.read_text().split() if process.poll() is None else []
         if children:
