@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daas_hub.clients.kube import JSON, METADATA, Kube, KubeMissing, KubeRefused, path
+from daas_hub.clients.kube import Kube, KubeMissing, KubeRefused, path
+from daas_hub.clients.kube_metadata import ACCEPT, UnfitMetadata, names_and_uids
 from daas_hub.clients.kube_watch import SILENT_S, KubeWatch, Rows
 from daas_hub.core.models import Json
 from daas_hub.core.pod_rows import COLUMNS, PodRow, row_of
@@ -19,8 +20,9 @@ from daas_hub.core.pod_rows import COLUMNS, PodRow, row_of
 FEW = 20
 """So many pods are asked one by one who they are; more are listed."""
 PAGE = 50
-"""Of whole pods, or of their metadata: with all of its managedFields some 8 KB each."""
-UIDS_AS = f"{METADATA},{JSON}"
+"""Of whole pods, some 13 KB each."""
+IDENTITIES = 200
+"""Of a page of metadata that is read for names and uids alone."""
 _CONDITIONS = frozenset({"PodScheduled", "DisruptionTarget"})
 
 
@@ -133,13 +135,18 @@ class Pods(KubeWatch[PodRow]):
     async def _learn_all(self) -> None:
         rows, where = dict(self.objects), path("pods", self._namespace)
         try:
-            async for item in self._kube.pages(where, self._labels, limit=PAGE, accept=UIDS_AS):
-                name = item["metadata"]["name"]
-                row = rows.get(name)
-                # One that has changed meanwhile may be another pod than this answer's.
-                if row is not None and self.objects.get(name) is row:
-                    row.uid = item["metadata"]["uid"]
-        except KubeRefused as error:
+            query: dict[str, str | int] = {"labelSelector": self._labels, "limit": IDENTITIES}
+            while True:
+                found, follow = names_and_uids(await self._kube.raw(where, query, accept=ACCEPT))
+                for name, uid in found:
+                    row = rows.get(name)
+                    # One that has changed meanwhile may be another pod than this answer's.
+                    if row is not None and self.objects.get(name) is row:
+                        row.uid = uid
+                if not follow:
+                    break
+                query["continue"] = follow
+        except (KubeRefused, UnfitMetadata) as error:
             self._refused_at = self.lists
             self._log.warning("Pods cannot be listed by their metadata, each one is asked instead: %s", error)
 

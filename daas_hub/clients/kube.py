@@ -124,10 +124,19 @@ class Kube:
         self, path: str, query: Mapping[str, str | int], *, accept: str, within_s: float
     ) -> tuple[Json, int]:
         """One page of a list and how many bytes it had. Raises as ``call`` does."""
+        raw = await self.raw(path, query, accept=accept, within_s=within_s)
+        return _judged(200, raw), len(raw)
+
+    async def raw(
+        self, path: str, query: Mapping[str, str | int], *, accept: str, within_s: float = CALL_WITHIN_S
+    ) -> bytes:
+        """An answer as it is. Raises as ``call`` does."""
         try:
             async with asyncio.timeout(within_s), self._open("GET", path, query, None, accept=accept) as answer:
-                raw = await answer.read()
-                return _judged(answer.status, raw), len(raw)
+                raw: bytes = await answer.read()
+                if answer.status != 200:
+                    _judged(answer.status, raw)
+                return raw
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unavailable(error) from error
 

@@ -144,7 +144,7 @@ async def test_another_pod_of_the_same_name_is_not_taken_for_it(place: Place) ->
 
 async def test_after_a_list_all_are_identified_by_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daas_hub.backends.kube_pods.FEW", 0)
-    monkeypatch.setattr("daas_hub.backends.kube_pods.PAGE", 2)
+    monkeypatch.setattr("daas_hub.backends.kube_pods.IDENTITIES", 2)
     names = ("kept", "going", "ending")
     uids = {
         name: (await place.past.call("GET", path("pods", place.namespace, name)))["metadata"]["uid"] for name in names
