@@ -21,6 +21,8 @@ ROUNDS, LONG_ROUNDS = 3, 1
 TUNED = "600"
 TIMES, TUNED_TIMES, MEMORY_TIMES = 30.0, 3.0, 10.0
 STALL_S, MEMORY_BYTES = 0.05, 3 * 1024
+FLOOR = 1e-4
+"""A share of a core; ours counts as that at least."""
 
 
 def parts(long: bool = False) -> list[Callable[[], list[dict[str, Any]]]]:
@@ -60,17 +62,10 @@ def _against(
         f"{peer['idle_gap_cpu_s'] * 1e3:.1f} ms were CPU of the loop"
     )
     cpu = ours["idle_cpu"], peer["idle_cpu"]
-    rows = [
-        row(
-            "P6",
-            f"CPU while idle, {words}",
-            "cores",
-            *cpu,
-            f">= {times:g} x",
-            agree and cpu[1] >= times * cpu[0],
-            about,
-        )
-    ]
+    # Ratios against next to nothing would say nothing.
+    enough = agree and cpu[1] >= times * max(cpu[0], FLOOR)
+    first = row("P6", f"CPU while idle, {words}", "cores", *cpu, f">= {times:g} x", enough, about)
+    rows = [{**first, "ratio": cpu[1] / max(cpu[0], FLOOR)}]
     if side == "peer":
         memory = ours["rss_bytes"] / pods, peer["rss_bytes"] / pods
         small = memory[0] <= MEMORY_BYTES and memory[1] >= MEMORY_TIMES * memory[0]
