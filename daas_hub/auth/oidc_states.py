@@ -83,11 +83,12 @@ class States:
     def _first(self, pending: Pending) -> bool:
         """True once. Only what a cookie of ours vouched for is kept, and only while that cookie is good."""
         now = time.time()
+        if pending.state in self._used or not 0 <= now - pending.begun_at + 5 <= LASTS_S:
+            return False
         while self._used and (len(self._used) >= MAX_USED or next(iter(self._used.values())) < now - 2 * LASTS_S):
             self._used.popitem(last=False)
-        first = pending.state not in self._used
         self._used[pending.state] = now
-        return first and 0 <= now - pending.begun_at + 5 <= LASTS_S
+        return True
 
     def _begun_at(self, handler: Any, name: str) -> float:
         pending = self._read(handler, name)

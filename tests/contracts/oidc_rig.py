@@ -47,12 +47,12 @@ class Hub:
 class Rig:
     """One hub, one provider."""
 
-    def __init__(self, provider: EvilProvider, folder: Path) -> None:
+    def __init__(self, provider: EvilProvider, folder: Path, **settings: Any) -> None:
         self.provider = provider
         self.hub = Hub()
         self.secret = folder / "client_secret"
         self.secret.write_text(SECRET + "\n")
-        self.authenticator = self.make()
+        self.authenticator = self.make(**settings)
 
     def make(self, **more: Any) -> DaasOIDCAuthenticator:
         site = {

@@ -80,7 +80,7 @@ async def test_a_request_that_is_given_up_loses_no_token(rig: Rig) -> None:
     assert rig.provider.reused == 0
 
 
-@pytest.mark.parametrize("fault", [500, 502, 401, 403, 404, 302, "garbage", "reset", "hang"])
+@pytest.mark.parametrize("fault", [500, 502, 401, 403, 404, 302, "garbage", "reset", "huge", "hang", "drip"])
 async def test_silence_and_nonsense_end_nothing(rig: Rig, fault: Any) -> None:
     user = await rig.sign_in()
     before = await refresh_token(user)

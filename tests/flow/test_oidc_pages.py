@@ -88,6 +88,13 @@ async def test_the_address_of_a_sign_in(place: Place) -> None:
     assert "code_verifier" not in said
 
 
+async def test_the_cookie_of_a_state(place: Place) -> None:
+    answer = await place.visitor().get("/hub/oauth_login")
+    (line,) = [line for line in answer.headers.get_list("Set-Cookie") if line.startswith(PREFIX)]
+    options = {part.strip().lower() for part in line.split(";")[1:]}
+    assert {"httponly", "samesite=lax", "max-age=600", "path=/hub/"} <= options
+
+
 async def test_five_tabs_come_back_in_any_order(place: Place) -> None:
     who = place.visitor()
     pages = [f"/hub/token?tab={n}" for n in range(5)]

@@ -10,15 +10,18 @@ import asyncio
 import base64
 import hashlib
 import secrets
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 from tornado import web
 from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
 
 from tests.servers.forgeries import CLIENT, SECRET, Json, Token, b64, public, rsa_key
 from tests.servers.ports import free_port
@@ -38,7 +41,11 @@ class Grant:
 
 @dataclass
 class EvilProvider:
-    """One provider. ``people``: subject → claims. ``faults``: endpoint → status, "hang", "garbage" or "reset"."""
+    """One provider. ``people``: subject → claims.
+
+    ``faults``: endpoint → a status, or one of hang, drip (a byte now and then, for ever), huge, garbage, reset.
+    ``tls``: with a certificate, for the host ``name``.
+    """
 
     people: dict[str, Json] = field(default_factory=lambda: {"1": {"preferred_username": "ada", "groups": ["lab"]}})
     person: str = "1"
@@ -54,10 +61,13 @@ class EvilProvider:
     userinfo_more: Json = field(default_factory=dict)
     extra_claims: Json = field(default_factory=dict)
     callback_more: Json = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    name: str = "127.0.0.1"
+    address: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.port = free_port()
-        self.issuer = f"http://127.0.0.1:{self.port}/realm"
+        self.issuer = f"{'https' if self.tls else 'http'}://{self.name}:{self.port}/realm"
         self.kid = "first"
         self.codes: dict[str, Grant] = {}
         self.refresh_tokens: dict[str, Grant] = {}
@@ -70,8 +80,8 @@ class EvilProvider:
         """Listen."""
         paths = ["authorize", "token", "userinfo", "keys", "revoke", "introspect", ".well-known/openid-configuration"]
         app = web.Application([(rf"/realm/({path})", _Handler, {"provider": self}) for path in [*paths, "groups"]])
-        self._server = HTTPServer(app)
-        self._server.listen(self.port, "127.0.0.1")
+        self._server = HTTPServer(app, ssl_options=self.tls)
+        self._server.listen(self.port, self.address)
         return self
 
     async def stop(self) -> None:
@@ -244,6 +254,12 @@ class _Handler(web.RequestHandler):
             return False
         if fault == "hang":
             await p._release.wait()
+        elif fault == "drip":
+            await self._drip()
+            return True
+        elif fault == "huge":
+            self.finish(b" " * (2 << 20))
+            return True
         elif fault == "reset":
             self.request.connection.stream.close()  # type: ignore[union-attr]
             return True
@@ -251,3 +267,12 @@ class _Handler(web.RequestHandler):
             self.set_status(fault)
         self.finish("<html>not what you asked for</html>")
         return True
+
+    async def _drip(self) -> None:
+        """Blanks before an answer, which would be good JSON one day."""
+        while not self.provider._release.is_set() and not self.request.connection.stream.closed():  # type: ignore[union-attr]
+            self.write(b" ")
+            with suppress(StreamClosedError):
+                await self.flush()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.provider._release.wait(), 0.05)
