@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,10 @@ from .kube_pods import Pods
 from .local_homes import AnyLogger
 from .steps import Steps
 
-LOOK_EVERY_S = 0.03
-"""Between two looks at a server that does not listen yet: a look is one connection, refused at once."""
+LOOK_EVERY_S, SELDOM_LOOK_S = 0.03, 0.1
+"""Between two looks at a server that does not listen yet, at first and later. A look is one connection."""
+SHARE = 0.05
+"""Of the time that it was waited for already: who loads for long can be found a little later."""
 LOOKS_PER_S = 400
 """Of all starts together: with more of them each one's server is looked at less often, not the hub's core used up."""
 LISTENS_WITHIN_S = 1.0
@@ -167,36 +170,50 @@ def judge(pod: Json, allowed: PodRules) -> None:
 async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, secrets: Sequence[str] = ()) -> str:
     """The URL once the server answers under its prefix. Raises StartFailed where it ends or cannot start."""
     names = kube_pod.names_in(handle)
-    told = ""
+    told, news, looked_at = "", True, 0.0
+    ip: str | None = None
     with tools.pods.changes(names.pod) as changed, _counted(tools.looking, names.pod):
         pod = tools.pods.told(names.pod) or await asked(handle, tools)
         while True:
-            seen = observe(pod, memory_bytes=handle.get("memory_bytes"))
-            if seen.life is Life.ENDED:
-                raise await ended_early(handle, tools, seen.reason, secrets)
-            trouble = await trouble_of(pod, tools)
-            if trouble is not None:
-                if trouble.final:
-                    raise failure(handle, trouble)
-                if steps is not None and trouble.detail != told:
-                    told = trouble.detail
-                    steps.add(trouble.message, None, trouble.detail)
-            ip = address(pod)
+            if news:
+                told = await judged(pod, handle, tools, steps, told, secrets)
+                ip, before = address(pod), ip
+                looked_at = looked_at if ip == before else time.monotonic()
             if ip is not None and await listens(ip) and await answers(url_of(ip), handle["service_prefix"]):
                 return url_of(ip)
+            pause_s = look_every_s(len(tools.looking), time.monotonic() - looked_at) if ip else CHECK_EVERY_S
             try:
-                await asyncio.wait_for(changed.wait(), look_every_s(len(tools.looking)) if ip else CHECK_EVERY_S)
+                await asyncio.wait_for(changed.wait(), pause_s)
             except TimeoutError:
-                # Not a word for so long: the pod itself is asked, whatever the watch believes.
-                pod = pod if ip else await asked(handle, tools)
+                news = ip is None
+                if news:
+                    # Not a word for so long: the pod itself is asked, whatever the watch believes.
+                    pod = await asked(handle, tools)
             else:
                 changed.clear()
-                pod = tools.pods.told(names.pod) or await asked(handle, tools)
+                news, pod = True, tools.pods.told(names.pod) or await asked(handle, tools)
 
 
-def look_every_s(starts: int) -> float:
-    """How long to wait between two looks at one server, in seconds, while so many starts wait."""
-    return max(LOOK_EVERY_S, starts / LOOKS_PER_S)
+async def judged(
+    pod: Json, handle: Handle, tools: Tools, steps: Steps | None, told: str, secrets: Sequence[str]
+) -> str:
+    """What is in the way, told as a step unless it was ``told``. Raises StartFailed where waiting does not help."""
+    seen = observe(pod, memory_bytes=handle.get("memory_bytes"))
+    if seen.life is Life.ENDED:
+        raise await ended_early(handle, tools, seen.reason, secrets)
+    trouble = await trouble_of(pod, tools)
+    if trouble is None:
+        return told
+    if trouble.final:
+        raise failure(handle, trouble)
+    if steps is not None and trouble.detail != told:
+        steps.add(trouble.message, None, trouble.detail)
+    return trouble.detail
+
+
+def look_every_s(starts: int, waited_s: float) -> float:
+    """Seconds between two looks at one server that was looked at for ``waited_s``, while so many starts wait."""
+    return max(LOOK_EVERY_S, min(SELDOM_LOOK_S, waited_s * SHARE), starts / LOOKS_PER_S)
 
 
 @contextlib.contextmanager

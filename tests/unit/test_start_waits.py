@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from daas_hub.backends.kube_start import LOOK_EVERY_S, LOOKS_PER_S, look_every_s
+from daas_hub.backends.kube_start import LOOK_EVERY_S, LOOKS_PER_S, SELDOM_LOOK_S, look_every_s
 from daas_hub.backends.steps import Steps
 from daas_hub.core.errors import LedgerBusy
 from daas_hub.core.models import Event
@@ -21,13 +21,16 @@ from tests.waiting import until
 
 @pytest.mark.parametrize("starts", [1, 12, 13, 100, 5000])
 def test_all_starts_together_look_at_their_servers_so_often_and_no_more(starts: int) -> None:
-    every_s = look_every_s(starts)
-    assert every_s >= LOOK_EVERY_S
-    assert starts / every_s <= LOOKS_PER_S
+    for waited_s in (0, 2, 600):
+        every_s = look_every_s(starts, waited_s)
+        assert every_s >= LOOK_EVERY_S
+        assert starts / every_s <= LOOKS_PER_S
 
 
-def test_one_start_looks_as_often_as_it_may() -> None:
-    assert look_every_s(1) == LOOK_EVERY_S
+def test_one_start_looks_often_at_first_and_later_ten_times_a_second() -> None:
+    pauses = [look_every_s(1, waited_s) for waited_s in (0, 0.5, 1, 1.5, 2, 600)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (LOOK_EVERY_S, SELDOM_LOOK_S)
 
 
 async def test_what_was_just_said_is_not_said_again() -> None:
