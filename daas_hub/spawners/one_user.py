@@ -1,5 +1,6 @@
-"""One person, two users of the hub: who is renamed here is another user at her next sign-in with her old name.
+"""One person, two users of the hub: where a ledger was restored from before a rename, or never knew of it.
 
+A sign-in gives everybody the user that has her account (``wiring/same_person.py``), as far as the ledger knows it.
 Both users have the same account, and a server of it can be served by one of them only. Nor may the second one touch
 the OAuth client with which the first one's server lets people in: the hub names clients after users, as they were
 called when it met them.

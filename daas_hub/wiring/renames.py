@@ -31,6 +31,8 @@ from daas_hub.db.ledger import LaunchRow
 from daas_hub.spawners.people import identity_in
 from daas_hub.spawners.runtime import DaasHub, utcnow
 
+from .same_person import as_before, require_same
+
 LOOK_WITHIN_S = 0.5
 """How long a rename may keep the loop for its question to the ledger; what reads waits for no writer."""
 WRITTEN_WITHIN_S = 8.0
@@ -106,7 +108,8 @@ class SignIn:
         self._before = before
 
     async def __call__(self, authenticator: Any, handler: Any, model: dict[str, Any]) -> dict[str, Any]:
-        """Raise 409 where a server of another account lets in whoever has this name."""
+        """The model of the hub user whom she is. Raise 409 where another account's server lets in whoever has her name,
+        or where the hub user of that name is somebody else."""
         if self._before is not None:
             model = await maybe_future(self._before(authenticator, handler, model))
         site = DaasHub.instance()
@@ -114,10 +117,12 @@ class SignIn:
         if identity is not None:
             try:
                 await changes.written()
-                rows = await site.run(site.ledger.begun_as, model["name"])
                 own = await site.run(site.ledger.accounts.by_identity, identity.issuer, identity.subject)
                 own_id = own.id if own is not None else ""
+                model = await as_before(authenticator, model, own.user_name if own is not None else "")
+                rows = await site.run(site.ledger.begun_as, model["name"])
                 _require_own(site, model["name"], rows, own_id)
+                await require_same(authenticator, handler, model["name"], identity)
                 await _take_back(site, model["name"], own_id)
             except DaasError as error:
                 raise web.HTTPError(error.status, error.message) from error

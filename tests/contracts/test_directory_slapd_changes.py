@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as bounded
-from hypothesis import strategies as st
 
-from daas_hub.clients.directory import Directory, Verdict, fill
-from daas_hub.clients.directory_session import session
+from daas_hub.clients.directory import Directory, Verdict
 from daas_hub.core.errors import AccountRefused, DirectoryUnavailable
-from daas_hub.core.naming import login_name
 from tests.contracts.test_directory_slapd import settings
-from tests.servers.slapd import BASE, PEOPLE, SERVICE_DN, SERVICE_PASSWORD, Slapd
+from tests.servers.slapd import BASE, PEOPLE, Slapd
 from tests.waiting import until
 
 pytestmark = pytest.mark.needs("slapd")
@@ -230,61 +222,3 @@ async def test_an_answer_that_was_cut_short_is_no_answer(slapd: Slapd, directory
         await directory.lookup("ada")
     assert "sizeLimitExceeded" in error.value.log_message
     assert await directory.lookup("bob") is not None
-
-
-# ---------------------------------------------------------------- any text at all
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
-    """A server that the property tests share; they change nothing."""
-    server = asyncio.run(Slapd(tmp_path_factory.mktemp("slapd"), Path("/home")).start())
-    yield server
-    asyncio.run(server.stop())
-
-
-SPECIAL = ["*", "(", ")", "\\", "\0", "\n", " ", "|", "&", "=", ",", "+", '"', "#", "ａ", "\u00ad", "\\2a", "cn=", "a"]
-NAMES = st.one_of(
-    st.text(max_size=20),
-    st.lists(st.sampled_from([*SPECIAL, *PEOPLE]), max_size=6).map("".join),
-    st.tuples(st.sampled_from(sorted(PEOPLE)), st.sampled_from(SPECIAL), st.booleans()).map(
-        lambda t: t[0] + t[1] if t[2] else t[1] + t[0]
-    ),
-)
-
-
-def test_any_text_finds_nobody_or_exactly_the_entry_of_that_name(still: Slapd) -> None:
-    plain = settings(still, still.uri)
-    directory = Directory(replace(plain, address=replace(plain.address, allow_plaintext=True)))
-    with asyncio.Runner() as runner:
-
-        @bounded(max_examples=1000, deadline=None)
-        @given(NAMES)
-        def look_up(text: str) -> None:
-            found = runner.run(directory.lookup(text))
-            assert (found is not None) == (login_name(text) in PEOPLE)
-            assert found is None or found[0].name == login_name(text)
-
-        look_up()
-    directory.close()
-
-
-def squashed(text: str) -> str:
-    """As caseIgnoreMatch prepares a value (RFC 4518): case, compatibility forms, controls and blanks do not count."""
-    kept = (c for c in unicodedata.normalize("NFKC", text).casefold() if unicodedata.category(c) not in ("Cc", "Cf"))
-    return "".join(kept).strip()
-
-
-def test_any_text_in_a_filter_matches_only_itself(still: Slapd) -> None:
-    plain = settings(still, still.uri)
-    with session(replace(plain.address, allow_plaintext=True)) as service:
-        assert service.bind(SERVICE_DN, SERVICE_PASSWORD)
-
-        @bounded(max_examples=1000, deadline=None)
-        @given(NAMES.filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text)))
-        def search(text: str) -> None:
-            found = service.search(plain.user_search_base, fill(plain.user_filter, {"name": text}), ["uid"])
-            assert [squashed(text) for entry in found] == [entry["uid"][0] for entry in found]
-            assert len(found) <= 1
-
-        search()

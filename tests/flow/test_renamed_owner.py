@@ -15,6 +15,7 @@ from daas_hub.db.ledger import LaunchRow
 from tests.flow.site import Site
 from tests.flow.test_adoption import forget
 from tests.servers.kernels import ServerApi
+from tests.servers.slapd import BASE
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(180)]
@@ -56,7 +57,7 @@ async def token_of(site: Site, name: str) -> str:
     return str(made["token"])
 
 
-async def same(site: Site, before: LaunchRow, pids: list[int], kernel: str) -> None:
+async def same(site: Site, before: LaunchRow, pids: list[int], kernel: str, *, launches: int = 1) -> None:
     """The hub serves it under the new name; process, kernel, launch and account are what they were."""
 
     async def ready() -> bool:
@@ -67,7 +68,7 @@ async def same(site: Site, before: LaunchRow, pids: list[int], kernel: str) -> N
     row = active(site)
     assert (row.id, row.account_id, row.state) == (before.id, before.account_id, LaunchState.RUNNING)
     assert site.servers("ada") == pids
-    assert len(site.launches()) == 1
+    assert len(site.launches()) == launches
     # The tests' own token may into every server; hers may not into this one before she has started it again.
     assert [k["id"] for k in await asked_with(site, site.hub.token).get("api/kernels")] == [kernel]
 
@@ -118,13 +119,17 @@ async def test_a_renamed_users_server_survives_restarts_and_is_hers_to_stop(site
 
 
 async def test_who_signs_in_with_her_old_name_is_told_why_her_server_does_not_start(site: Site) -> None:
-    """The directory still calls her ada, so she is another user of the hub, with the same account."""
+    """A ledger that was restored from before does not know that she is adele: two users have one account."""
     assert (await site.hub.api("PATCH", "users/adele", {"name": "ada"}))[0] == 200
     await site.sign_in("ada")
     assert (await site.hub.start_server("ada"))[0] in (201, 202)
     before, pids = active(site), site.servers("ada")
     kernel = await asked_with(site, await token_of(site, "ada")).new_kernel()
     assert (await site.hub.api("PATCH", "users/ada", {"name": "adele"}))[0] == 200
+    await until(lambda: ledger_name(site, "adele"), what="the ledger has the new name")
+    with closing(sqlite3.connect(site.ledger_file)) as ledger:
+        ledger.execute("UPDATE accounts SET user_name = NULL WHERE user_name = 'adele'")
+        ledger.commit()
     await site.sign_in("ada")
     with closing(sqlite3.connect(site.state / "jupyterhub.sqlite")) as db:
         clients = "SELECT * FROM oauth_clients WHERE identifier = 'jupyterhub-user-ada'"
@@ -149,3 +154,52 @@ async def test_who_signs_in_with_her_old_name_is_told_why_her_server_does_not_st
     assert (active(site).account_id, active(site).user_name) == (before.account_id, "ada")
     assert (await site.hub.api("DELETE", "users/ada/server"))[0] in (202, 204)
     await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
+    assert (await site.hub.api("DELETE", "users/ada"))[0] == 204
+
+
+def ledger_name(site: Site, name: str) -> bool:
+    """Whether the ledger has somebody of this name."""
+    with closing(sqlite3.connect(site.ledger_file)) as ledger:
+        return ledger.execute("SELECT 1 FROM accounts WHERE user_name = ?", (name,)).fetchone() is not None
+
+
+async def test_who_signs_in_with_another_name_of_hers_is_the_user_that_she_is(site: Site) -> None:
+    """The directory still calls her ada, then anna: her account is one hub user's, with its server and its home."""
+    assert (await site.hub.start_server("adele"))[0] in (201, 202)
+    before, pids, launches = active(site), site.servers("ada"), len(site.launches())
+    kernel = await asked_with(site, await token_of(site, "adele")).new_kernel()
+    assert (await site.login_answer("ada", site.person("ada").password))[0] == 200
+    dn = site.person("ada").dn
+    await site.slapd.modify(f"dn: {dn}\nchangetype: modrdn\nnewrdn: uid=anna\ndeleteoldrdn: 1\n")
+    await site.slapd.modify(f"dn: cn=lab,ou=groups,{BASE}\nchangetype: modify\nadd: memberUid\nmemberUid: anna\n")
+    assert (await site.login_answer("anna", site.person("ada").password))[0] == 200
+    assert "anna signs in as the hub user that she is already, adele" in site.hub.log_text()
+    _, users = await site.hub.api("GET", "users")
+    assert not {user["name"] for user in users} & {"ada", "anna"}
+    await same(site, before, pids, kernel, launches=launches)
+
+    # Started again it runs as the directory's new name, with the same account, uid and home.
+    hers = await token_of(site, "adele")
+    assert (await site.hub.api("DELETE", "users/adele/server", token=hers))[0] in (202, 204)
+    await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
+    assert (await site.hub.start_server("adele"))[0] in (201, 202)
+    row = active(site)
+    assert (row.account_id, row.user_name) == (before.account_id, "adele")
+    ledger = site.ledger()
+    try:
+        account = ledger.accounts.by_user_name("adele")
+        assert account is not None
+        assert (account.name, account.uid, account.home) == ("anna", site.person("ada").uid, str(site.home("ada")))
+    finally:
+        ledger.close()
+
+    # Somebody else who gets her old name does not become her user; her tokens and servers are not his.
+    assert (await site.hub.api("PATCH", "users/adele", {"name": "bob"}))[0] == 200
+    status, page = await site.login_answer("bob", site.person("bob").password)
+    assert status == 409
+    assert "The name bob" in page
+    assert (await site.hub.api("DELETE", "users/bob/server"))[0] in (202, 204)
+    await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
+    status, page = await site.login_answer("bob", site.person("bob").password)
+    assert status == 409
+    assert "belongs to somebody else here" in page
