@@ -1,4 +1,4 @@
-"""One person, two users of the hub: where a ledger was restored from before a rename, or never knew of it.
+"""One person, two users of the hub: where the ledger did not know her user when she signed in with another name.
 
 A sign-in gives everybody the user that has her account (``wiring/same_person.py``), as far as the ledger knows it.
 Both users have the same account, and a server of it can be served by one of them only. Nor may the second one touch

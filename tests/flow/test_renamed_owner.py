@@ -119,7 +119,7 @@ async def test_a_renamed_users_server_survives_restarts_and_is_hers_to_stop(site
 
 
 async def test_who_signs_in_with_her_old_name_is_told_why_her_server_does_not_start(site: Site) -> None:
-    """A ledger that was restored from before does not know that she is adele: two users have one account."""
+    """Two users have one account, as when the ledger did not know her user while she signed in."""
     assert (await site.hub.api("PATCH", "users/adele", {"name": "ada"}))[0] == 200
     await site.sign_in("ada")
     assert (await site.hub.start_server("ada"))[0] in (201, 202)
@@ -127,10 +127,9 @@ async def test_who_signs_in_with_her_old_name_is_told_why_her_server_does_not_st
     kernel = await asked_with(site, await token_of(site, "ada")).new_kernel()
     assert (await site.hub.api("PATCH", "users/ada", {"name": "adele"}))[0] == 200
     await until(lambda: ledger_name(site, "adele"), what="the ledger has the new name")
-    with closing(sqlite3.connect(site.ledger_file)) as ledger:
-        ledger.execute("UPDATE accounts SET user_name = NULL WHERE user_name = 'adele'")
-        ledger.commit()
+    await asyncio.to_thread(write, site, "UPDATE accounts SET user_name = NULL WHERE user_name = 'adele'")
     await site.sign_in("ada")
+    await asyncio.to_thread(write, site, "UPDATE accounts SET user_name = 'adele' WHERE name = 'ada'")
     with closing(sqlite3.connect(site.state / "jupyterhub.sqlite")) as db:
         clients = "SELECT * FROM oauth_clients WHERE identifier = 'jupyterhub-user-ada'"
         [client] = db.execute(clients).fetchall()
@@ -155,6 +154,13 @@ async def test_who_signs_in_with_her_old_name_is_told_why_her_server_does_not_st
     assert (await site.hub.api("DELETE", "users/ada/server"))[0] in (202, 204)
     await until(lambda: not site.servers("ada"), within_s=30, what="stopped")
     assert (await site.hub.api("DELETE", "users/ada"))[0] == 204
+
+
+def write(site: Site, statement: str) -> None:
+    """Change the ledger from outside."""
+    with closing(sqlite3.connect(site.ledger_file, timeout=10)) as ledger:
+        ledger.execute(statement)
+        ledger.commit()
 
 
 def ledger_name(site: Site, name: str) -> bool:

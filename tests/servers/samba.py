@@ -96,7 +96,9 @@ NAMES = [
 
 def available() -> bool:
     """Whether this machine can run a controller."""
-    there = all(find(program) for program in ("samba", "samba-tool", "ldbmodify", "ldapmodify"))
+    there = all(
+        find(program) for program in ("samba", "samba-tool", "samba_spnupdate", "ldbmodify", "ldapmodify", "unshare")
+    )
     return there and os.geteuid() == 0 and Path("/usr/share/samba/setup/provision.ldif").exists()
 
 
@@ -168,9 +170,12 @@ class Samba:
     async def run(self) -> None:
         """Start the daemon on the data that is there."""
         with self.log.open("ab") as log:
-            argv = [str(find("samba")), "-i", "-M", "single", "-s", str(self.config)]
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         await until(self._answers, within_s=60, what=f"samba; its log: {self.log}", every_s=0.1)
+
+    def argv(self) -> list[str]:
+        """The daemon."""
+        return [str(find("samba")), "-i", "-M", "single", "-s", str(self.config)]
 
     async def _answers(self) -> bool:
         assert self.process is not None
@@ -224,8 +229,11 @@ class Samba:
         lines = done.stdout.decode().splitlines()
         return next((line.split(": ", 1)[1] for line in lines if line.lower().startswith(f"{attribute.lower()}: ")), "")
 
-    def _provision(self) -> None:
+    def options(self) -> list[str]:
+        """What a controller's smb.conf must say here, and its certificate and folder."""
+        (self.root / "run").mkdir(mode=0o755)
         certificates(self.root, self.address)
+        (self.root / "server.key").chmod(0o600)
         options = {
             "interfaces": f"{self.address}/8",
             "bind interfaces only": "yes",
@@ -234,30 +242,37 @@ class Samba:
             "pid directory": str(self.root),
             "server services": "ldap cldap kdc drepl rpc dns",
             "log file": str(self.root / "log.%m"),
+            # Several controllers run on one machine; what is not below their own folder would be shared.
+            "pid directory": str(self.root / "run"),
+            "ncalrpc dir": str(self.root / "run" / "ncalrpc"),
+            "winbindd socket directory": str(self.root / "run" / "winbindd"),
+            "ntp signd socket directory": str(self.root / "run" / "ntp"),
             "dns forwarder": "none",
             "tls certfile": str(self.root / "server.pem"),
             "tls keyfile": str(self.root / "server.key"),
             "tls cafile": str(self.ca_file),
         }
-        (self.root / "server.key").chmod(0o600)
+        return [f"--option={key}={value}" for key, value in options.items()]
+
+    def _provision(self) -> None:
         argv = ["samba-tool", "domain", "provision", "--use-rfc2307", f"--targetdir={self.root / 'dc'}"]
         argv += [f"--realm={REALM}", f"--domain={DOMAIN}", f"--host-name={self.name}", f"--host-ip={self.address}"]
-        argv += [f"--adminpass={ADMIN_PASSWORD}", *(f"--option={key}={value}" for key, value in options.items())]
-        _run(argv)
+        argv += [f"--adminpass={ADMIN_PASSWORD}", *self.options()]
+        run(argv)
         local = ["-H", str(self.root / "dc" / "private" / "sam.ldb"), f"--configfile={self.config}"]
-        _run([str(find("ldbmodify")), *local], POLICY)
-        _run([str(find("ldbmodify")), *local], "\n".join(entries()))
+        run([str(find("ldbmodify")), *local], POLICY)
+        run([str(find("ldbmodify")), *local], "\n".join(entries()))
         prima = PEOPLE["prima"].dn
         group = f"CN=physics,{GROUPS_BASE}"
-        found = _run([str(find("ldbsearch")), *local, "-b", group, "-s", "base", "objectSid"])
+        found = run([str(find("ldbsearch")), *local, "-b", group, "-s", "base", "objectSid"])
         rid = found.split("objectSid: ")[1].split()[0].rpartition("-")[2]
-        _run(
+        run(
             [str(find("ldbmodify")), *local],
             f"dn: {prima}\nchangetype: modify\nreplace: primaryGroupID\nprimaryGroupID: {rid}\n",
         )
 
 
-def _run(argv: list[str], given: str = "") -> str:
+def run(argv: list[str], given: str = "") -> str:
     done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{argv[:3]}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
     return done.stdout
