@@ -238,8 +238,6 @@ class Samba:
             "interfaces": f"{self.address}/8",
             "bind interfaces only": "yes",
             "vfs objects": "dfs_samba4 acl_xattr xattr_tdb",
-            # Not the machine's: there may be a second controller on it.
-            "pid directory": str(self.root),
             "server services": "ldap cldap kdc drepl rpc dns",
             "log file": str(self.root / "log.%m"),
             # Several controllers run on one machine; what is not below their own folder would be shared.
@@ -266,13 +264,12 @@ class Samba:
         group = f"CN=physics,{GROUPS_BASE}"
         found = run([str(find("ldbsearch")), *local, "-b", group, "-s", "base", "objectSid"])
         rid = found.split("objectSid: ")[1].split()[0].rpartition("-")[2]
-        run(
-            [str(find("ldbmodify")), *local],
-            f"dn: {prima}\nchangetype: modify\nreplace: primaryGroupID\nprimaryGroupID: {rid}\n",
-        )
+        change = f"dn: {prima}\nchangetype: modify\nreplace: primaryGroupID\nprimaryGroupID: {rid}\n"
+        run([str(find("ldbmodify")), *local], change)
 
 
 def run(argv: list[str], given: str = "") -> str:
+    """What a program printed; it must succeed."""
     done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{argv[:3]}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
     return done.stdout
