@@ -31,6 +31,9 @@ class NotLinked(Exception):
 class SiteIdentities(Protocol):
     """Whose account a provider's identity is. All may raise DirectoryUnavailable: then nothing is known."""
 
+    independent: bool
+    """Whether the site can tell about a person without her provider: it has a directory that is asked."""
+
     async def site_identity(self, came_by: Identity) -> Identity | None:
         """The site identity, as fresh as it can be had; None: there is none (not linked, unlinked, gone)."""
         ...
@@ -50,6 +53,8 @@ class ProvidersOwn:
     Her account is then what an administrator entered, or what an issuer that is configured as authoritative says of
     her POSIX account (``posix_claims``).
     """
+
+    independent = False
 
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer

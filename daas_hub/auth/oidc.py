@@ -241,33 +241,47 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
 
     # ------------------------------------------------------------ later
 
-    async def refresh_user(self, user: Any, _handler: Any = None, **_more: Any) -> bool | dict[str, Any]:
+    async def refresh_user(self, user: Any, handler: Any = None, **_more: Any) -> bool | dict[str, Any]:
         """False where the provider says that it is over, or she is no longer allowed; unreachable: nothing changes.
 
-        Any number of requests at once are one question.
+        Any number of requests at once are one question. Where the site has a directory that still knows her, only her
+        browser must sign in again: her tokens and servers go by the directory (decision 0099).
         """
-        found: bool | dict[str, Any] = await self._refreshing.do(user.name, lambda: self._refresh(user))
-        return found
+        found: bool | dict[str, Any]
+        found, over = await self._refreshing.do(user.name, lambda: self._refresh(user))
+        return False if over and _own_browser(user, handler) else found
 
-    async def _refresh(self, user: Any) -> bool | dict[str, Any]:
+    async def _refresh(self, user: Any) -> tuple[bool | dict[str, Any], bool]:
+        """The answer, and whether the provider ended the sign-in."""
         state = await user.get_auth_state()
         came_by, stored = identity_in(state, "came_by"), oidc_tokens.tokens_of(state)
         if came_by is None or stored is None or came_by.issuer != self.issuer:
             # No sign-in of this way is on record (or a crypt key is gone): sign in again.
-            return False
-        tokens = self._latest.of(user.name, stored)
+            return False, False
+        tokens, over, clear = self._latest.of(user.name, stored), False, True
         try:
             came_by, tokens = await self._renewed(user, state, came_by, tokens)
-            site = await self.sites.site_identity(came_by)
         except SessionRevoked as error:
-            return await self._ended(user, tokens, error)
+            if await self._signed_in_again(user, tokens):
+                return True, False
+            over = True
+            self.log.warning("The provider ended the sign-in of %s: %s", user.name, error.log_message)
+        except (DirectoryUnavailable, TokenRefused) as error:
+            # What fails a check is no answer about her: as unclear as none at all.
+            clear = False
+            self.log.warning("%s stays signed in as she was: %s", user.name, error.log_message)
+        if not self.sites.independent and (over or not clear):
+            return not over, over
+        # Newer ones may have come before something was unclear.
+        tokens = self._latest.of(user.name, tokens)
+        return await self._as_the_site_says(user, came_by, tokens, over), over
+
+    async def _as_the_site_says(self, user: Any, came_by: Identity, tokens: Json, over: bool) -> bool | dict[str, Any]:
+        try:
+            site = await self.sites.site_identity(came_by)
         except DirectoryUnavailable as error:
-            self.log.warning("%s stays signed in: %s", user.name, error.log_message)
-            return True
-        except TokenRefused as error:
-            # Not an answer about her: as unclear as none at all.
-            self.log.error("%s stays signed in as she was: %s", user.name, error.log_message)
-            return True
+            self.log.warning("%s stays as she was: %s", user.name, error.log_message)
+            return not over
         if site is None:
             self.log.warning("%s has no account here any more", user.name)
             return False
@@ -316,14 +330,10 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         needed = {*rules.groups_path[:1], rules.name_claim, *rules.posix.values()} - {""}
         return needed <= {*claims, *claims.get("_claim_names", {})}
 
-    async def _ended(self, user: Any, tokens: Json, error: SessionRevoked) -> bool:
-        """Over, unless she signed in again meanwhile: then these are not the tokens that count."""
+    async def _signed_in_again(self, user: Any, tokens: Json) -> bool:
+        """Whether these are the tokens of a sign-in before: then they are not the ones that count."""
         now = oidc_tokens.tokens_of(await user.get_auth_state())
-        if now is not None and now["session"] != tokens["session"]:
-            return True
-        self._latest.forget(user.name)
-        self.log.warning("The provider ended the sign-in of %s: %s", user.name, error.log_message)
-        return False
+        return now is not None and now["session"] != tokens["session"]
 
     async def end(self, user: Any) -> None:
         """End her tokens at the provider, where it can. Raises ProviderUnavailable."""
@@ -335,3 +345,8 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
         """The site identity as its source has it now; None where it is gone. For starts."""
         return await self.sites.fresh_identity(identity, alone=alone)
+
+
+def _own_browser(user: Any, handler: Any) -> bool:
+    """Whether a request is her own with a cookie: only then can she be sent to sign in (handlers/base.py:424)."""
+    return handler is not None and handler._jupyterhub_user is user and not handler._token_authenticated

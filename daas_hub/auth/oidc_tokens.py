@@ -76,7 +76,3 @@ class Latest:
         self._known.move_to_end(user_name)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-
-    def forget(self, user_name: str) -> None:
-        """Their time is over."""
-        self._known.pop(user_name, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,6 +167,8 @@ async def test_a_provider_without_openid_connect(rig: Rig) -> None:
 class Linked:
     """A site with a directory: the provider's ``1`` is its ``ada``, nobody else is anybody."""
 
+    independent = True
+
     def __init__(self) -> None:
         self.gone = False
         self.away = False
@@ -197,6 +200,36 @@ async def test_the_site_says_whose_account_it_is(rig: Rig) -> None:
     assert await rig.authenticator.refresh_user(user) is True
     sites.away, sites.gone = False, True
     assert await rig.authenticator.refresh_user(user) is False
+
+
+async def test_a_directory_decides_about_all_but_her_browser(rig: Rig) -> None:
+    """The table of what a refresh may do, where provider and directory are two sources."""
+    sites = Linked()
+    rig.authenticator.sites = sites
+    user = await rig.sign_in("1")
+    browser = SimpleNamespace(_jupyterhub_user=user, _token_authenticated=False)
+    token = SimpleNamespace(_jupyterhub_user=user, _token_authenticated=True)
+    administrator = SimpleNamespace(_jupyterhub_user=object(), _token_authenticated=False)
+
+    async def answers() -> list[Any]:
+        found = [await rig.authenticator.refresh_user(user, who) for who in (browser, token, administrator, None)]
+        return ["model" if isinstance(answer, dict) else answer for answer in found]
+
+    assert await answers() == ["model"] * 4
+    rig.provider.faults = {"token": 503}
+    assert await answers() == ["model"] * 4  # as the directory has her
+    sites.gone = True
+    assert await answers() == [False] * 4  # and who left is out, whether the provider is there or not
+    sites.gone, sites.away = False, True
+    assert await answers() == [True] * 4
+    rig.provider.faults, sites.away = {}, False
+    for grant in rig.provider.refresh_tokens.values():
+        grant.ended = True
+    assert await answers() == [False, "model", "model", "model"]
+    sites.away = True
+    assert await answers() == [False] * 4
+    sites.gone, sites.away = True, False
+    assert await answers() == [False] * 4
 
 
 async def test_the_default_asks_nobody_about_another_issuers_people(rig: Rig) -> None:
