@@ -6,9 +6,8 @@ import asyncio
 import ctypes
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jupyterhub.app import JupyterHub
 from traitlets import TraitError
@@ -28,20 +27,12 @@ from daas_hub.spawners.spawner import DaasSpawner
 from daas_hub.wiring import judging
 from daas_hub.wiring.configuration import OWNED
 
+from .doctor_oidc import provider
+from .finding import Finding
 from .urls import absent, masked
 
 ASK_WITHIN_S = 15.0
 STA_UNSYNC = 0x0040
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor."""
-
-    level: Literal["ok", "note", "error"]
-    what: str
-    found: str
-    fix: str = ""
 
 
 def examine(path: Path) -> Iterator[Finding]:
@@ -70,6 +61,7 @@ def looks(app: Any, authenticator_class: Any) -> Iterator[Finding]:
         lambda: judged(app),
         lambda: crypt_key(config),
         lambda: directory(authenticator_class, config),
+        lambda: provider(authenticator_class, config, ASK_WITHIN_S),
         lambda: ledger(config),
         lambda: backends(config),
         clock,

@@ -13,6 +13,8 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
@@ -65,7 +67,7 @@ class Provider:
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings = settings
         self._check_url("issuer", settings.issuer, ConfigError)
-        self._http = AsyncHTTPClient(force_instance=True, max_clients=50, max_body_size=MAX_BODY_BYTES)
+        self._http: AsyncHTTPClient | None = None
         self._tls = ssl.create_default_context(cafile=settings.ca_file)
         self._alone = asyncio.Lock()
         self._metadata: Json = dict(settings.metadata or {})
@@ -77,7 +79,9 @@ class Provider:
 
     def close(self) -> None:
         """Drop the connections."""
-        self._http.close()
+        if self._http is not None:
+            self._http.close()
+            self._http = None
 
     # ------------------------------------------------------------ discovery
 
@@ -161,6 +165,21 @@ class Provider:
         if not isinstance(found, list) or not all(isinstance(key, dict) for key in found):
             raise unavailable("keys", "its key set is no list of keys")
         self._keys, self._keys_at = tuple(found), self._keys_asked_at
+
+    async def ping(self) -> float | None:
+        """Ask for everything that a sign-in needs; how many seconds this machine's clock is ahead of the provider's.
+
+        None: it does not say. Raises ProviderUnavailable.
+        """
+        metadata = await self.metadata()
+        if "jwks_uri" not in metadata:
+            return None
+        await self._fetch_keys()
+        date = (await self._ask("GET", metadata["jwks_uri"])).headers.get("Date")
+        try:
+            return (datetime.now(UTC) - parsedate_to_datetime(str(date))).total_seconds()
+        except (TypeError, ValueError):
+            return None
 
     # ------------------------------------------------------------ tokens
 
@@ -260,6 +279,9 @@ class Provider:
             decompress_response=False,
             ssl_options=self._tls,
         )
+        if self._http is None:
+            # Here and not before: it belongs to the loop that runs.
+            self._http = AsyncHTTPClient(force_instance=True, max_clients=50, max_body_size=MAX_BODY_BYTES)
         try:
             return await self._http.fetch(request, raise_error=False)
         except Exception as error:

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
@@ -64,6 +66,7 @@ class EvilProvider:
     tls: ssl.SSLContext | None = None
     name: str = "127.0.0.1"
     address: str = "127.0.0.1"
+    clock_ahead_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -249,6 +252,7 @@ class _Handler(web.RequestHandler):
     async def _fault(self, path: str) -> bool:
         p = self.provider
         p.calls[path] += 1
+        self.set_header("Date", format_datetime(datetime.now(UTC) + timedelta(seconds=p.clock_ahead_s), usegmt=True))
         fault = p.faults.get(path)
         if fault is None:
             return False
