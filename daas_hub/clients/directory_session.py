@@ -22,8 +22,9 @@ from ldap3.core.results import RESULT_INVALID_CREDENTIALS, RESULT_SUCCESS
 from daas_hub.core.directory_ad import sid_text
 from daas_hub.core.errors import DaasError, DirectoryUnavailable
 
-PAGE = 1000
-"""Entries asked for in one page of a search."""
+PAGES = (1000, 100, 10)
+"""Entries asked for in one page of a search; fewer where the server allows no such page (OpenLDAP's ``size.pr``)."""
+ADMIN_LIMIT = 11
 NO_SUCH_OBJECT = 32
 BIND_REFUSED = frozenset({RESULT_INVALID_CREDENTIALS, NO_SUCH_OBJECT, 19, 48, 50, 53})
 """Results of a bind that say no: invalid credentials, no such object, constraint violation (ppolicy),
@@ -57,6 +58,7 @@ class Session:
     def __init__(self, connection: ldap3.Connection, address: Address) -> None:
         self._connection = connection
         self._address = address
+        self._pages = list(PAGES)
         self.refused_with = ""
         """The server's words for the bind that it refused last."""
 
@@ -90,12 +92,15 @@ class Session:
                 ldap3.SUBTREE if subtree else ldap3.BASE,
                 dereference_aliases=ldap3.DEREF_NEVER,
                 attributes=list(attributes),
-                paged_size=PAGE,
+                paged_size=self._pages[0],
                 paged_cookie=cookie,
             )
             result = self._connection.result
             if result["result"] == NO_SUCH_OBJECT:
                 return entries
+            if result["result"] == ADMIN_LIMIT and not entries and len(self._pages) > 1:
+                self._pages.pop(0)
+                continue
             if result["result"] != RESULT_SUCCESS:
                 raise unavailable(self._address, f"search below {base} answered {result['description']}")
             entries += [_entry(found) for found in self._connection.response if found["type"] == "searchResEntry"]

@@ -211,14 +211,50 @@ async def test_groups_with_members_by_dn(slapd: Slapd, directory: Directory) -> 
     assert other[0].groups == ("lab",)
 
 
+def sixty_groups() -> str:
+    """Groups that ada is in, besides lab."""
+    group = "dn: cn=g{n},ou=groups,{base}\nobjectClass: posixGroup\ncn: g{n}\ngidNumber: {gid}\nmemberUid: ada\n"
+    return "\n".join(group.format(n=n, base=BASE, gid=31000 + n) for n in range(60))
+
+
 async def test_an_answer_that_was_cut_short_is_no_answer(slapd: Slapd, directory: Directory) -> None:
     # The server's sizelimit is 50: with some groups missing, somebody would lose access without a word.
-    groups = (
-        f"dn: cn=g{n},ou=groups,{BASE}\nobjectClass: posixGroup\ncn: g{n}\ngidNumber: {31000 + n}\nmemberUid: ada\n"
-        for n in range(60)
-    )
-    await slapd.add("\n".join(groups))
+    await slapd.add(sixty_groups())
     with pytest.raises(DirectoryUnavailable) as error:
         await directory.lookup("ada")
     assert "sizeLimitExceeded" in error.value.log_message
     assert await directory.lookup("bob") is not None
+
+
+TEN = "sizelimit size.soft=10 size.hard=10"
+LIMITS = {
+    TEN: None,
+    f"{TEN} size.prtotal=unlimited": 61,
+    f"{TEN} size.prtotal=unlimited size.pr=100": 61,
+    f"{TEN} size.prtotal=unlimited size.pr=10": 61,
+    f"{TEN} size.prtotal=unlimited size.pr=5": None,
+}
+"""The server's limits → groups found of 61; None: told as a failure."""
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+async def test_a_server_with_a_limit_of_ten_is_asked_page_by_page(tmp_path: Path, limits: str) -> None:
+    class Limited(Slapd):
+        def config_text(self) -> str:
+            return super().config_text().replace("sizelimit 50", limits)
+
+    server = await Limited(tmp_path, Path("/home")).start()
+    directory = Directory(settings(server, server.uri))
+    try:
+        await server.add(sixty_groups())
+        if LIMITS[limits] is None:
+            with pytest.raises(DirectoryUnavailable, match="cannot be reached") as error:
+                await directory.lookup("ada")
+            assert "LimitExceeded" in error.value.log_message
+        else:
+            found = await directory.lookup("ada")
+            assert found is not None
+            assert len(found[0].groups) == LIMITS[limits]
+    finally:
+        directory.close()
+        await server.stop()

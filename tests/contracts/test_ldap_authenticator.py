@@ -224,6 +224,10 @@ BAD = [
     ({"user_filter": "(uid=*)"}, "user_filter"),
     ({"user_filter": "(uid={username})"}, "user_filter"),
     ({"group_filter": "(member={user})"}, "group_filter"),
+    ({"group_filter": "(objectClass=posixGroup)"}, "group_filter"),
+    ({"group_condition": "(member={dn})"}, "group_condition"),
+    ({"login_attributes": ["mail", "mail)(uid=*"]}, "login_attributes"),
+    ({"name_attribute": "uid="}, "name_attribute"),
     ({"bind_password_file": "/nowhere/at/all"}, "bind_password_file"),
     ({"tls_ca_file": "/nowhere/at/all"}, "tls_ca_file"),
 ]
