@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,13 @@ c.DaasOIDCAuthenticator.admin_groups = {{"operators"}}
 c.DaasOIDCAuthenticator.mail_domains = {{"site.test"}}
 c.DaasOIDCAuthenticator.posix_claims = {{
     "uid_number": "uidNumber", "gid_number": "gidNumber", "home": "homeDirectory"}}
+c.DaasSpawner.allocated_uids = c.DaasSpawner.allocated_gids = [[{given}, {given}]]
+c.DaasSpawner.fallback_home = "{homes}/{{name}}"
 c.Authenticator.auth_refresh_age = 1
 """
 """Asked at nearly every request: what Keycloak says shows at once."""
+GIVEN = 70001
+"""The only number that this hub may give away."""
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +91,8 @@ def keycloak_site(keycloak: Keycloak, tmp_path_factory: pytest.TempPathFactory) 
     """One hub for the module, registered at Keycloak."""
     secret = tmp_path_factory.mktemp("client") / "secret"
     secret.write_text(SECRET)
-    more = CONFIG.format(issuer=keycloak.issuer, client=CLIENT, secret=secret)
-    site = Site(cmd=list(program(reachable_python())), more=more)
+    site = Site(cmd=list(program(reachable_python())))
+    site.more = CONFIG.format(issuer=keycloak.issuer, client=CLIENT, secret=secret, given=GIVEN, homes=site.homes)
     try:
         asyncio.run(site.start())
         url = f"{site.hub.hub_url}/hub/oidc/logout"
@@ -106,6 +111,15 @@ async def place(keycloak: Keycloak, keycloak_site: Site, tmp_path: Path) -> Asyn
         yield Place(keycloak_site, keycloak, page)
     finally:
         await browser.stop()
+
+
+def runs_somebody(uid: int) -> bool:
+    """Whether a process runs as this uid."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and entry.stat().st_uid == uid:
+                return True
+    return False
 
 
 async def test_in_by_keycloak_a_server_as_her_uid_and_out(place: Place) -> None:
@@ -154,6 +168,18 @@ async def test_in_by_keycloak_a_server_as_her_uid_and_out(place: Place) -> None:
     log = site.hub.log_text()
     assert SECRET not in log
     assert "eyJ" not in log  # how every JWT begins
+
+
+async def test_who_has_an_account_nowhere_else_is_given_one(place: Place) -> None:
+    """No directory, no POSIX attributes: the hub's own number and home, by issuer and subject."""
+    await asyncio.to_thread(lambda: place.keycloak.person("gwen"))
+    await place.sign_in("gwen")
+    await place.page.wait_for_url(f"{place.url}/hub/home")
+    name = await place.user("gwen")
+    assert (await place.site.hub.start_server(name, options={"profile": "basic"}))[0] in (201, 202)
+    assert runs_somebody(GIVEN)
+    assert (place.site.homes / name).stat().st_uid == GIVEN
+    assert (await place.site.hub.api("DELETE", f"users/{name}/server"))[0] in (202, 204)
 
 
 async def test_who_is_disabled_is_out(place: Place) -> None:

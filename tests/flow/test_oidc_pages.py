@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import random
 from collections.abc import AsyncIterator
@@ -15,9 +16,10 @@ import pytest_asyncio
 from daas_hub.auth.oidc_states import MAX_TABS, PREFIX
 from tests.servers.evil_provider import EvilProvider
 from tests.servers.forgeries import CLIENT, FORGERIES, SECRET
-from tests.servers.hub import HubServer
+from tests.servers.hub import LOOP_MONITOR, HubServer
 from tests.servers.visitor import Visitor, location
 from tests.unit.test_oidc_claims import ELSEWHERE
+from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -63,6 +65,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plac
     hub = HubServer(root, CONFIG.format(issuer=provider.issuer, client=CLIENT, secret=secret))
     # Without our own configure(c): these classes do not exist there.
     hub.config += "del c.DaasHub, c.LocalBackend\nc.Authenticator.enable_auth_state = True\n"
+    hub.config += LOOP_MONITOR
     await hub.start()
     yield Place(hub, provider)
     await hub.stop()
@@ -71,6 +74,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plac
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def place(shared: Place) -> Place:
+    shared.provider.calls.clear()
     shared.provider.forge, shared.provider.faults, shared.provider.callback_more = None, {}, {}
     return shared
 
@@ -209,6 +213,20 @@ async def test_a_provider_that_is_away(place: Place) -> None:
     assert (await inside.get("/hub/home")).code == 200
     place.provider.faults = {}
     assert location(await outside.get(await place.begin(outside)))
+
+
+async def test_a_provider_that_is_silent_holds_up_nobody_else(place: Place) -> None:
+    """Twenty sign-ins wait for it for two seconds each; the hub's loop does not."""
+    inside, waiting = place.visitor(), [place.visitor() for _ in range(20)]
+    await place.sign_in(inside)
+    backs = [await place.begin(who) for who in waiting]
+    place.provider.faults = {"token": "hang"}
+    place.hub.forget_gaps()
+    asked = [asyncio.ensure_future(who.get(back)) for who, back in zip(waiting, backs, strict=True)]
+    await until(lambda: place.provider.calls["token"] >= 5, what="they wait")
+    assert (await inside.get("/hub/home")).code == 200
+    assert {(await each).code for each in asked} == {503}
+    assert place.hub.worst_gap_s() < 1
 
 
 async def test_out_ends_the_tokens_too(place: Place) -> None:

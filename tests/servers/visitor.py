@@ -23,7 +23,8 @@ class Visitor:
         sent = [f"{name}={value}" for (name, where), value in self.cookies.items() if path.startswith(where)]
         headers = {"Cookie": "; ".join(sent)} if sent and url.startswith(self.base) else {}
         request = HTTPRequest(url, headers=headers, follow_redirects=False, request_timeout=20)
-        answer = await AsyncHTTPClient().fetch(request, raise_error=False)
+        # One for the loop; its usual ten at once would make browsers wait for each other.
+        answer = await AsyncHTTPClient(max_clients=100).fetch(request, raise_error=False)
         for line in answer.headers.get_list("Set-Cookie") if url.startswith(self.base) else ():
             for name, morsel in SimpleCookie(line).items():
                 key = (name, morsel["path"] or "/")
