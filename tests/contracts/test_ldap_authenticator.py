@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tornado import web
+from traitlets import TraitError
 from traitlets.config import Config
 
 from daas_hub.auth.ldap import DaasLDAPAuthenticator
@@ -242,3 +243,9 @@ def test_settings_that_cannot_work_refuse_to_start(make: Make, setting: dict[str
 async def test_plaintext_is_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     make(allow_plaintext=True)
     assert "without TLS" in caplog.text
+
+
+def test_a_kind_of_directory_that_does_not_exist_refuses_to_start(make: Make) -> None:
+    assert make(flavour="rfc2307bis").directory.settings.nested_groups == "member"
+    with pytest.raises(TraitError, match="flavour"):
+        make(flavour="edirectory")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,13 +23,25 @@ pytestmark = pytest.mark.needs("samba")
 Make = Callable[..., DaasLDAPAuthenticator]
 
 
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial" / "active-directory.md"
+
+
+def tutorial() -> dict[str, Any]:
+    """The settings of the tutorial, word for word."""
+    c = Config()
+    for block in re.findall(r"```python\n(.*?)```", TUTORIAL.read_text(), re.DOTALL):
+        exec(block, {"c": c})
+    assert c.JupyterHub.authenticator_class == "daas-ldap"
+    return dict(c.DaasLDAPAuthenticator)
+
+
 @pytest.fixture
 def make(samba: Samba) -> Make:
-    """As the tutorial sets it up."""
+    """As the tutorial sets it up, with this domain's names in the place of its own."""
 
     def make(**more: Any) -> DaasLDAPAuthenticator:
         site = {
-            "flavour": "ad",
+            **tutorial(),
             "server_uris": [samba.tls_uri],
             "tls_ca_file": str(samba.ca_file),
             "bind_dn": SERVICE_DN,
@@ -205,6 +219,22 @@ async def test_a_look_later_keeps_the_user_of_who_is_renamed(samba: Samba, bob: 
 
 
 # ---------------------------------------------------------------- settings
+
+
+def test_the_tutorial_sets_what_must_be_replaced_and_the_preset() -> None:
+    said = tutorial()
+    assert said.pop("flavour") == "ad"
+    assert set(said) == {
+        "server_uris",
+        "tls_ca_file",
+        "bind_dn",
+        "bind_password_file",
+        "user_search_base",
+        "group_search_base",
+        "login_domains",
+        "allowed_groups",
+        "admin_groups",
+    }
 
 
 def test_a_preset_is_a_default_and_each_setting_counts_by_itself(make: Make) -> None:
