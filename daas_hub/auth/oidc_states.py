@@ -51,9 +51,10 @@ class States:
         self.way = way
         self._used: OrderedDict[str, float] = OrderedDict()
 
-    def cookie(self, state: str) -> str:
-        """The name of a state's cookie."""
-        return PREFIX + hashlib.sha256(f"{self.way}\0{state}".encode()).hexdigest()[:24]
+    def cookie(self, handler: Any, state: str) -> str:
+        """The name of a state's cookie; no other host can set it where the hub's own cookies are so protected."""
+        host = "__Host-" if handler.hub.cookie_name.startswith("__Host-") else ""
+        return host + PREFIX + hashlib.sha256(f"{self.way}\0{state}".encode()).hexdigest()[:24]
 
     def remember(self, handler: Any, pending: Pending) -> None:
         """Set the cookie, and drop the oldest of too many."""
@@ -61,7 +62,7 @@ class States:
         for _, name in others[: max(0, len(others) - MAX_TABS + 1)]:
             handler.clear_cookie(name, path=handler.hub.base_url)
         handler._set_cookie(
-            self.cookie(pending.state),
+            self.cookie(handler, pending.state),
             json.dumps(asdict(pending)),
             expires_days=None,
             max_age=LASTS_S,
@@ -72,7 +73,7 @@ class States:
 
     def take(self, handler: Any, state: str) -> Pending | None:
         """The sign-in of a state, once; None where this browser did not begin it, it is old, or was used."""
-        name = self.cookie(state)
+        name = self.cookie(handler, state)
         pending = self._read(handler, name)
         if name in handler.request.cookies:
             handler.clear_cookie(name, path=handler.hub.base_url)
@@ -103,4 +104,4 @@ class States:
 
 
 def _ours(name: str) -> bool:
-    return name.startswith(PREFIX)
+    return name.removeprefix("__Host-").startswith(PREFIX)

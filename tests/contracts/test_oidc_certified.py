@@ -20,7 +20,8 @@ from tests.contracts.oidc_rig import CALLBACK, Hub, HubUser
 from tests.servers.forgeries import CLIENT, SECRET
 from tests.servers.oidc_provider import OidcProvider
 
-pytestmark = pytest.mark.needs("node")
+pytestmark = [pytest.mark.needs("node"), pytest.mark.timeout(240)]
+"""The provider is installed by npm the first time."""
 
 
 class Site:

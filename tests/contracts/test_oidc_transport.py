@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from daas_hub.auth.oidc_states import LASTS_S, MAX_USED, Pending, States
+from daas_hub.auth.oidc_states import LASTS_S, MAX_TABS, MAX_USED, PREFIX, Pending, States
 from daas_hub.core.errors import ProviderUnavailable
 from tests.contracts.oidc_rig import CALLBACK, Rig
 from tests.servers.evil_provider import EvilProvider
@@ -85,7 +85,7 @@ class Request:
 
     def __init__(self) -> None:
         self.request = SimpleNamespace(cookies={})
-        self.hub = SimpleNamespace(base_url="/hub/")
+        self.hub = SimpleNamespace(base_url="/hub/", cookie_name="jupyterhub-hub-login")
         self.signed: dict[str, str] = {}
 
     def get_secure_cookie(self, name: str, max_age_days: float) -> str | None:
@@ -124,6 +124,18 @@ def test_a_cookie_of_one_way_is_none_of_anothers() -> None:
     States("keycloak").remember(request, pending)
     assert States("gitlab").take(request, pending.state) is None
     assert States("keycloak").take(request, pending.state) == pending
+
+
+def test_no_other_host_can_set_it_where_the_hub_protects_its_cookies() -> None:
+    request, pending = Request(), Pending("", CALLBACK)
+    request.hub.cookie_name = "__Host-jupyterhub-hub-login"
+    states = States("")
+    for _ in range(MAX_TABS + 3):
+        states.remember(request, Pending("", CALLBACK))
+    states.remember(request, pending)
+    assert len(request.request.cookies) == MAX_TABS
+    assert all(name.startswith(f"__Host-{PREFIX}") for name in request.request.cookies)
+    assert states.take(request, pending.state) == pending
 
 
 def test_ten_minutes() -> None:
