@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -294,6 +295,31 @@ async def test_a_lookup_counts_as_no_attempt(samba: Samba, directory: Directory)
     assert await directory.lookup("emil") is not None
     await directory.authenticate("emil", "")
     assert await samba.value(PEOPLE["emil"].dn, "badPwdCount") == before
+
+
+ATTEMPTS = ["ada", "nobody-of-that-name", "disabled", "noposix", "SITE\\ada", "ada@site.test", "nobody@site.test"]
+
+
+async def test_unknown_people_cost_the_same_operations_as_wrong_passwords(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def counted(kind: str) -> Any:
+        plain = getattr(ldap3.Connection, kind)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            asked[kind] += 1
+            return plain(*args, **kwargs)
+
+        return call
+
+    for kind in ("bind", "search", "unbind"):
+        monkeypatch.setattr(ldap3.Connection, kind, counted(kind))
+    for typed in ATTEMPTS:
+        asked.clear()
+        assert (await directory.authenticate(typed, "wrong")).verdict is Verdict.WRONG
+        assert asked == {"bind": 2, "search": 1, "unbind": 2}, typed
 
 
 def test_a_bind_without_tls_is_refused_by_the_directory_itself(samba: Samba) -> None:
