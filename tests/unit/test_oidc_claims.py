@@ -120,15 +120,16 @@ NOW = datetime.fromtimestamp(int(time.time()), UTC)
 WHO = id_token.Expected("https://idp.site", "daas", nonce="n")
 
 
-def judged(**claims: Any) -> str:
+def judged(who: id_token.Expected = WHO, header: Any = None, body: Any = None, **claims: Any) -> str:
     """ "ok", or what is wrong with a token that says this; times are given relative to now."""
     base = {"iss": WHO.issuer, "aud": WHO.client_id, "sub": "1", "nonce": "n", "iat": 0, "exp": 300}
     absolute = {**base, **claims}
     for name in {"iat", "exp", "nbf"} & set(absolute):
         absolute[name] += NOW.timestamp()
-    token = Token({"alg": "RS256", "kid": "first"}, absolute, rsa_key("first"), "").text()
+    said = {"alg": "RS256", "kid": "first"} if header is None else header
+    token = Token(said, absolute if body is None else body, rsa_key("first"), "").text()
     try:
-        id_token.check(token, [public(rsa_key("first"), "first")], WHO, NOW)
+        id_token.check(token, [public(rsa_key("first"), "first")], who, NOW)
     except TokenRefused as error:
         return error.reason
     return "ok"
@@ -153,6 +154,50 @@ def judged(**claims: Any) -> str:
 )
 def test_off_by_one(claims: dict[str, Any], verdict: str) -> None:
     assert judged(**claims) == verdict
+
+
+@pytest.mark.parametrize(
+    ("claims", "verdict"),
+    [
+        ({}, "ok"),
+        ({"nonce": "first sign-in's"}, "ok"),
+        ({"nonce": "another's"}, "nonce"),
+        ({"nonce": None}, "nonce"),
+        ({"sub": "2"}, "sub"),
+        ({"sub": "1\t"}, "sub"),
+    ],
+)
+def test_tokens_of_a_refresh(claims: dict[str, Any], verdict: str) -> None:
+    who = id_token.Expected(WHO.issuer, WHO.client_id, old_nonce="first sign-in's", subject="1")
+    said = {"iss": WHO.issuer, "aud": WHO.client_id, "sub": "1", "iat": NOW.timestamp(), "exp": NOW.timestamp() + 9}
+    assert judged(who, body={**said, **claims}) == verdict
+
+
+@pytest.mark.parametrize("subject", ["a\tb", "a\x00", "\n", "a\x7f"])
+def test_subjects_are_printable(subject: str) -> None:
+    assert judged(sub=subject) == "sub"
+
+
+@pytest.mark.parametrize("body", [[], "text", 17, None, [{"sub": "1"}]])
+def test_signed_claims_that_are_no_object(body: Any) -> None:
+    token = Token({"alg": "RS256", "kid": "first"}, body, rsa_key("first"), "").text()
+    with pytest.raises(TokenRefused) as error:
+        id_token.verified(token, [public(rsa_key("first"), "first")])
+    assert error.value.reason == "form"
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"), [(["RS256"], "form"), ("RS256", "form"), ({"alg": "RS256", "kid": 1}, "kid")]
+)
+def test_headers_that_are_none(header: Any, reason: str) -> None:
+    assert judged(header=header) == reason
+
+
+@pytest.mark.parametrize("token", ["", ".", "..", "a.b", "a.b.c.d", ".b.c", "e30..c", "\x00.a.b", "é.é.é"])
+def test_what_is_no_token(token: str) -> None:
+    with pytest.raises(TokenRefused) as error:
+        id_token.header_of(token)
+    assert error.value.reason == "form"
 
 
 def test_at_hash_is_that_of_the_standard() -> None:
