@@ -13,9 +13,10 @@ from traitlets.config import Config
 
 from daas_hub.auth.linked import NotLinked
 from daas_hub.auth.oidc import DaasOIDCAuthenticator
+from daas_hub.auth.oidc_states import Pending
 from daas_hub.core.errors import ConfigError, DirectoryUnavailable, TokenRefused
 from daas_hub.core.models import Identity
-from tests.contracts.oidc_rig import Rig
+from tests.contracts.oidc_rig import CALLBACK, Rig
 from tests.servers.evil_provider import EvilProvider
 
 VICTIM = {"preferred_username": "victim", "email": "victim@site.test", "email_verified": True, "groups": ["lab"]}
@@ -162,6 +163,11 @@ async def test_a_provider_without_openid_connect(rig: Rig) -> None:
     assert user.model["auth_state"]["daas"]["came_by"]["subject"] == "583231"  # type: ignore[attr-defined]
     assert isinstance(await rig.authenticator.refresh_user(user), dict)
     assert rig.provider.calls[".well-known/openid-configuration"] == 0
+    # It cannot say when she proved who she is, so that is refused where it must be anew.
+    with pytest.raises(TokenRefused) as error:
+        await rig.sign_in("1", pending=Pending("", CALLBACK, anew=True))
+    assert error.value.reason == "auth_time"
+    assert "nonce" not in rig.authenticator.authorize_params(Pending("", CALLBACK))
 
 
 class Linked:
