@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tornado import web
 
-from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable, ProviderUnavailable
+from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable, LedgerBusy, ProviderUnavailable
+from daas_hub.core.groups import SiteGroups, union
 from daas_hub.core.models import Identity
 
 NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
@@ -37,10 +38,45 @@ def model_of(authenticator: Any, identity: Identity, user_name: str = "", **more
     }
 
 
-def try_again(error: DirectoryUnavailable) -> web.HTTPError:
+class GroupsOfTheSite:
+    """Where the local groups and projects of somebody are asked for; nowhere until the wiring says it."""
+
+    def __init__(self) -> None:
+        self.ask: Callable[[Identity], Awaitable[SiteGroups]] | None = None
+        self._warned: set[str] = set()
+
+    async def united(
+        self, authenticator: Any, identity: Identity, make: Callable[[Identity], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """The model that ``make`` gives for somebody in all her groups: the directory's, local ones, projects'.
+
+        The identity in it stays what the directory says. Raises LedgerBusy.
+        """
+        if self.ask is None:
+            return make(identity)
+        found = union(identity.groups, await self.ask(identity))
+        for name in sorted({*found.left_out} - self._warned):
+            self._warned.add(name)
+            authenticator.log.warning(
+                "group_name_taken: the directory has a group %s, which is a local group of this hub. The directory's "
+                "counts for nobody here until the local one is deleted.",
+                name,
+            )
+        model = make(replace(identity, groups=found.names))
+        model["auth_state"]["daas"]["identity"]["groups"] = identity.groups
+        return model
+
+
+site_groups = GroupsOfTheSite()
+"""Those of the hub of this process."""
+
+
+def try_again(error: DirectoryUnavailable | LedgerBusy) -> web.HTTPError:
     """The page for a directory that is away, or for too many at once: 503, with when to come back."""
     reason = "Directory unavailable"
-    if isinstance(error, DirectoryBusy):
+    if isinstance(error, LedgerBusy):
+        reason = "Ledger busy"
+    elif isinstance(error, DirectoryBusy):
         reason = "Too many sign-ins at once"
     elif isinstance(error, ProviderUnavailable):
         reason = "Identity provider unavailable"

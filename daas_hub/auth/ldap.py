@@ -9,14 +9,23 @@ from tornado import web
 from traitlets import Bool, Float, Int, List, Set, Unicode, default
 
 from daas_hub.auth.attempts import Attempts
-from daas_hub.auth.common import NOT_OPEN, OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings, try_again
+from daas_hub.auth.common import (
+    NOT_OPEN,
+    OneAtATime,
+    identity_in,
+    maybe,
+    model_of,
+    refuse_unknown_settings,
+    site_groups,
+    try_again,
+)
 from daas_hub.auth.ldap_flavour import LDAPFlavour
 from daas_hub.auth.ldap_told import GUESSED, TOLD
 from daas_hub.auth.names import OneName
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
 from daas_hub.core.allocation import Kind
 from daas_hub.core.directory import ACTIVE
-from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable
+from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable, LedgerBusy
 from daas_hub.core.models import Identity
 
 NOT_STARTED = "The site's directory cannot be reached just now: the server was not started. Try again in a minute."
@@ -186,7 +195,13 @@ class DaasLDAPAuthenticator(LDAPFlavour, Attempts, OneName):
             raise web.HTTPError(403, TOLD[outcome.verdict])
         if outcome.verdict is Verdict.LOCKED_OUT:
             self.log.warning("A sign-in is refused by a lock-out after failed attempts")
-        return self.auth_model(outcome.identity) if outcome.identity is not None else None
+        if outcome.identity is None:
+            return None
+        try:
+            return await site_groups.united(self, outcome.identity, self.auth_model)
+        except LedgerBusy as error:
+            self.log.error("Nobody can sign in: %s", error.log_message)
+            raise try_again(error) from error
 
     def auth_model(self, identity: Identity, user_name: str = "") -> dict[str, Any]:
         """What the hub stores. ``user_name``: the hub user who she is already, whatever the directory calls her now."""
@@ -216,14 +231,14 @@ class DaasLDAPAuthenticator(LDAPFlavour, Attempts, OneName):
             return False
         try:
             fresh = await self._refresh(identity)
-        except DirectoryUnavailable as error:
+            if fresh is None:
+                self.log.warning("%s has no active account in the directory any more", user.name)
+                return False
+            # A hub user keeps her name; what runs as her goes by the identity, which has the new one.
+            model = await site_groups.united(self, fresh, lambda identity: self.auth_model(identity, user.name))
+        except (DirectoryUnavailable, LedgerBusy) as error:
             self.log.warning("%s stays signed in: %s", user.name, error.log_message)
             return True
-        if fresh is None:
-            self.log.warning("%s has no active account in the directory any more", user.name)
-            return False
-        # A hub user keeps her name; what runs as her goes by the identity, which has the new one.
-        model = self.auth_model(fresh, user.name)
         try:
             await self.check_blocked_users(user.name, model)
             await self.check_allowed(user.name, model)

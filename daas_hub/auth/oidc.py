@@ -15,7 +15,15 @@ from tornado import web
 from traitlets import Bool, Unicode, default
 
 from daas_hub.auth import oidc_tokens
-from daas_hub.auth.common import OneAtATime, identity_in, maybe, model_of, refuse_unknown_settings
+from daas_hub.auth.common import (
+    OneAtATime,
+    identity_in,
+    maybe,
+    model_of,
+    refuse_unknown_settings,
+    site_groups,
+    try_again,
+)
 from daas_hub.auth.linked import NotLinked, ProvidersOwn, SiteIdentities
 from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_handlers import OIDCCallbackHandler, OIDCLoginHandler, OIDCLogoutHandler
@@ -24,7 +32,7 @@ from daas_hub.auth.oidc_settings import REPLACED, OIDCSettings
 from daas_hub.auth.oidc_states import Pending, States
 from daas_hub.clients.oidc import Json, Provider, unavailable
 from daas_hub.core import id_token, oidc_claims
-from daas_hub.core.errors import ConfigError, DirectoryUnavailable, SessionRevoked, TokenRefused
+from daas_hub.core.errors import ConfigError, DirectoryUnavailable, LedgerBusy, SessionRevoked, TokenRefused
 from daas_hub.core.models import Identity
 from daas_hub.core.oidc_claims import GroupsElsewhere
 
@@ -146,7 +154,10 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
             raise NotLinked(came_by, tokens)
         if (site.issuer, site.subject) == (came_by.issuer, came_by.subject):
             await self._require_own_name(handler, site)
-        return self.auth_model(site, came_by, tokens)
+        try:
+            return await site_groups.united(self, site, lambda identity: self.auth_model(identity, came_by, tokens))
+        except LedgerBusy as error:
+            raise try_again(error) from error
 
     async def _came(self, code: str, pending: Pending) -> tuple[Identity, Json]:
         answer = await self.provider.exchange(code, verifier=pending.verifier, redirect_uri=pending.redirect_uri)
@@ -286,10 +297,15 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
             self.log.warning("%s has no account here any more", user.name)
             return False
         # A hub user keeps her name; what runs as her goes by the identity.
-        model = self.auth_model(site, came_by, tokens, user.name)
         try:
+            model = await site_groups.united(
+                self, site, lambda identity: self.auth_model(identity, came_by, tokens, user.name)
+            )
             await self.check_blocked_users(user.name, model)
             await self.check_allowed(user.name, model)
+        except LedgerBusy as error:
+            self.log.warning("%s stays as she was: %s", user.name, error.log_message)
+            return not over
         except web.HTTPError:
             self.log.warning("%s is not allowed any more", user.name)
             return False

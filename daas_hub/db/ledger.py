@@ -20,6 +20,7 @@ from .audit import Audit
 from .engine import Database, make_private_file
 from .lease import Leases
 from .limits import Limits
+from .local_groups import LocalGroups
 from .notices import Notices
 from .projects import Projects
 from .recount import Difference, recount
@@ -31,8 +32,8 @@ __all__ = ["Kept", "LaunchRow", "Ledger", "Place", "Reservation"]
 
 
 class Ledger:
-    """An open ledger. ``accounts``, ``allocations``, ``limits``, ``audit``, ``leases``, ``notices``, ``projects``,
-    ``volumes`` and ``restore`` share its connections."""
+    """An open ledger. ``accounts``, ``allocations``, ``limits``, ``audit``, ``leases``, ``local_groups``, ``notices``,
+    ``projects``, ``volumes`` and ``restore`` share its connections."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -41,6 +42,7 @@ class Ledger:
         self.limits = Limits(db)
         self.audit = Audit(db)
         self.leases = Leases(db)
+        self.local_groups = LocalGroups(db)
         self.notices = Notices(db)
         self.projects = Projects(db)
         self.volumes = Volumes(db)

@@ -17,6 +17,7 @@ from . import audit
 from .engine import Database
 from .engine import insert as upsert
 from .schema import project_members, projects
+from .schema_groups import local_groups
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Projects:
         starts_at: datetime | None = None,
         ends_at: datetime | None = None,
     ) -> Project:
-        """Make or change the project of this slug; the id stays. Raises InvalidOptions for a slug that is no name."""
+        """Make or change the project of this slug; the id stays. Raises InvalidOptions for a slug that is no name,
+        or is a local group's."""
         if not slug or safe_name(slug, limit=MAX_NAME) != slug:
             message = f"{slug[:80]!r} is not a project's name: lower-case letters, digits and hyphens, at most 63."
             raise InvalidOptions(message, field="slug")
@@ -104,6 +106,8 @@ def _list(c: Connection, account_id: str | None) -> list[Project]:
 def _set(c: Connection, slug: str, values: dict[str, Any], by: str, now: datetime) -> Project:
     old = _get(c, slug)
     if old is None:
+        if c.execute(select(local_groups.c.name).where(local_groups.c.name == slug)).one_or_none() is not None:
+            raise InvalidOptions(f"slug: {slug!r} is a local group of this hub. Give another name.", field="slug")
         c.execute(insert(projects).values(id=new_id(), slug=slug, created_at=now, **values))
     else:
         c.execute(update(projects).where(projects.c.id == old.id).values(**values))

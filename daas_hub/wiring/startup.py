@@ -20,7 +20,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import alone, claims, hubside, interrupted, judging, renames, services
+from . import alone, claims, groups, hubside, interrupted, judging, renames, services
 
 
 class StartupChecks(Extension):
@@ -68,4 +68,5 @@ def check(app: Any) -> None:
     interrupted.revoke(app, site)
     hubside.add(app, site)
     renames.follow(app.authenticator)
+    groups.follow(site)
     site.checked = True

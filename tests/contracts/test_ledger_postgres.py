@@ -14,6 +14,7 @@ from tests.servers.postgres import PostgresServer
 from .ledger import LaunchContract
 from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
+from .ledger_groups import GroupsContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
 from .ledger_schema import SchemaContract
@@ -44,6 +45,10 @@ class TestBooksOnPostgres(BooksContract):
 
 
 class TestVolumesOnPostgres(VolumesContract):
+    pass
+
+
+class TestGroupsOnPostgres(GroupsContract):
     pass
 
 

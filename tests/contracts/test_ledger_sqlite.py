@@ -20,6 +20,7 @@ from daas_hub.db.ledger import Ledger
 from .ledger import LaunchContract
 from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
+from .ledger_groups import GroupsContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
 from .ledger_schema import SchemaContract
@@ -40,6 +41,10 @@ class TestBooksOnSqlite(BooksContract):
 
 
 class TestVolumesOnSqlite(VolumesContract):
+    pass
+
+
+class TestGroupsOnSqlite(GroupsContract):
     pass
 
 
