@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tornado import web
-from traitlets import Bool, Float, Int, List, Set, Unicode, default
+from traitlets import Bool, Float, Int, Set, Unicode, default
 
 from daas_hub.auth.attempts import Attempts
 from daas_hub.auth.common import (
@@ -20,6 +20,7 @@ from daas_hub.auth.common import (
     try_again,
 )
 from daas_hub.auth.ldap_flavour import LDAPFlavour
+from daas_hub.auth.ldap_servers import LDAPServers
 from daas_hub.auth.ldap_told import GUESSED, TOLD
 from daas_hub.auth.names import OneName
 from daas_hub.clients.directory import Address, Directory, DirectorySettings, Verdict
@@ -32,7 +33,7 @@ NOT_STARTED = "The site's directory cannot be reached just now: the server was n
 NOT_STARTED_BUSY = "Many people sign in and start servers just now: yours was not started. Try again in a moment."
 
 
-class DaasLDAPAuthenticator(LDAPFlavour, Attempts, OneName):
+class DaasLDAPAuthenticator(LDAPFlavour, LDAPServers, Attempts, OneName):
     """Entry point ``daas-ldap``. Groups of the directory become JupyterHub's groups at each sign-in and refresh."""
 
     directory_name = Unicode(
@@ -41,22 +42,10 @@ class DaasLDAPAuthenticator(LDAPFlavour, Attempts, OneName):
         "account, so changing it makes everybody a new person.",
     ).tag(config=True)
 
-    server_uris = List(
-        Unicode(),
-        help="The directory's address: `ldaps://host:636`, or `ldap://host:389` with StartTLS. Several servers with "
-        "fail-over are not supported yet: exactly one.",
-    ).tag(config=True)
-
     tls_ca_file = Unicode(
         None,
         allow_none=True,
         help="File with the CA certificates (PEM) that may sign the server's. None: the machine's own.",
-    ).tag(config=True)
-
-    allow_plaintext = Bool(
-        False,
-        help="Send passwords over `ldap://` without TLS. False, because anybody on the way could read them; logged as "
-        "a warning at every start. Only for a directory on the same machine.",
     ).tag(config=True)
 
     bind_dn = Unicode(
@@ -86,16 +75,15 @@ class DaasLDAPAuthenticator(LDAPFlavour, Attempts, OneName):
     )
     answer_within_s = Float(6.0, min=0.1, help="Seconds that the directory may take for one answer.").tag(config=True)
     login_within_s = Float(
-        10.0, min=0.1, help="Seconds for the whole login; after that the person is asked to try again."
+        10.0,
+        min=0.1,
+        help="Seconds for the whole login, over all servers; after that the person is asked to try again.",
     ).tag(config=True)
     wait_within_s = Float(
         20.0,
         min=0.1,
         help="Seconds that a login or a start waits for its turn, before those of the login itself, where many come at "
         "once. 20 lets a full lecture hall in; more would be given up by the browser's owner.",
-    ).tag(config=True)
-    hold_down_s = Float(
-        5.0, min=0, help="Seconds after a failure during which nobody is made to wait for it again. 0: no such time."
     ).tag(config=True)
     threads = Int(
         8,
@@ -132,26 +120,22 @@ class DaasLDAPAuthenticator(LDAPFlavour, Attempts, OneName):
 
     def directory_settings(self) -> DirectorySettings:
         """The settings in the form of the client. Raises ConfigError for what cannot work."""
-        if len(self.server_uris) != 1:
-            raise ConfigError(f"DaasLDAPAuthenticator.server_uris needs exactly one address, not {self.server_uris!r}.")
-        uri = self.server_uris[0]
-        if not uri.startswith(("ldap://", "ldaps://")):
-            raise ConfigError(f"DaasLDAPAuthenticator.server_uris: {uri!r} must begin with ldap:// or ldaps://.")
+        servers = self.listed_servers()
         if not self.user_search_base:
             raise ConfigError("DaasLDAPAuthenticator.user_search_base is empty; give the DN below which people are.")
         if self.tls_ca_file is not None and not Path(self.tls_ca_file).is_file():
             raise ConfigError(f"DaasLDAPAuthenticator.tls_ca_file {self.tls_ca_file!r} is not a file.")
-        if self.allow_plaintext and uri.startswith("ldap://"):
-            self.log.warning("DaasLDAPAuthenticator.allow_plaintext is on: passwords go to %s without TLS.", uri)
         return DirectorySettings(
             name=self.directory_name,
             address=Address(
-                uri=uri,
+                uri=servers[0].uri if servers else f"ldap://{self.srv_domain}",
                 allow_plaintext=self.allow_plaintext,
                 ca_file=self.tls_ca_file,
                 connect_within_s=self.connect_within_s,
                 answer_within_s=self.answer_within_s,
             ),
+            servers=servers,
+            srv_domain=self.srv_domain,
             bind_dn=self.bind_dn,
             bind_password=self._bind_password(),
             user_search_base=self.user_search_base,

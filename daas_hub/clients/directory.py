@@ -1,21 +1,17 @@
 """The site's directory, asked from the event loop: in a bounded number of threads, each answer bounded in time.
 
-A directory that hangs costs its threads and nothing else: the caller gets DirectoryUnavailable in time, the hung
-connections are cut from outside, and for a few seconds further questions are refused at once.
+A server that hangs costs its threads and nothing else: another server is asked, or the caller gets DirectoryUnavailable
+in time; the hung connections are cut from outside, and while all servers are held questions are refused at once.
 
 Sign-ins have a queue and threads of their own: whoever tries passwords keeps nobody's server from starting.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 import uuid
-from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from daas_hub.core.allocation import Kind
 from daas_hub.core.directory import (
@@ -36,24 +32,33 @@ from daas_hub.core.directory import (
 from daas_hub.core.directory_ad import sub_code
 from daas_hub.core.directory_flavours import NestedGroups
 from daas_hub.core.errors import AccountRefused, DirectoryUnavailable
+from daas_hub.core.failover import Server
 from daas_hub.core.login_forms import Form, forms, has, query
 from daas_hub.core.models import Identity
 
+from .directory_asking import SERVICE_REFUSED, Asking
 from .directory_groups import Groups, GroupSettings, fill
-from .directory_queue import Call, Queue, too_many
-from .directory_session import Address, Session, session, unavailable
+from .directory_queue import Turn
+from .directory_servers import Servers
+from .directory_session import Address, Session, unavailable
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-SLOW_S = 1.0
-"""A failure that took longer holds the directory down: it cost somebody time and a thread."""
 MAX_PASSWORD_BYTES = 4096
-SERVICE_REFUSED = "directory_service_refused"
 
 
 def anybody(_who: str) -> None:
     """Every attempt is tried."""
+
+
+def once(admit: Callable[[str], None]) -> Callable[[str], None]:
+    """``admit``, which counts an attempt, for the first server that comes so far; the others are the same attempt."""
+    begun: list[str] = []
+
+    def admitted(who: str) -> None:
+        if not begun:
+            begun.append(who)
+            admit(who)
+
+    return admitted
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class DirectorySettings:
 
     name: str
     address: Address
+    """How servers are protected; and where the only one is, without ``servers`` and ``srv_domain``."""
     bind_dn: str
     bind_password: str = field(repr=False)
     user_search_base: str
@@ -78,6 +84,8 @@ class DirectorySettings:
     login_attributes: tuple[str, ...] = ()
     login_domains: tuple[str, ...] = ()
     more_attributes: tuple[str, ...] = ()
+    servers: tuple[Server, ...] = ()
+    srv_domain: str = ""
     login_within_s: float = 10.0
     hold_down_s: float = 5.0
     tell_locked: bool = True
@@ -96,22 +104,27 @@ class LoginOutcome:
 class Directory:
     """One directory. Safe to use from one event loop; its threads end with ``close``."""
 
-    def __init__(self, settings: DirectorySettings) -> None:
+    def __init__(self, settings: DirectorySettings, servers: Servers | None = None) -> None:
         self.settings = settings
         self.issuer = f"ldap:{settings.name}"
-        self._sign_ins = Queue("ldap-sign-in", settings.threads)
-        self._others = Queue("ldap", settings.threads)
-        self._held_until = 0.0
+        listed = settings.servers or (() if settings.srv_domain else (Server(settings.address.uri),))
+        self.servers = servers or Servers(listed, settings.srv_domain, hold_s=settings.hold_down_s)
+        self._asking = Asking(
+            settings.address,
+            self.servers,
+            login_within_s=settings.login_within_s,
+            wait_within_s=settings.wait_within_s,
+            threads=settings.threads,
+        )
 
     def close(self) -> None:
         """Let the threads go; questions on their way are not waited for."""
-        self._sign_ins.close()
-        self._others.close()
+        self._asking.close()
 
     @property
     def waiting(self) -> int:
         """Questions on their way or in a queue."""
-        return self._sign_ins.waiting + self._others.waiting
+        return self._asking.waiting
 
     async def authenticate(self, name: str, password: str, admit: Callable[[str], None] = anybody) -> LoginOutcome:
         """Judge a login. An unknown person costs the directory what a wrong password does: a search and a bind.
@@ -123,7 +136,7 @@ class Directory:
         typed = self._forms(name)
         if not typed or not sendable(password):
             return LoginOutcome(Verdict.WRONG)
-        return await self._ask(self._sign_ins, self._login, typed, password, admit)
+        return await self._asking.ask(self._asking.sign_ins, self._login, typed, password, once(admit))
 
     async def lookup(self, name: str) -> tuple[Identity, Verdict] | None:
         """Who has this login name, and whether the account is locked; by the service bind. None: nobody.
@@ -131,79 +144,34 @@ class Directory:
         Raises DirectoryUnavailable.
         """
         typed = self._forms(name)
-        return await self._ask(self._others, self._known, typed) if typed else None
+        return await self._asking.ask(self._asking.others, self._known, typed) if typed else None
 
     async def lookup_subject(self, subject: str, *, alone: bool = False) -> tuple[Identity, Verdict] | None:
         """The same by the lasting id, whatever she is called now. None: she is gone. Raises DirectoryUnavailable.
 
         ``alone``: one more search (by `uidNumber`); raises AccountRefused where another entry has her uid.
         """
-        return await self._ask(self._others, self._known_subject, subject, alone=alone)
+        return await self._asking.ask(self._asking.others, self._known_subject, subject, alone=alone)
 
     async def has_number(self, kind: Kind, number: int) -> bool:
         """Whether a person or a group has this uid or gid. Raises DirectoryUnavailable."""
-        return await self._ask(self._others, self._has_number, kind, number)
+        return await self._asking.ask(self._asking.others, self._has_number, kind, number)
 
     async def ping(self) -> None:
         """Bind as the service and find the bases. Raises DirectoryUnavailable with what is wrong."""
-        await self._ask(self._others, self._ping)
-
-    # ------------------------------------------------------------ threads and time
-
-    async def _ask(self, queue: Queue, fn: Callable[Concatenate[Call, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        settings = self.settings
-        self._refuse_while_held()
-        if queue.full:
-            raise too_many(settings.address, f"{queue.waiting} questions are waiting already")
-        call = Call(settings.address, settings.login_within_s)
-        work = queue.begin(call, lambda: self._run(fn, call, *args, **kwargs))
-        try:
-            # The directory's own time begins when a thread is free to ask it; until then it is not to blame.
-            either: set[asyncio.Future[Any]] = {work, call.begun}
-            await asyncio.wait(either, timeout=settings.wait_within_s, return_when=FIRST_COMPLETED)
-        finally:
-            waited_in_vain = not work.done() and not call.begun.done()
-            if waited_in_vain:
-                call.end()
-                work.cancel()
-        if waited_in_vain:
-            raise too_many(settings.address, f"no thread was free within {settings.wait_within_s:g} s")
-        try:
-            return await asyncio.wait_for(asyncio.shield(work), settings.login_within_s)
-        except TimeoutError as error:
-            self._hold()
-            raise unavailable(settings.address, f"no answer within {settings.login_within_s:g} s") from error
-
-    def _run(self, fn: Callable[Concatenate[Call, P], T], call: Call, *args: P.args, **kwargs: P.kwargs) -> T:
-        """In a thread: whatever waited in the queue while others hung is refused now, not made to hang as well."""
-        self._refuse_while_held()
-        began = time.monotonic()
-        try:
-            return fn(call, *args, **kwargs)
-        except DirectoryUnavailable as error:
-            # A fast refusal costs nobody anything. A refused service account does: more attempts would lock it.
-            if time.monotonic() - began > SLOW_S or error.reason == SERVICE_REFUSED:
-                self._hold()
-            raise
-
-    def _hold(self) -> None:
-        self._held_until = time.monotonic() + self.settings.hold_down_s
-
-    def _refuse_while_held(self) -> None:
-        if time.monotonic() < self._held_until:
-            raise unavailable(self.settings.address, "not asked: it failed a moment ago (hold_down_s)")
+        await self._asking.ask(self._asking.others, self._ping)
 
     # ------------------------------------------------------------ in a thread
 
-    def _login(self, call: Call, typed: Sequence[Form], password: str, admit: Callable[[str], None]) -> LoginOutcome:
+    def _login(self, turn: Turn, typed: Sequence[Form], password: str, admit: Callable[[str], None]) -> LoginOutcome:
         settings = self.settings
-        with session(settings.address, call.register) as service:
+        with turn.session() as service:
             self._bind_service(service)
             person = self._one(service, typed)
             dn = first(person, "dn") if person else None
             admit(subject_of(person) if person else typed[0].value)
-            with session(settings.address, call.register) as hers:
-                accepted = hers.bind(dn or self._nobody(), password)
+            with turn.session() as hers:
+                accepted = hers.bind(dn or self._nobody(), password, once=True)
                 code = sub_code(hers.refused_with)
             if person is None:
                 return LoginOutcome(Verdict.WRONG)
@@ -222,13 +190,13 @@ class Directory:
         settings = self.settings
         return forms(text, settings.name_attribute, settings.login_attributes, settings.login_domains)
 
-    def _known(self, call: Call, typed: Sequence[Form]) -> tuple[Identity, Verdict] | None:
-        with session(self.settings.address, call.register) as service:
+    def _known(self, turn: Turn, typed: Sequence[Form]) -> tuple[Identity, Verdict] | None:
+        with turn.session() as service:
             self._bind_service(service)
             return self._judged(service, self._one(service, typed))
 
-    def _known_subject(self, call: Call, subject: str, *, alone: bool) -> tuple[Identity, Verdict] | None:
-        with session(self.settings.address, call.register) as service:
+    def _known_subject(self, turn: Turn, subject: str, *, alone: bool) -> tuple[Identity, Verdict] | None:
+        with turn.session() as service:
             self._bind_service(service)
             found = self._judged(service, self._by_subject(service, subject))
             if alone and found is not None:
@@ -271,13 +239,13 @@ class Directory:
             raise self._ambiguous(f"{first(person, 'dn')} has no usable {self.settings.name_attribute}")
         return name
 
-    def _ping(self, call: Call) -> None:
-        with session(self.settings.address, call.register) as service:
+    def _ping(self, turn: Turn) -> None:
+        with turn.session() as service:
             self._bind_service(service)
             self._search_people(service, fill(self.settings.user_filter, {"name": "no-such-person"}))
 
-    def _has_number(self, call: Call, kind: Kind, number: int) -> bool:
-        with session(self.settings.address, call.register) as service:
+    def _has_number(self, turn: Turn, kind: Kind, number: int) -> bool:
+        with turn.session() as service:
             self._bind_service(service)
             if self._search_people(service, f"({kind}Number={number})"):
                 return True
@@ -288,7 +256,7 @@ class Directory:
         settings = self.settings
         if settings.bind_dn and not service.bind(settings.bind_dn, settings.bind_password):
             detail = f"the service account {settings.bind_dn} is refused"
-            raise unavailable(settings.address, detail, reason=SERVICE_REFUSED)
+            raise unavailable(service.address, detail, reason=SERVICE_REFUSED)
 
     def _one(self, service: Session, typed: Sequence[Form]) -> Attributes | None:
         """The one entry that is meant. Several are a fault of the directory, and nobody is let in."""

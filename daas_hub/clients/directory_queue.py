@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from daas_hub.core.errors import DirectoryBusy
 
-from .directory_session import Address, cut, unavailable
+from .directory_session import Address, Session, cut, session, unavailable
 
 T = TypeVar("T")
 
@@ -17,22 +19,18 @@ PLACES = 32
 """Questions on their way or waiting, for each thread; more are refused. A lecture begins: 8 threads take 256."""
 
 
-class Call:
-    """One question, and how it is ended when the directory takes longer than ``within_s`` seconds."""
+class Turn:
+    """One server's part of a question: who is asked, and how that is ended from outside."""
 
-    def __init__(self, address: Address, within_s: float) -> None:
-        self._address, self._within_s = address, within_s
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.finished = False
         self._connections: list[Any] = []
         self._over = False
-        self._loop = asyncio.get_running_loop()
-        self.begun: asyncio.Future[None] = self._loop.create_future()
-        """Done once a thread has taken it up."""
 
-    def register(self, connection: Any) -> None:
-        """A connection that is about to be opened. Raises DirectoryUnavailable where nobody waits any more."""
-        if self._over:
-            raise unavailable(self._address, "nobody waits for this answer any more")
-        self._connections.append(connection)
+    def session(self) -> AbstractContextManager[Session]:
+        """A conversation with this server."""
+        return session(self.address, self._register)
 
     def end(self) -> None:
         """Cut its connections from outside, and let it open no other ones."""
@@ -40,14 +38,63 @@ class Call:
         for connection in list(self._connections):
             cut(connection)
 
+    def _register(self, connection: Any) -> None:
+        if self._over:
+            raise unavailable(self.address, "its time is over")
+        self._connections.append(connection)
+
+
+class Call:
+    """One question, and how it is ended when the directory takes longer than ``within_s`` seconds."""
+
+    def __init__(self, within_s: float) -> None:
+        self.within_s = within_s
+        self.over = False
+        """Nobody waits any more."""
+        self.turn: Turn | None = None
+        """With the server that is asked just now, or was asked last."""
+        self._until = 0.0
+        self._loop = asyncio.get_running_loop()
+        self.begun: asyncio.Future[None] = self._loop.create_future()
+        """Done once a thread has taken it up."""
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left of the whole question."""
+        return max(0.0, self._until - time.monotonic())
+
+    def started(self) -> None:
+        """In the thread: the time of the question begins."""
+        self._until = time.monotonic() + self.within_s
+
+    def ask(self, address: Address, within_s: float) -> Turn:
+        """In the thread: turn to a server, for ``within_s`` at most."""
+        turn = Turn(address)
+        self.turn = turn
+        if self.over:
+            turn.end()
+        self._loop.call_soon_threadsafe(self._loop.call_later, within_s, self._end_turn, turn)
+        return turn
+
+    def end(self) -> None:
+        """Nobody waits any more: what is open is cut, and nothing else is opened."""
+        self.over = True
+        if self.turn is not None:
+            self.turn.end()
+
     def begin(self, work: asyncio.Future[Any]) -> None:
         """A thread has it. Its time is not the caller's: who goes away leaves no thread with a server that drips."""
         if not self.begun.done():
             self.begun.set_result(None)
-        self._loop.call_later(self._within_s, self._end, work)
+        self._loop.call_later(self.within_s, self._end, work)
+
+    def _end_turn(self, turn: Turn) -> None:
+        """Cut, and again until the thread is done with it: it may just be between two connections."""
+        if not turn.finished:
+            turn.end()
+            self._loop.call_later(0.5, self._end_turn, turn)
 
     def _end(self, work: asyncio.Future[Any]) -> None:
-        """Cut, and again until the thread has ended: it may just be between two connections."""
         if not work.done():
             self.end()
             self._loop.call_later(0.5, self._end, work)

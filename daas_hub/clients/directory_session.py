@@ -12,7 +12,7 @@ import ssl
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ PAGES = (1000, 100, 10)
 """Entries asked for in one page of a search; fewer where the server allows no such page (OpenLDAP's ``size.pr``)."""
 ADMIN_LIMIT = 11
 NO_SUCH_OBJECT = 32
+UNANSWERED = "directory_unanswered"
 BIND_REFUSED = frozenset({RESULT_INVALID_CREDENTIALS, NO_SUCH_OBJECT, 19, 48, 50, 53})
 """Results of a bind that say no: invalid credentials, no such object, constraint violation (ppolicy),
 inappropriate authentication, insufficient access, unwilling to perform (RFC 4511 §4.1.9)."""
@@ -42,6 +43,11 @@ class Address:
     connect_within_s: float = 3.0
     answer_within_s: float = 6.0
 
+    def of(self, uri: str, within_s: float) -> Address:
+        """The same protection for another server, where only ``within_s`` are left."""
+        connect_s, answer_s = min(self.connect_within_s, within_s), min(self.answer_within_s, within_s)
+        return replace(self, uri=uri, connect_within_s=connect_s, answer_within_s=answer_s)
+
     @property
     def host(self) -> str:
         """The host of the URI; the certificate must be for it."""
@@ -57,26 +63,34 @@ class Session:
 
     def __init__(self, connection: ldap3.Connection, address: Address) -> None:
         self._connection = connection
-        self._address = address
+        self.address = address
         self._pages = list(PAGES)
         self.refused_with = ""
         """The server's words for the bind that it refused last."""
 
-    def bind(self, dn: str, password: str) -> bool:
-        """Whether the server accepts the password. An empty one is never sent: it would mean "anonymous"."""
+    def bind(self, dn: str, password: str, *, once: bool = False) -> bool:
+        """Whether the server accepts the password. An empty one is never sent: it would mean "anonymous".
+
+        ``once``: no answer is told as UNANSWERED, so that the password is not sent to another server: this one may
+        have judged it, and a wrong one would count twice.
+        """
         if not password or not dn:
             return False
         c = self._connection
         # As bytes it is sent as typed; as text ldap3 would refuse some characters and replace others (SASLprep).
         c.user, c.password, c.authentication = dn, password.encode(), ldap3.SIMPLE
-        c.bind(read_server_info=False)
+        try:
+            c.bind(read_server_info=False)
+        except Exception as error:
+            detail = f"the bind was not answered: {type(error).__name__}: {error}"
+            raise unavailable(self.address, detail, reason=UNANSWERED if once else None) from error
         code: int = c.result["result"]
         if code == RESULT_SUCCESS:
             return True
         if code in BIND_REFUSED:
             self.refused_with = str(c.result.get("message") or "")
             return False
-        raise unavailable(self._address, f"bind answered {c.result['description']}")
+        raise unavailable(self.address, f"bind answered {c.result['description']}")
 
     def search(self, base: str, query: str, attributes: Sequence[str], *, subtree: bool = True) -> list[Entry]:
         """All entries below ``base`` (or the one that it names), page by page; referrals are left out.
@@ -102,7 +116,7 @@ class Session:
                 self._pages.pop(0)
                 continue
             if result["result"] != RESULT_SUCCESS:
-                raise unavailable(self._address, f"search below {base} answered {result['description']}")
+                raise unavailable(self.address, f"search below {base} answered {result['description']}")
             entries += [_entry(found) for found in self._connection.response if found["type"] == "searchResEntry"]
             control = (result.get("controls") or {}).get("1.2.840.113556.1.4.319")
             cookie = control["value"]["cookie"] if control else None
@@ -111,7 +125,7 @@ class Session:
 
     def incomplete(self, detail: str) -> DirectoryUnavailable:
         """The error for an answer that is not whole."""
-        return unavailable(self._address, detail, reason="directory_incomplete")
+        return unavailable(self.address, detail, reason="directory_incomplete")
 
     def _complete(self, entry: Entry) -> Entry:
         """With all values of attributes of which the server gave only a range (MS-ADTS §3.1.1.3.1.3.3)."""
@@ -122,7 +136,7 @@ class Session:
                 # What comes may be a range again, which that search completes; it begins further on each time.
                 rest = self.search(entry["dn"][0], "(objectClass=*)", [f"{name};range={last + 1}-*"], subtree=False)
                 if not rest or not rest[0].get(name):
-                    raise unavailable(self._address, f"only {len(values)} values of {name} of {entry['dn'][0]} came")
+                    raise unavailable(self.address, f"only {len(values)} values of {name} of {entry['dn'][0]} came")
                 values += rest[0][name]
             entry[name] = values
         return entry
@@ -145,6 +159,8 @@ def session(address: Address, register: Callable[[Any], None] = lambda _c: None)
     try:
         connection.open(read_server_info=False)
         if not connection.server.ssl and not address.allow_plaintext:
+            # Its answer belongs to connecting: a server that is silent costs that time, not the longer one.
+            connection.socket.settimeout(address.connect_within_s)
             connection.start_tls(read_server_info=False)
         yield Session(connection, address)
     except DaasError:
@@ -174,9 +190,11 @@ class _Tls(ldap3.Tls):
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
         context = ssl.create_default_context(cafile=self.ca_certs_file)
+        connection.socket.settimeout(connection.server.connect_timeout)
         connection.socket = context.wrap_socket(
             connection.socket, server_hostname=connection.server.host, do_handshake_on_connect=do_handshake
         )
+        connection.socket.settimeout(connection.receive_timeout)
 
 
 def _connection(address: Address) -> ldap3.Connection:

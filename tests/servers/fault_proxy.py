@@ -27,6 +27,12 @@ class Fault(StrEnum):
     """Accept, and reset as soon as something is asked."""
     GARBAGE = "garbage"
     """Answer with what is not LDAP."""
+    BER = "ber"
+    """Answer with a message whose parts say other lengths than the whole has."""
+    HALF_OPEN = "half open"
+    """Close this side's half as soon as something is asked: the client may go on sending, and hears nothing."""
+    LOSE = "lose"
+    """The first ``cut_after`` bytes of the real server's answers, then none of them: it hears, and is not heard."""
 
 
 class FaultProxy:
@@ -47,7 +53,7 @@ class FaultProxy:
 
     async def start(self) -> FaultProxy:
         """Listen (again)."""
-        self._server = await asyncio.start_server(self._accept, self.host, self.port)
+        self._server = await asyncio.start_server(self._accepted, self.host, self.port)
         return self
 
     async def stop(self) -> None:
@@ -64,18 +70,22 @@ class FaultProxy:
         """How many connections are open now."""
         return len(self._tasks)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
+        task = asyncio.ensure_future(self._accept(reader, writer))
         self._tasks.add(task)
-        try:
-            # ConnectionError: the client was cut, which is what these tests are about.
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await self._serve(reader, writer)
-        finally:
+
+        def over(_done: object) -> None:
+            # Here, since a task that is cancelled before it began runs nothing of its own.
             writer.close()
             self._tasks.discard(task)
+
+        task.add_done_callback(over)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # ConnectionError: the client was cut, which is what these tests are about.
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            await self._serve(reader, writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         match self.fault:
@@ -83,15 +93,27 @@ class FaultProxy:
                 await self._read(reader)
             case Fault.DRIP:
                 await self._drip(reader, writer)
-            case Fault.RESET | Fault.GARBAGE:
+            case Fault.RESET | Fault.GARBAGE | Fault.BER | Fault.HALF_OPEN:
                 self.received += await reader.read(65536)
-                if self.fault is Fault.GARBAGE:
-                    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 40)
-                    await writer.drain()
-                else:
-                    _reset(writer)
+                await self._answer_wrongly(reader, writer)
             case _ if self.target is not None:
                 await self._forward(reader, writer)
+
+    async def _answer_wrongly(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        match self.fault:
+            case Fault.GARBAGE:
+                writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 40)
+                await writer.drain()
+            case Fault.BER:
+                # An extended response of 12 bytes whose matchedDN claims 127.
+                writer.write(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x7f\x04\x00")
+                await writer.drain()
+                await self._read(reader)
+            case Fault.HALF_OPEN:
+                writer.write_eof()
+                await self._read(reader)
+            case _:
+                _reset(writer)
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(65536):
@@ -137,7 +159,9 @@ class FaultProxy:
                     writer.write(data[: max(0, self.cut_after - passed)])
                     await writer.drain()
                     return _reset(writer)
-                if self.fault not in _REAL:
+                if self.fault is Fault.LOSE:
+                    data = data[: max(0, self.cut_after - passed)]
+                elif self.fault not in _REAL:
                     continue
                 pieces = [data] if self.fault is not Fault.SLOW else [data[i : i + 1] for i in range(len(data))]
                 for piece in pieces:
@@ -150,7 +174,7 @@ class FaultProxy:
             self.answered.append(passed)
 
 
-_REAL = {Fault.NONE, Fault.SLOW, Fault.CUT}
+_REAL = {Fault.NONE, Fault.SLOW, Fault.CUT, Fault.LOSE}
 """Faults in which the real server is asked."""
 
 
