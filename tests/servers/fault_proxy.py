@@ -145,10 +145,11 @@ class FaultProxy:
         try:
             await asyncio.wait([asking, answering], return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First of all: whoever stops the proxy may cancel the waiting below.
+            back.close()
             for task in (asking, answering):
                 task.cancel()
             await asyncio.gather(asking, answering, return_exceptions=True)
-            back.close()
 
     async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what the real server says, as the fault wants it, until one of the two ends."""
