@@ -260,6 +260,10 @@ class DaasLDAPAuthenticator(LDAPFlavour, LDAPServers, Attempts, OneName):
             ) from error
         return _active(found)
 
+    async def active(self, subject: str) -> Identity | None:
+        """Who has this lasting id now; None: gone or locked. For sign-ins by a link. Raises DirectoryUnavailable."""
+        return _active(await self.directory.lookup_subject(subject))
+
     async def has_number(self, kind: Kind, number: int) -> bool:
         """Whether the directory has given this uid or gid to anybody. Raises DirectoryUnavailable."""
         return await self.directory.has_number(kind, number)

@@ -11,8 +11,13 @@ from typing import Any, Protocol
 from tornado import web
 
 from daas_hub.core.errors import ProviderUnavailable
+from daas_hub.core.linking import Proof
 from daas_hub.core.models import Identity
 
+GONE = (
+    "Your account of this site is not active any more, so its other ways in are closed as well. Ask whoever "
+    "administers the site's accounts."
+)
 NOT_LINKED = (
     "You are signed in at your identity provider, but no account of this site belongs to that sign-in. Ask the people "
     "who administer this service."
@@ -28,14 +33,26 @@ class NotLinked(Exception):
         self.tokens = tokens
 
 
+class AccountGone(Exception):
+    """Raised where an identity is linked, and its account is not active in the site's directory (any more)."""
+
+
 class SiteIdentities(Protocol):
     """Whose account a provider's identity is. All may raise DirectoryUnavailable: then nothing is known."""
 
     independent: bool
     """Whether the site can tell about a person without her provider: it has a directory that is asked."""
 
-    async def site_identity(self, came_by: Identity) -> Identity | None:
-        """The site identity, as fresh as it can be had; None: there is none (not linked, unlinked, gone)."""
+    async def site_identity(self, came_by: Identity, proof: Proof | None = None) -> Identity | None:
+        """The site identity, as fresh as it can be had; None: there is none (not linked, unlinked).
+
+        ``proof``: what she proved before she went to her provider, in a sign-in that shall link the two. Raises
+        AccountGone, LinkRefused.
+        """
+        ...
+
+    def rules(self, site: Identity) -> Any | None:
+        """The authenticator whose lists say what this site identity may do; None: the provider's own."""
         ...
 
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
@@ -59,9 +76,13 @@ class ProvidersOwn:
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer
 
-    async def site_identity(self, came_by: Identity) -> Identity | None:
+    async def site_identity(self, came_by: Identity, proof: Proof | None = None) -> Identity | None:  # noqa: ARG002
         """The same."""
         return came_by
+
+    def rules(self, _site: Identity) -> Any | None:
+        """Nobody else's."""
+        return None
 
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:  # noqa: ARG002
         """As the last refresh had it: a provider tells about a person only with her own tokens.

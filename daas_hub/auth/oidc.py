@@ -24,25 +24,21 @@ from daas_hub.auth.common import (
     site_groups,
     try_again,
 )
-from daas_hub.auth.linked import NotLinked, ProvidersOwn, SiteIdentities
+from daas_hub.auth.linked import AccountGone, NotLinked, ProvidersOwn, SiteIdentities
 from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_handlers import OIDCCallbackHandler, OIDCLoginHandler, OIDCLogoutHandler
 from daas_hub.auth.oidc_logout import BackchannelLogoutHandler, Once
 from daas_hub.auth.oidc_settings import REPLACED, OIDCSettings
 from daas_hub.auth.oidc_states import Pending, States
+from daas_hub.auth.own_name import OwnNames
 from daas_hub.clients.oidc import Json, Provider, unavailable
 from daas_hub.core import id_token, oidc_claims
 from daas_hub.core.errors import ConfigError, DirectoryUnavailable, LedgerBusy, SessionRevoked, TokenRefused
+from daas_hub.core.linking import Proof
 from daas_hub.core.models import Identity
 from daas_hub.core.oidc_claims import GroupsElsewhere
 
 NOT_OPEN = "You are signed in at your identity provider, but this service is not open to you. Ask its administrator."
-NAME_TAKEN = (
-    "Your identity provider calls you {name}, and somebody else has this name here. Nothing of hers is shown to you. "
-    "An administrator of this service can tell whose it is."
-)
-CLAIM_HELD_S = 120.0
-"""How long a name that somebody is just getting is hers, until the hub has a user of that name."""
 
 
 class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
@@ -85,7 +81,7 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         self._refreshing = OneAtATime()
         self._latest = oidc_tokens.Latest()
         self._logouts = Once()
-        self._names: dict[str, tuple[tuple[str, str], float]] = {}
+        self._names = OwnNames()
 
     # ------------------------------------------------------------ addresses
 
@@ -142,18 +138,19 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
     # ------------------------------------------------------------ sign in
 
     async def authenticate(self, handler: Any, data: Any = None, **_more: Any) -> dict[str, Any]:
-        """The model of whoever the code is of. Raises TokenRefused, NotLinked, ProviderUnavailable, HTTPError 409."""
+        """The model of whoever the code is of. Raises TokenRefused, NotLinked, AccountGone, LinkRefused,
+        ProviderUnavailable, HTTPError 409."""
         pending: Pending = data["pending"]
         try:
             async with asyncio.timeout(self.login_within_s):
                 came_by, tokens = await self._came(data["code"], pending)
-                site = await self.sites.site_identity(came_by)
+                site = await self.sites.site_identity(came_by, Proof.read(pending.proof))
         except TimeoutError as error:
             raise unavailable("slow", f"a sign-in took longer than {self.login_within_s:g} s") from error
         if site is None:
             raise NotLinked(came_by, tokens)
         if (site.issuer, site.subject) == (came_by.issuer, came_by.subject):
-            await self._require_own_name(handler, site)
+            await self._names.require(handler, self, site)
         try:
             return await site_groups.united(self, site, lambda identity: self.auth_model(identity, came_by, tokens))
         except LedgerBusy as error:
@@ -218,34 +215,35 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         groups = await self.provider.groups_from(self.groups_overage_url, answer["access_token"])
         return oidc_claims.identity_of(claims, self.rules, groups)
 
-    async def _require_own_name(self, handler: Any, identity: Identity) -> None:
-        """Nobody gets a hub user of somebody else by being called so. Raises HTTPError 409."""
-        key, now = (identity.issuer, identity.subject), time.monotonic()
-        hers = self.normalize_username(identity.name)
-        self._names = {name: held for name, held in self._names.items() if now - held[1] < CLAIM_HELD_S}
-        holder = handler.find_user(hers)
-        state = await holder.get_auth_state() if holder is not None else None
-        stored = identity_in(state)
-        theirs = stored is not None and (stored.issuer, stored.subject) != key
-        # A state that cannot be read is somebody's, too.
-        unreadable = holder is not None and stored is None and holder.encrypted_auth_state is not None
-        if theirs or unreadable or self._names.setdefault(hers, (key, now))[0] != key:
-            self.log.warning("%s %s is refused the name %s: it is another one's", *key, hers)
-            raise web.HTTPError(409, NAME_TAKEN.format(name=hers))
-
     def auth_model(self, site: Identity, came_by: Identity, tokens: Json, user_name: str = "") -> dict[str, Any]:
         """What the hub stores: who she is, how she came, and the tokens, all encrypted."""
-        return model_of(self, site, user_name, came_by=asdict(came_by), tokens=tokens)
+        return model_of(
+            self.sites.rules(site) or self, site, user_name, came_by=asdict(came_by), tokens=tokens, way=self.way_name
+        )
+
+    def _rules(self, auth_model: dict[str, Any] | None) -> Any | None:
+        site = identity_in(auth_model["auth_state"]) if auth_model is not None else None
+        return self.sites.rules(site) if site is not None else None
 
     async def check_allowed(self, username: str, auth_model: dict[str, Any] | None) -> bool:
-        """Allowed by name, by group, or as an administrator; else 403 with a sentence."""
+        """Allowed by name, by group, or as an administrator; else 403 with a sentence.
+
+        Whom a directory knows is allowed by the directory's lists, by whatever way she came.
+        """
+        theirs = self._rules(auth_model)
+        if theirs is not None:
+            return bool(await theirs.check_allowed(username, auth_model))
         if auth_model is not None and await maybe(super().check_allowed(username, auth_model)):
             return True
         raise web.HTTPError(403, NOT_OPEN)
 
     async def check_blocked_users(self, username: str, auth_model: dict[str, Any] | None) -> bool:
         """Blocked by name or by group; that beats every allowance, an administrator's too."""
-        groups = set(auth_model["groups"]) if auth_model is not None else set()
+        theirs = self._rules(auth_model)
+        if theirs is not None:
+            await theirs.check_blocked_users(username, auth_model)
+        came_by = identity_in(auth_model["auth_state"], "came_by") if auth_model is not None else None
+        groups = {*auth_model["groups"], *(came_by.groups if came_by else ())} if auth_model is not None else set()
         if await maybe(super().check_blocked_users(username, auth_model)) and not groups & self.blocked_groups:
             return True
         raise web.HTTPError(403, NOT_OPEN)
@@ -290,6 +288,9 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
     async def _as_the_site_says(self, user: Any, came_by: Identity, tokens: Json, over: bool) -> bool | dict[str, Any]:
         try:
             site = await self.sites.site_identity(came_by)
+        except AccountGone as error:
+            self.log.warning("%s is signed in no longer: %s", user.name, error)
+            return False
         except DirectoryUnavailable as error:
             self.log.warning("%s stays as she was: %s", user.name, error.log_message)
             return not over

@@ -13,9 +13,9 @@ from tornado import escape, web
 from tornado.httputil import url_concat
 
 from daas_hub.auth.common import try_again
-from daas_hub.auth.linked import NotLinked
+from daas_hub.auth.linked import GONE, AccountGone, NotLinked
 from daas_hub.auth.oidc_states import Pending
-from daas_hub.core.errors import DirectoryUnavailable, TokenRefused
+from daas_hub.core.errors import DirectoryUnavailable, LinkRefused, TokenRefused
 from daas_hub.core.redirects import local_path
 
 MAX_CODE_CHARS = 8192
@@ -30,6 +30,18 @@ PROVIDER_BUSY = "Your identity provider cannot sign anybody in just now. Try aga
 PROVIDER_SAYS_NO = "The identity provider refuses this service. Its administrator finds the reason in the hub's log."
 
 
+async def begin(handler: Any, way: Any, next_url: str, **more: Any) -> None:
+    """Send the browser to the provider. ``more``: of the pending sign-in. Raises HTTPError 503."""
+    try:
+        endpoint = (await way.provider.metadata())["authorization_endpoint"]
+    except DirectoryUnavailable as error:
+        handler.log.error("Nobody can sign in: %s", error.log_message)
+        raise try_again(error) from error
+    pending = Pending(next_url=next_url, redirect_uri=way.get_callback_url(handler), **more)
+    way.states.remember(handler, pending)
+    handler.redirect(url_concat(endpoint, way.authorize_params(pending)))
+
+
 class OIDCLoginHandler(OAuthLoginHandler):
     """Begins a sign-in; each tab has its own."""
 
@@ -39,18 +51,8 @@ class OIDCLoginHandler(OAuthLoginHandler):
 
     async def get(self) -> None:
         """Off to the provider, with state, nonce and PKCE's challenge."""
-        way = self.way
-        try:
-            endpoint = (await way.provider.metadata())["authorization_endpoint"]
-        except DirectoryUnavailable as error:
-            self.log.error("Nobody can sign in: %s", error.log_message)
-            raise try_again(error) from error
-        pending = Pending(
-            next_url=local_path(self._validate_next_url(self.get_argument("next", ""))),
-            redirect_uri=way.get_callback_url(self),
-        )
-        way.states.remember(self, pending)
-        self.redirect(url_concat(endpoint, way.authorize_params(pending)))
+        next_url = local_path(self._validate_next_url(self.get_argument("next", "")))
+        await begin(self, self.way, next_url)
 
 
 class OIDCCallbackHandler(OAuthCallbackHandler):
@@ -84,6 +86,12 @@ class OIDCCallbackHandler(OAuthCallbackHandler):
             self.log.warning("%s", who)
             await self.way.sites.not_linked(self, who, pending.next_url)
             return
+        except AccountGone as error:
+            self.log.warning("A sign-in is refused: %s", error)
+            raise web.HTTPError(403, GONE) from error
+        except LinkRefused as error:
+            self.log.warning("A link is refused: %s", error.log_message)
+            raise web.HTTPError(error.status, error.message) from error
         except TokenRefused as error:
             self.log.warning("A sign-in is refused: %s", error.log_message)
             raise web.HTTPError(error.status, error.message) from error

@@ -32,6 +32,8 @@ class Pending:
     redirect_uri: str
     anew: bool = False
     """She must prove who she is again, also where the provider still knows her (before links are changed)."""
+    proof: dict[str, Any] | None = None
+    """What was proved before she was sent to her provider (``core.linking.Proof``)."""
     state: str = field(default_factory=_random)
     nonce: str = field(default_factory=_random)
     verifier: str = field(default_factory=_random)

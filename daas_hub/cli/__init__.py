@@ -90,6 +90,19 @@ def adopt(
     raise typer.Exit(main(options, typer.echo))
 
 
+@app.command("break-glass")
+def break_glass(
+    name: Annotated[str, typer.Argument(help="The local administrator's name; nobody else's in the site.")],
+    password: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for; not for scripts.")
+    ],
+) -> None:
+    """Print a line for `DaasAuthenticator.break_glass_file`: a name, and a password of 12 characters or more, hashed."""
+    from daas_hub.auth.break_glass import line_of
+
+    typer.echo(line_of(name, password))
+
+
 def main() -> None:
     """Entry point of the command: our errors are sentences, not tracebacks."""
     try:

@@ -11,6 +11,7 @@ DaasError
 │   ├── DirectoryBusy         503  too many ask it through this hub just now: try again in a moment
 │   └── ProviderUnavailable   503  the identity provider cannot be asked, or answers nothing clear: try again
 ├── TokenRefused              403  what an identity provider sent is not all that it must be
+├── LinkRefused               409  an identity cannot become a way into this account
 ├── SessionRevoked            403  the identity provider says that a sign-in has ended
 ├── LedgerBusy                503  the ledger is locked by another writer: try again
 ├── BackendUnavailable        503  the place where servers run cannot be asked: try again
@@ -160,6 +161,13 @@ class TokenRefused(DaasError):
     def __init__(self, message: str, *, reason: str | None = None, log_message: str = "") -> None:
         text = "The sign-in was refused: what the identity provider sent could not be verified. Sign in again."
         super().__init__(message or text, reason=reason, log_message=log_message)
+
+
+class LinkRefused(DaasError):
+    """Raised when an identity cannot be linked to an account, or unlinked; nothing was changed."""
+
+    status = 409
+    reason = "link"
 
 
 class SessionRevoked(DaasError):

@@ -20,6 +20,7 @@ from .audit import Audit
 from .engine import Database, make_private_file
 from .lease import Leases
 from .limits import Limits
+from .links import Links
 from .local_groups import LocalGroups
 from .notices import Notices
 from .projects import Projects
@@ -32,14 +33,15 @@ __all__ = ["Kept", "LaunchRow", "Ledger", "Place", "Reservation"]
 
 
 class Ledger:
-    """An open ledger. ``accounts``, ``allocations``, ``limits``, ``audit``, ``leases``, ``local_groups``, ``notices``,
-    ``projects``, ``volumes`` and ``restore`` share its connections."""
+    """An open ledger. ``accounts``, ``allocations``, ``limits``, ``links``, ``audit``, ``leases``, ``local_groups``,
+    ``notices``, ``projects``, ``volumes`` and ``restore`` share its connections."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.accounts = Accounts(db)
         self.allocations = Allocations(db)
         self.limits = Limits(db)
+        self.links = Links(db)
         self.audit = Audit(db)
         self.leases = Leases(db)
         self.local_groups = LocalGroups(db)

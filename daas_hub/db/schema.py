@@ -290,6 +290,9 @@ links = Table(
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("proof", Text, nullable=False),
     Column("made_at", UtcTime, nullable=False),
+    # What her provider called her when it was made.
+    Column("label", Words, nullable=False, server_default=""),
+    Column("last_used_at", UtcTime),
     UniqueConstraint("issuer", "subject"),
     Index("ix_links_account_id", "account_id"),
 )
@@ -306,6 +309,14 @@ requests = Table(
     Column("decided_at", UtcTime),
     Column("decided_by", Text, nullable=False, server_default=""),
     Column("decision", String(16), nullable=False, server_default=""),
+    Index(
+        "uq_requests_open",
+        "kind",
+        "subject",
+        unique=True,
+        sqlite_where=text("decided_at IS NULL"),
+        postgresql_where=text("decided_at IS NULL"),
+    ),
 )
 
 notices = Table(

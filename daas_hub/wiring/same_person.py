@@ -22,8 +22,10 @@ async def as_before(authenticator: Any, model: dict[str, Any], user_name: str) -
     if user_name in {"", model["name"]}:
         return model
     authenticator.log.info("%s signs in as the hub user that she is already, %s", model["name"], user_name)
-    by_group = set(model.get("groups") or ()) & getattr(authenticator, "admin_groups", set())
-    model = {**model, "name": user_name, "admin": user_name in authenticator.admin_users or bool(by_group)}
+    # Where a hub has several ways to sign in, the lists of hers count.
+    lists = authenticator.lists_of(model) if hasattr(authenticator, "lists_of") else authenticator
+    by_group = set(model.get("groups") or ()) & getattr(lists, "admin_groups", set())
+    model = {**model, "name": user_name, "admin": user_name in lists.admin_users or bool(by_group)}
     blocked = not await maybe_future(authenticator.check_blocked_users(user_name, model))
     if blocked or not (authenticator.allow_all or await maybe_future(authenticator.check_allowed(user_name, model))):
         raise web.HTTPError(403, f"You are the user {user_name} here, who may not use this service.")

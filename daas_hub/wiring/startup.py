@@ -20,7 +20,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import alone, claims, groups, hubside, interrupted, judging, renames, services
+from . import alone, claims, groups, hubside, interrupted, judging, linking, renames, services
 
 
 class StartupChecks(Extension):
@@ -69,4 +69,5 @@ def check(app: Any) -> None:
     hubside.add(app, site)
     renames.follow(app.authenticator)
     groups.follow(site)
+    linking.give(app, site)
     site.checked = True

@@ -14,7 +14,9 @@ from traitlets.config import Config
 from daas_hub.auth.linked import NotLinked
 from daas_hub.auth.oidc import DaasOIDCAuthenticator
 from daas_hub.auth.oidc_states import Pending
+from daas_hub.auth.own_name import OwnNames
 from daas_hub.core.errors import ConfigError, DirectoryUnavailable, TokenRefused
+from daas_hub.core.linking import Proof
 from daas_hub.core.models import Identity
 from tests.contracts.oidc_rig import CALLBACK, Rig
 from tests.servers.evil_provider import EvilProvider
@@ -69,7 +71,7 @@ async def test_a_state_that_cannot_be_read_is_somebodys(rig: Rig) -> None:
     rig.make(username_claim="preferred_username")
     user = await rig.sign_in("1")
     user.encrypted_auth_state = "null"  # as with a crypt key that is gone
-    rig.authenticator._names.clear()
+    rig.authenticator._names = OwnNames()
     with pytest.raises(web.HTTPError, match="409"):
         await rig.sign_in("1")
 
@@ -179,7 +181,7 @@ class Linked:
         self.gone = False
         self.away = False
 
-    async def site_identity(self, came_by: Identity) -> Identity | None:
+    async def site_identity(self, came_by: Identity, proof: Proof | None = None) -> Identity | None:
         if self.away:
             raise DirectoryUnavailable("away")
         ada = Identity("ldap:ldap", "uuid-of-ada", "ada", groups=("lab",))
@@ -187,6 +189,9 @@ class Linked:
 
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
         return None if self.gone else identity
+
+    def rules(self, site: Identity) -> Any | None:
+        return None
 
     async def not_linked(self, handler: Any, who: NotLinked, next_url: str, /) -> None:
         raise AssertionError("a page's part")

@@ -1,0 +1,114 @@
+"""Links between what a provider says and an account of this site: looked up, made, taken away, asked for.
+
+Whatever changes is audited in the same transaction, and the owner of the account is told by mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from daas_hub.core.errors import LinkRefused, NotFound
+from daas_hub.core.linking import MAX_TEXT_CHARS, Key, Proof, label, site_key
+from daas_hub.core.models import Identity
+from daas_hub.db.accounts import AccountRow
+from daas_hub.db.ledger import Ledger
+from daas_hub.db.links import Link, Request
+
+OTHER_PERSON = (
+    "At your identity provider you are signed in as somebody else now than when you began. Nothing was linked. "
+    "Sign in again."
+)
+UNKNOWN = "The account that you proved is not known here any more. Nothing was linked. Sign in again."
+
+
+class Teller(Protocol):
+    """Tells the owner of an account what happened to it. Never raises; nobody waits for it."""
+
+    def __call__(self, account: AccountRow, what: str, link: str, /) -> None:
+        """``what``: linked or unlinked; ``link``: the identity as people recognise it."""
+        ...
+
+
+@dataclass
+class Linking:
+    """One ledger's links. ``run``: calls the ledger off the loop. ``record``: an identity's account, kept now."""
+
+    ledger: Ledger
+    run: Callable[..., Coroutine[Any, Any, Any]]
+    record: Callable[[Identity], Awaitable[AccountRow]]
+    tell: Teller
+    keep: Callable[[Coroutine[Any, Any, Any]], Any]
+    now: Callable[[], datetime]
+
+    async def opens(self, came_by: Identity, issuers: Sequence[str]) -> Key | None:
+        """The directory entry of the account that an identity opens; None: it is not linked.
+
+        Raises NotFound where the account has no entry in a directory of these. Raises LedgerBusy.
+        """
+        key = (came_by.issuer, came_by.subject)
+        link: Link | None = await self.run(self.ledger.links.find, key)
+        if link is None:
+            return None
+        hers: list[Link] = await self.run(self.ledger.links.of, link.account_id)
+        found = site_key([each.key for each in hers], issuers)
+        if found is None:
+            raise NotFound(f"The account {link.account_id} has no entry in the directories of this hub.")
+        return found
+
+    def used(self, came_by: Identity) -> None:
+        """An identity opened its account; written when there is time."""
+        self.keep(self.run(self.ledger.links.used, (came_by.issuer, came_by.subject), self.now()))
+
+    async def link(self, came_by: Identity, proof: Proof) -> None:
+        """Make the link that was proved. Raises LinkRefused, LedgerBusy."""
+        if not proof.of(came_by):
+            raise LinkRefused(OTHER_PERSON, reason="link_other_person", log_message=f"{proof.came_by} began")
+        account: AccountRow | None = await self.run(self.ledger.accounts.by_identity, *proof.site)
+        if account is None:
+            raise LinkRefused(UNKNOWN, reason="link_unknown", log_message=f"no account of {proof.site}")
+        key, name = (came_by.issuer, came_by.subject), label(came_by)
+        by = f"user:{account.user_name or account.name}"
+        more = {"label": name, "proof": proof.how, "by": by, "now": self.now()}
+        if await self.run(self.ledger.links.add, key, account.id, **more):
+            self.tell(account, "linked", name)
+
+    async def remove(self, link_id: int, *, by: str, why: str = "", account_id: str | None = None) -> Link:
+        """Take a link away. Raises NotFound, LinkRefused, LedgerBusy."""
+        more = {"by": by, "now": self.now(), "why": why, "account_id": account_id}
+        gone: Link = await self.run(self.ledger.links.remove, link_id, **more)
+        account = await self.run(self.ledger.accounts.by_id, gone.account_id)
+        if account is not None:
+            self.tell(account, "unlinked", gone.label or gone.subject)
+        return gone
+
+    async def audit(self, who: str, action: str, where: str) -> None:
+        """Keep what happened at the door. Raises LedgerBusy."""
+        await self.run(self.ledger.audit.append, self.now(), who, action, f"address:{where}")
+
+    async def ask(self, came_by: Identity, way: str, text: str) -> Request:
+        """Keep a request for access. Raises LinkRefused, LedgerBusy."""
+        body = {
+            "version": 1,
+            "issuer": came_by.issuer,
+            "subject": came_by.subject,
+            "way": way,
+            "label": label(came_by),
+            "text": text[:MAX_TEXT_CHARS],
+        }
+        made: Request = await self.run(self.ledger.links.ask, (came_by.issuer, came_by.subject), body, now=self.now())
+        return made
+
+    async def asked(self, came_by: Identity) -> Request | None:
+        """The newest request of this identity."""
+        found: Request | None = await self.run(self.ledger.links.asked, (came_by.issuer, came_by.subject))
+        return found
+
+    async def accept(self, request_id: int, account: AccountRow, *, by: str, why: str = "") -> Request:
+        """Link who asked to this account. Raises NotFound, LinkRefused, LedgerBusy."""
+        more = {"by": by, "now": self.now(), "why": why}
+        done: Request = await self.run(self.ledger.links.accept, request_id, account.id, **more)
+        self.tell(account, "linked", str(done.body["label"]))
+        return done
