@@ -97,7 +97,7 @@ def break_glass(
         str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for; not for scripts.")
     ],
 ) -> None:
-    """Print a line for `DaasAuthenticator.break_glass_file`: a name, and a password of 12 characters or more, hashed."""
+    """Print a line for `DaasAuthenticator.break_glass_file`: a name, and a hashed password (12 characters or more)."""
     from daas_hub.auth.break_glass import line_of
 
     typer.echo(line_of(name, password))
