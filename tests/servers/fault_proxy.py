@@ -32,7 +32,7 @@ class Fault(StrEnum):
     HALF_OPEN = "half open"
     """Close this side's half as soon as something is asked: the client may go on sending, and hears nothing."""
     LOSE = "lose"
-    """The first ``cut_after`` bytes of the real server's answers, then none of them: it hears, and is not heard."""
+    """Nothing that the real server answers once a connection has carried ``lose_after``: it hears, and is not heard."""
 
 
 class FaultProxy:
@@ -45,6 +45,7 @@ class FaultProxy:
         self.fault = Fault.NONE
         self.connections = 0
         self.cut_after = 7
+        self.lose_after = b""
         self.answered: list[int] = []
         """How many bytes each connection that is over had for an answer."""
         self.received = bytearray()
@@ -133,15 +134,18 @@ class FaultProxy:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
 
+        heard = bytearray()
+
         async def ask() -> None:
             while data := await reader.read(65536):
                 self.received += data
+                heard.extend(data)
                 if self.fault in _REAL:
                     back.write(data)
                     await back.drain()
 
         asking = asyncio.ensure_future(ask())
-        answering = asyncio.ensure_future(self._answer(there, writer))
+        answering = asyncio.ensure_future(self._answer(there, writer, heard))
         try:
             await asyncio.wait([asking, answering], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -151,7 +155,7 @@ class FaultProxy:
                 task.cancel()
             await asyncio.gather(asking, answering, return_exceptions=True)
 
-    async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, heard: bytearray) -> None:
         """Pass on what the real server says, as the fault wants it, until one of the two ends."""
         passed = 0
         try:
@@ -160,9 +164,7 @@ class FaultProxy:
                     writer.write(data[: max(0, self.cut_after - passed)])
                     await writer.drain()
                     return _reset(writer)
-                if self.fault is Fault.LOSE:
-                    data = data[: max(0, self.cut_after - passed)]
-                elif self.fault not in _REAL:
+                if self.fault not in _REAL or (self.fault is Fault.LOSE and self.lose_after in heard):
                     continue
                 pieces = [data] if self.fault is not Fault.SLOW else [data[i : i + 1] for i in range(len(data))]
                 for piece in pieces:
