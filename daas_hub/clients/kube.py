@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from kubernetes_asyncio.client import ApiClient, Configuration
+from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
 from daas_hub.core.errors import BackendUnavailable, ConfigError
 from daas_hub.core.models import Json
+
+from .kube_session import ApiConnection
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -60,10 +62,10 @@ class Kube:
     def __init__(self, *, kubeconfig: str = "", context: str = "") -> None:
         self._kubeconfig = kubeconfig
         self._context = context
-        self._api: ApiClient | None = None
+        self._api: ApiConnection | None = None
         self._opening = asyncio.Lock()
 
-    async def _client(self) -> ApiClient:
+    async def _client(self) -> ApiConnection:
         async with self._opening:
             if self._api is None:
                 configuration = Configuration()
@@ -80,7 +82,7 @@ class Kube:
                     raise ConfigError(
                         f"The cluster cannot be found: {error}. Outside of a cluster set KubeBackend.kubeconfig."
                     ) from error
-                self._api = ApiClient(configuration)
+                self._api = await ApiConnection.to(configuration)
             return self._api
 
     async def open(self) -> None:
