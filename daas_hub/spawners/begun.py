@@ -73,13 +73,20 @@ class BegunServer(SpawnerSettings, Spawner):
         if row.state is not LaunchState.ENDED:
             seen = await record.look(row)
             life, code = seen.life, seen.exit_code
-        answer = decide_poll(row.state, life, of_this_boot=self._polling_began or row.hub_boot_id == self.site.boot_id)
+        here = self._polling_began or self._cancelled() or row.hub_boot_id == self.site.boot_id
+        answer = decide_poll(row.state, life, of_this_boot=here)
         if answer is Poll.PROBE:
             answer = Poll.RUNNING if await record.answers(row) else Poll.FORGET
         self.will_resume = answer is not Poll.ENDED
         if answer is Poll.RUNNING:
             return None
         return code if answer is Poll.ENDED and code is not None else 0
+
+    def _cancelled(self) -> bool:
+        """Whether somebody has cancelled the start that took this launch over: the hub polls before it stops, and told
+        that nothing runs it would stop nothing."""
+        # Only a start that came to its end or was cancelled has none (handlers/base.py:1238).
+        return self._started is Started.ADOPTED and self._spawn_future is None and not self._polling_began
 
     async def _row(self) -> LaunchRow | None:
         return await self._record.row() if self._record is not None else None
