@@ -187,9 +187,8 @@ class KubeBackend(KubeLoss):
             async with asyncio.timeout(self.wait_policy_s):
                 return await wait_ready(handle, await self._tools())
         except TimeoutError as error:
-            raise BackendUnavailable(
-                f"The server runs, but did not answer within {self.wait_policy_s} s.", reason="no_answer"
-            ) from error
+            late = await too_late(handle, await self._tools(), self.wait_policy_s)
+            raise BackendUnavailable(late.message, reason="no_answer") from error
 
     async def events(self, handle: Handle) -> AsyncIterator[Event]:
         known = self._steps.get(handle.get("launch_id", ""))

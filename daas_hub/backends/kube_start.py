@@ -104,11 +104,12 @@ class Start:
         for one in done:
             if isinstance(one, BaseException):
                 raise one
+        # First: what the cluster says of the pod may be here before its answer.
+        self._steps.add("Asking the cluster for a pod", 41)
         made = await self._make("pods", pod)
         self._tools.pods.heard(made)
         handle = {**handle, "pod_uid": made["metadata"]["uid"]}
         await checkpoint(handle)
-        self._steps.add("Asked the cluster for a pod", 41)
         await asyncio.gather(self._give("secrets", names.secret, made), self._give("configmaps", names.files, made))
         return await wait_ready(handle, self._tools, self._steps, tuple(spec.secrets.values()))
 

@@ -106,7 +106,14 @@ def _why_ended(pod: Json, ended: Mapping[str, Any], memory_bytes: int | None) ->
         return f"{why_deleted(pod)} (exit status {code})"
     if signal:
         return f"signal {signal}"
-    return f"exit status {code}"
+    return f"exit status {code}{_SHELL_SAYS.get(code, '')}"
+
+
+_SHELL_SAYS: Mapping[Any, str] = {
+    126: ": the program to start is in the image, but cannot be run",
+    127: ": the program to start, or one that it needs, is not in the image",
+}
+"""What the launcher's shell means by it, and by convention everybody else."""
 
 
 _DISRUPTED: Mapping[str, str] = {
@@ -363,11 +370,17 @@ _STEPS: Mapping[str, tuple[str, int | None]] = {
 }
 
 
+_OF_IMAGE = re.compile(r"pull(?:ing)? image|ErrImage|ImagePullBackOff|InvalidImageName")
+
+
 def step(event: Json) -> tuple[str, str, int | None]:
     """An event of Kubernetes as (plain words, its raw text, progress)."""
     reason, said = str(event.get("reason") or ""), str(event.get("message") or "")
     if reason == "FailedScheduling":
         found = no_node(said)
         return found.message, said, 42
+    if reason in ("Failed", "BackOff") and _OF_IMAGE.search(said):
+        words = "The image cannot be pulled" if reason == "Failed" else "Waiting before the image is pulled once more"
+        return words, f"{reason}: {said}", None
     words, progress = _STEPS.get(reason, (reason or "Something happened", None))
     return words, f"{reason}: {said}", progress

@@ -30,10 +30,11 @@ from .refusals import ShowForm, refusal
 from .runtime import utcnow
 from .steps import Steps
 
-SERVER_TRAITS = frozenset({"args", "default_url", "notebook_dir"})
+SERVER_TRAITS = frozenset({"args", "cmd", "default_url", "notebook_dir"})
 """Keys of `kubespawner_override` that mean the same on every backend."""
-GRACE_S = 30
-"""JupyterHub's start_timeout lies this far above the backend's own deadline, so that ours ends first."""
+OVERDUE_S, GRACE_S = 15, 30
+"""A backend keeps its own deadline, because it knows what it waited for. This far above it lie ours, for one that does
+not, and JupyterHub's start_timeout, so that each ends before the next."""
 
 
 class DaasSpawner(BegunServer):
@@ -95,7 +96,9 @@ class DaasSpawner(BegunServer):
         self.cpu_limit, self.cpu_guarantee = resources.cpu_limit, resources.cpu_guarantee
         self.mem_limit, self.mem_guarantee = resources.mem_limit_bytes, resources.mem_guarantee_bytes
         for name in SERVER_TRAITS & request.override.keys():
-            setattr(self, name, request.override[name])
+            # KubeSpawner's empty cmd is the image's own: it may be anything, so the site's stays.
+            if name != "cmd" or request.override[name]:
+                setattr(self, name, request.override[name])
 
     async def options_form(self, _spawner: Spawner) -> str:
         """The profiles that are open to her, filled with what was posted, linked or accepted last."""
@@ -188,7 +191,7 @@ class DaasSpawner(BegunServer):
                     await self._say(warning)
 
         try:
-            async with asyncio.timeout(backend.wait_policy_s):
+            async with asyncio.timeout(backend.wait_policy_s + OVERDUE_S):
                 url = await backend.start(spec, checkpoint)
         except TimeoutError as error:
             message = f"The server did not answer within {backend.wait_policy_s} s on {row.backend}."

@@ -101,3 +101,50 @@ async def test_cancel_stops_exactly_this_pod(waiting: KubeSite, cancelled: str) 
     assert not [
         one for one in objects if one["metadata"]["name"].startswith(f"{(rows[cancelled].handle or {})['pod']}-")
     ]
+
+
+@pytest.fixture
+async def short(kube: Client, tiny_name: str) -> AsyncIterator[KubeSite]:
+    own = ["/bin/sh", "-c", "echo $0 of the profile; exit 4", "words"]
+    profiles = [
+        {"display_name": "GPUs", "slug": "gpus", "resources": {"gpus": 2, "cpu_limit": 0.2, "mem_limit": "128M"}},
+        {
+            "display_name": "Own",
+            "slug": "own",
+            "resources": {"cpu_limit": 0.2, "mem_limit": "128M"},
+            "kubespawner_override": {"cmd": own},
+        },
+    ]
+    more = f"c.KubeBackend.wait_policy_s = 8\nc.DaasSpawner.profile_list = {profiles!r}\n"
+    with kube.namespace(**RESTRICTED) as namespace:
+        site = KubeSite(kube, namespace, tiny_name, more=more, proxy=False)
+        await site.start()
+        try:
+            await site.sign_in("ada")
+            yield site
+        finally:
+            await site.stop()
+
+
+async def test_what_a_start_waited_for_is_told_and_kept_when_its_time_is_over(short: KubeSite) -> None:
+    # The answer is 500 or, where a busy machine takes longer than the hub waits, 202; what is kept is the same.
+    await short.hub.api("POST", "users/ada/server", {"profile": "gpus"})
+    await until(lambda: short.launches()[0].state is LaunchState.ENDED, within_s=60, what="the launch ended")
+    (row,) = short.launches()
+    assert row.reason == ("The server could not be started within 8 s. Waiting for a node: none has enough GPU free.")
+    ledger = short.ledger()
+    try:
+        said = [event.message for _, event in ledger.events(row.id)]
+    finally:
+        ledger.close()
+    asked, waits = said.index("Asking the cluster for a pod"), "Waiting for a node: none has enough GPU free."
+    assert [step for step in said if step == waits] == [waits], said
+    assert asked < said.index(waits)
+
+
+async def test_a_profiles_own_command_is_what_runs(short: KubeSite) -> None:
+    await short.hub.api("POST", "users/ada/server", {"profile": "own"})
+    await until(lambda: short.launches()[0].state is LaunchState.ENDED, within_s=60, what="the launch ended")
+    (row,) = short.launches()
+    assert row.reason == "exit status 4"
+    assert kept(short, row.id).log == "words of the profile"

@@ -47,6 +47,7 @@ def pod(phase: str = "Running", state: dict[str, Any] | None = None, **status: A
         (pod("Pending"), Life.RUNNING, ""),
         (pod("Pending", {"waiting": {"reason": "ContainerCreating"}}), Life.RUNNING, ""),
         (pod("Failed", {"terminated": {"exitCode": 3}}), Life.ENDED, "exit status 3"),
+        (pod("Failed", {"terminated": {"exitCode": 127}}), Life.ENDED, "exit status 127: the program to start"),
         (pod("Failed", {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}), Life.ENDED, "limit of 1 GiB"),
         (pod("Succeeded", {"terminated": {"exitCode": 0}}), Life.ENDED, "exit status 0"),
         # Another container of the pod goes on: the server has ended all the same.
@@ -138,6 +139,20 @@ def test_an_address_only_while_it_runs_and_stays() -> None:
     going = pod(state={"running": {}}, podIP="10.1.2.3")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert address(going) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "said", "words"),
+    [
+        ("Failed", 'Failed to pull image "a/b:1": not found', "The image cannot be pulled"),
+        ("Failed", "Error: ErrImagePull", "The image cannot be pulled"),
+        ("BackOff", 'Back-off pulling image "a/b:1"', "Waiting before the image is pulled once more"),
+        ("Failed", 'Error: failed to create containerd task: exec: "x"', "Something failed"),
+        ("BackOff", "Back-off restarting failed container", "Trying again after a failure"),
+    ],
+)
+def test_what_failed_is_named_where_the_event_tells(reason: str, said: str, words: str) -> None:
+    assert step({"reason": reason, "message": said}) == (words, f"{reason}: {said}", None)
 
 
 def test_an_unknown_event_is_still_a_step() -> None:
