@@ -108,8 +108,11 @@ class Site:
         """Everything ends, and is looked for: a server that is left is an error."""
         try:
             if self.hub.process is not None and self.hub.process.poll() is None:
-                await self.stop_servers()
-                await self.hub.stop()
+                try:
+                    await self.stop_servers()
+                finally:
+                    # A hub that does not answer is ended all the same, not left to slow down all that follow.
+                    await self.hub.stop()
         finally:
             left = self.processes()
             for pid in left:
