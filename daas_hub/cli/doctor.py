@@ -27,6 +27,7 @@ from daas_hub.spawners.spawner import DaasSpawner
 from daas_hub.wiring import judging
 from daas_hub.wiring.configuration import OWNED
 
+from .doctor_directory import directory
 from .doctor_oidc import provider
 from .finding import Finding
 from .urls import absent, masked
@@ -60,7 +61,7 @@ def looks(app: Any, authenticator_class: Any) -> Iterator[Finding]:
         lambda: owned_settings(config),
         lambda: judged(app),
         lambda: crypt_key(config),
-        lambda: directory(authenticator_class, config),
+        lambda: directory(authenticator_class, config, ASK_WITHIN_S),
         lambda: provider(authenticator_class, config, ASK_WITHIN_S),
         lambda: ledger(config),
         lambda: backends(config),
@@ -105,28 +106,6 @@ def crypt_key(config: Config) -> Iterator[Finding]:
     """That there is one; what is wrong about it is told by ``judged``, as the hub tells it."""
     if not list(judging.crypt_key(config)):
         yield Finding("ok", "crypt key", "there is one")
-
-
-def directory(authenticator_class: Any, config: Config) -> Iterator[Finding]:
-    """The service bind, as a sign-in would make it."""
-    asked = getattr(authenticator_class(config=config), "directory", None)
-    if asked is None:
-        yield Finding("note", "directory", f"{authenticator_class.__name__} asks none")
-        return
-    try:
-        asyncio.run(asyncio.wait_for(_bind(asked), ASK_WITHIN_S))
-    except (DaasError, TimeoutError) as error:
-        text = getattr(error, "log_message", "") or f"no answer within {ASK_WITHIN_S:g} s"
-        yield Finding("error", "directory", text, "check server, certificate, bind DN and password of the service bind")
-    else:
-        yield Finding("ok", "directory", "the service bind works")
-
-
-async def _bind(asked: Any) -> None:
-    try:
-        await asked.ping()
-    finally:
-        asked.close()
 
 
 def ledger(config: Config) -> Iterator[Finding]:

@@ -38,6 +38,7 @@ from daas_hub.core.models import Identity
 
 from .directory_asking import SERVICE_REFUSED, Asking
 from .directory_groups import Groups, GroupSettings, fill
+from .directory_look import Seen, see
 from .directory_queue import Turn
 from .directory_servers import Servers
 from .directory_session import Address, Session, unavailable
@@ -161,6 +162,10 @@ class Directory:
         """Bind as the service and find the bases. Raises DirectoryUnavailable with what is wrong."""
         await self._asking.ask(self._asking.others, self._ping)
 
+    async def look(self) -> dict[str, Seen | DirectoryUnavailable]:
+        """What each server shows, held ones too, or why not. Raises DirectoryUnavailable where none is known."""
+        return await self._asking.each(self._look)
+
     # ------------------------------------------------------------ in a thread
 
     def _login(self, turn: Turn, typed: Sequence[Form], password: str, admit: Callable[[str], None]) -> LoginOutcome:
@@ -238,6 +243,13 @@ class Directory:
         if name is None:
             raise self._ambiguous(f"{first(person, 'dn')} has no usable {self.settings.name_attribute}")
         return name
+
+    def _look(self, turn: Turn) -> Seen:
+        s = self.settings
+        with turn.session() as service:
+            self._bind_service(service)
+            bases = [("user_search_base", s.user_search_base), ("group_search_base", s.group_search_base)]
+            return see(service, [(name, dn) for name, dn in bases if dn])
 
     def _ping(self, turn: Turn) -> None:
         with turn.session() as service:

@@ -75,6 +75,33 @@ class Asking:
                 self.servers.failed(call.turn.address.uri, slow=True)
             raise unavailable(self._address, f"no answer within {self._login_within_s:g} s") from error
 
+    async def each(self, fn: Callable[[Turn], T]) -> dict[str, T | DirectoryUnavailable]:
+        """Ask every server by itself, whatever was heard of it before. Raises DirectoryUnavailable where none is."""
+        loop = asyncio.get_running_loop()
+        await asyncio.wait_for(loop.run_in_executor(None, self.servers.ask_dns), self._login_within_s)
+        uris = [server.uri for server in self.servers.known]
+        if not uris:
+            raise self._nobody_is_left()
+        return dict(zip(uris, await asyncio.gather(*(self._one(uri, fn) for uri in uris)), strict=True))
+
+    async def _one(self, uri: str, fn: Callable[[Turn], T]) -> T | DirectoryUnavailable:
+        call = Call(self._login_within_s)
+
+        def ask() -> T:
+            call.started()
+            turn = call.ask(self._address.of(uri, call.left_s), call.left_s)
+            try:
+                return fn(turn)
+            finally:
+                turn.finished = True
+
+        try:
+            return await asyncio.wait_for(asyncio.shield(self.others.begin(call, ask)), self._login_within_s + 1)
+        except TimeoutError:
+            return unavailable(self._address.of(uri, 1), f"no answer within {self._login_within_s:g} s")
+        except DirectoryUnavailable as error:
+            return error
+
     def _run(self, call: Call, fn: Callable[[Turn], T]) -> T:
         """In a thread: ask one server after the other, within the time of the whole question.
 

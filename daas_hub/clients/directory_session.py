@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,6 +68,13 @@ class Session:
         self._pages = list(PAGES)
         self.refused_with = ""
         """The server's words for the bind that it refused last."""
+
+    @property
+    def certificate_until(self) -> datetime | None:
+        """When the server's certificate ends; None without TLS."""
+        get = getattr(self._connection.socket, "getpeercert", None)
+        until = (get() or {}).get("notAfter") if get is not None else None
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(until), UTC) if until else None
 
     def bind(self, dn: str, password: str, *, once: bool = False) -> bool:
         """Whether the server accepts the password. An empty one is never sent: it would mean "anonymous".

@@ -67,6 +67,32 @@ async def test_another_hosts_certificate(slapd: Slapd, scheme: str) -> None:
     await proxy.stop()
 
 
+async def test_an_expired_certificate_by_starttls(tmp_path: Path) -> None:
+    root = tmp_path / "expired"
+    root.mkdir()
+    server = ExpiredSlapd(root, Path("/home"))
+    await server.start()
+    try:
+        proxy = await FaultProxy(server.port).start()
+        async with directory_behind(proxy, server, ca_file=root / "expired.pem") as directory:
+            await refused(directory, "certificate has expired")
+        assert proxy.received
+        assert nothing_secret(proxy.received)
+        await proxy.stop()
+    finally:
+        await server.stop()
+
+
+class ExpiredSlapd(Slapd):
+    """Its certificate ended yesterday."""
+
+    def config_text(self) -> str:
+        path = expired(self.root)
+        own = f"TLSCertificateFile {path}\nTLSCertificateKeyFile {path}\n"
+        kept = [line for line in super().config_text().splitlines() if not line.startswith("TLS")]
+        return "\n".join(kept[:9]) + f"\nTLSCACertificateFile {path}\n{own}" + "\n".join(kept[9:]) + "\n"
+
+
 async def test_an_expired_certificate(slapd: Slapd, tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(expired(tmp_path))
