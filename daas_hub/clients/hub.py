@@ -101,13 +101,25 @@ class HubClient:
 
     async def knows_group(self, name: str) -> bool:
         """True where the hub has a group of this name. Raises HubUnavailable."""
-        path = f"/daas/groups/{quote(name, safe='')}"
+        return bool(await self._known(f"/daas/groups/{quote(name, safe='')}", "known"))
+
+    async def groups(self) -> dict[str, int]:
+        """Group → how many users the hub has in it. Raises HubUnavailable."""
+        found = await self._known("/daas/groups", "groups")
+        return {str(name): int(members) for name, members in found.items()}
+
+    async def members(self, group: str) -> list[str]:
+        """The users whom the hub has in a group, sorted; none where it knows no such group. Raises HubUnavailable."""
+        found = await self._known(f"/daas/groups/{quote(group, safe='')}", "members")
+        return [str(name) for name in found]
+
+    async def _known(self, path: str, key: str) -> Any:
         answer = await self._ask("GET", path)
         if answer.code != HTTPStatus.OK:
             text = self._refusal(path, answer)
             raise HubUnavailable(f"The hub does not tell its groups: {answer.code} {text}", retry_after_s=5)
         try:
-            return bool(json.loads(answer.body)["known"])
+            return json.loads(answer.body)[key]
         except (ValueError, KeyError, TypeError) as error:
             raise HubUnavailable(f"The hub does not tell its groups: {type(error).__name__}") from error
 

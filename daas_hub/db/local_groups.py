@@ -123,9 +123,9 @@ def _locked(c: Connection, name: str) -> LocalGroup:
 def _create(c: Connection, name: str, description: str, by: str, now: datetime, why: str) -> LocalGroup:
     require_free(
         name,
-        local=c.execute(select(local_groups.c.name)).scalars(),
-        projects=c.execute(select(projects.c.slug)).scalars(),
-        directory=c.execute(select(directory_groups.c.name)).scalars(),
+        local=c.execute(select(local_groups.c.name)).scalars().all(),
+        projects=c.execute(select(projects.c.slug)).scalars().all(),
+        directory=c.execute(select(directory_groups.c.name)).scalars().all(),
     )
     row: dict[str, Any] = {"name": name, "description": description, "made_by": by, "made_at": now}
     statement = upsert(c, local_groups).values(**row).on_conflict_do_nothing()

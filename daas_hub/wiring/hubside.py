@@ -9,6 +9,7 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
+from sqlalchemy import func, select
 from tornado import web
 
 from daas_hub.core.errors import DaasError, NotFound
@@ -19,7 +20,8 @@ from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
 ACCOUNTS = r"/api/daas/accounts/([^/]+)"
-GROUPS = r"/api/daas/groups/([^/]+)"
+GROUPS = r"/api/daas/groups"
+GROUP = r"/api/daas/groups/([^/]+)"
 LOGS = r"/api/daas/launches/([^/]+)/log"
 
 
@@ -59,9 +61,25 @@ class GroupKnown(HubSide):
     """``GET``: is there a group of this name? Groups of the directory are known once a member has signed in."""
 
     def get(self, name: str) -> None:
-        """200 with ``known``."""
+        """200 with ``known`` and ``members``, sorted user names."""
         self.require_console()
-        self.finish({"known": orm.Group.find(self.db, name) is not None})
+        group = orm.Group.find(self.db, name)
+        members = sorted(user.name for user in group.users) if group is not None else []
+        self.finish({"known": group is not None, "members": members})
+
+
+class GroupsKnown(HubSide):
+    """``GET``: all groups that the hub has, with how many users are in each."""
+
+    def get(self) -> None:
+        """200 with ``groups``."""
+        self.require_console()
+        members = orm.user_group_map.c
+        counted = (
+            select(orm.Group.name, func.count(members.user_id)).select_from(orm.Group).outerjoin(orm.user_group_map)
+        )
+        rows = self.db.execute(counted.group_by(orm.Group.name))
+        self.finish({"groups": {row[0]: row[1] for row in rows}})
 
 
 class AccountOfUser(HubSide):
@@ -85,5 +103,6 @@ def add(app: Any, site: DaasHub) -> None:
     theirs = app.authenticator.get_handlers
     settings = app.spawner_class(config=app.config)
     known = {"site": site, "settings": settings}
-    ours = [(ACCOUNTS, AccountOfUser, known), (GROUPS, GroupKnown, known), (LOGS, LogOfLaunch, known)]
+    handlers = ((ACCOUNTS, AccountOfUser), (GROUPS, GroupsKnown), (GROUP, GroupKnown), (LOGS, LogOfLaunch))
+    ours = [(path, handler, known) for path, handler in handlers]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

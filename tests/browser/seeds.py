@@ -119,3 +119,14 @@ def limits(ledger: Ledger) -> None:
         (Who.GROUP_TOTAL, "lab", Resource.CORES, 16),
     ):
         ledger.limits.set(who, name, resource, amount, "admin:seed", NOW, "seeded")
+
+
+def groups(ledger: Ledger, member: Account) -> None:
+    """A local group with a member, one whose name the directory has, too, and a project."""
+    by = {"by": "admin:seed", "now": NOW}
+    ledger.local_groups.create("gpu-users", HOSTILE, **by)
+    ledger.local_groups.add_member("gpu-users", member.id, **by)
+    ledger.local_groups.create("twice", **by)
+    ledger.local_groups.note_directory("ldap:site", ["Jupyter Users", "twice"], NOW)
+    ledger.projects.set("p-2026", title="Proposal", **by)
+    ledger.projects.add_member("p-2026", member.id, **by)

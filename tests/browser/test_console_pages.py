@@ -30,6 +30,7 @@ class Life:
         ledger.notices.add(self.alice.id, "old", "Stopped: idle for 2 min (rule Basic)", now=seeds.NOW)
         self.limit = ledger.limits.list()[0]
         seeds.Volumes(ledger)
+        seeds.groups(ledger, self.alice)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,8 @@ def paths(life: Life) -> dict[str, list[str]]:
             "admin/limits",
             f"admin/limits/{life.limit.id}",
             "admin/volumes",
-            "admin/audit",
-            "admin/accounts",
-            "admin/accounts?name=nobody",
+            *("admin/groups", "admin/groups/gpu-users", "admin/groups/lab", "admin/audit"),
+            *("admin/accounts", "admin/accounts?name=nobody"),
             "nothing/here",
         ],
     }

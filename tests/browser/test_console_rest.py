@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from daas_hub.db.ledger import Ledger
-from daas_hub.services.console.access import AUDIT_READ, CUSTOM_SCOPES, QUOTA_READ, QUOTA_WRITE
+from daas_hub.services.console.access import (
+    AUDIT_READ,
+    CUSTOM_SCOPES,
+    GROUPS_READ,
+    GROUPS_WRITE,
+    QUOTA_READ,
+    QUOTA_WRITE,
+)
 from daas_hub.services.console.operations import OPERATIONS
 from tests.browser import seeds
 from tests.servers.console import ConsoleHub
@@ -248,6 +255,7 @@ def sent(path: str) -> str:
         .replace("{notice}", "999999")
         .replace("{user}", "alice")
         .replace("{name}", "alice")
+        .replace("{group}", "lab")
     )
 
 
@@ -260,7 +268,8 @@ async def test_every_path_is_closed_without_its_scope(hub: ConsoleHub) -> None:
         status, _ = await hub.rest(operation.method, path, {}, token=plain)
         assert (status == 403) == bool(operation.scope), (operation, status)
         if operation.scope:
-            others = ALL_SCOPES - {operation.scope} - ({QUOTA_WRITE} if operation.scope == QUOTA_READ else set())
+            including = {QUOTA_READ: {QUOTA_WRITE}, GROUPS_READ: {GROUPS_WRITE}}.get(operation.scope, set())
+            others = ALL_SCOPES - {operation.scope} - including
             status, _ = await hub.rest(operation.method, path, {}, token=await hub.user_token("admin", *others))
             assert status == 403, operation
 

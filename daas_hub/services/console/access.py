@@ -1,7 +1,7 @@
 """Who is asking the console, and what she may do: decided from the hub's own model of the token, and nothing else.
 
-Only the scopes in the model count. A scope with a filter (``custom:daas:quota:write!group=x``) is not held: the
-console has no smaller form of these rights, and a filter that is ignored would give more than was granted.
+Only the scopes in the model count. A scope with a filter (``custom:daas:quota:write!group=x``) is not held: a filter
+that is ignored would give more than was granted. The rights on groups alone have a smaller form, for one group each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ QUOTA_WRITE = "custom:daas:quota:write"
 AUDIT_READ = "custom:daas:audit:read"
 ACCOUNTS_WRITE = "custom:daas:accounts:write"
 LOGS_READ = "custom:daas:logs:read"
+GROUPS_READ = "custom:daas:groups:read"
+GROUPS_WRITE = "custom:daas:groups:write"
 METRICS_READ = "read:metrics"
 """The hub's own scope for its metrics: one token of Prometheus reads both."""
 ADMIN_UI = "admin-ui"
@@ -32,6 +34,10 @@ CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
     },
     # The audit names who did what and why: a data protection officer may need it, and nothing else.
     AUDIT_READ: {"description": "Read who changed limits and accounts, when and why"},
+    # Who works with whom may be nobody else's business; with a filter (!group=x) only that group.
+    GROUPS_READ: {"description": "See the groups, where they come from and who is in them"},
+    # A group may open profiles and make administrators. With a filter only members of that local group.
+    GROUPS_WRITE: {"description": "Make and delete local groups and change who is in them", "subscopes": [GROUPS_READ]},
     # What a server prints may show what somebody works on: more than the numbers about it.
     LOGS_READ: {"description": "Read the log of anybody's server"},
     # Decides as which uid a server runs, which is more than any limit: apart from the rest.
@@ -44,6 +50,7 @@ LINKS = (
     ("", "My usage", ANYBODY),
     ("admin/launches", "Launches", QUOTA_READ),
     ("admin/limits", "Limits", QUOTA_READ),
+    ("admin/groups", "Groups", GROUPS_READ),
     ("admin/volumes", "Volumes", QUOTA_READ),
     ("admin/audit", "Audit", AUDIT_READ),
     ("admin/accounts", "Accounts", ACCOUNTS_WRITE),
@@ -76,9 +83,13 @@ class Person:
             scopes=frozenset(str(s) for s in model.get("scopes") or ()),
         )
 
-    def may(self, scope: str) -> bool:
-        """True where the scope is held, unfiltered."""
-        return scope in self.scopes
+    def may(self, scope: str, group: str | None = None) -> bool:
+        """True where the scope is held, unfiltered, or for this one group."""
+        return scope in self.scopes or (group is not None and f"{scope}!group={group}" in self.scopes)
+
+    def may_somewhere(self, scope: str) -> bool:
+        """True where the scope is held, if only for some group."""
+        return any(held == scope or held.startswith(f"{scope}!group=") for held in self.scopes)
 
     @property
     def by(self) -> str:

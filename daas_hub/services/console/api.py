@@ -11,8 +11,9 @@ from tornado.web import HTTPError, RequestHandler
 
 from daas_hub.core.errors import InvalidOptions
 
+from . import group_models as gm
 from . import models as m
-from .handler import ConsoleHandler
+from .handler import SAFE, ConsoleHandler
 from .openapi import document
 from .operations import OPERATIONS
 from .parsing import parse
@@ -174,6 +175,44 @@ class Limit(ApiHandler):
         self.give(None)
 
 
+class Groups(ApiHandler):
+    path = "groups"
+
+    for_groups = SAFE
+
+    async def get(self) -> None:
+        self.give(await self.store.groups.all(self.person))
+
+    async def post(self) -> None:
+        self.give(await self.store.groups.create(self.body(gm.NewGroup), self.person))
+
+
+class Group(ApiHandler):
+    path = "groups/{group}"
+
+    for_groups = SAFE
+
+    async def get(self, group: str) -> None:
+        self.give(await self.store.groups.one(group))
+
+    async def delete(self, group: str) -> None:
+        typed, note = self.question("confirm_name"), self.question("note")
+        await self.store.groups.delete(group, typed, note, self.person)
+        self.give(None)
+
+
+class Member(ApiHandler):
+    path = "groups/{group}/members/{user}"
+    for_groups = frozenset({"PUT", "DELETE"})
+
+    async def put(self, group: str, user: str) -> None:
+        self.give(await self.store.groups.add_member(group, user, self.body(gm.MemberIn).note, self.person))
+
+    async def delete(self, group: str, user: str) -> None:
+        await self.store.groups.remove_member(group, user, self.question("note"), self.person)
+        self.give(None)
+
+
 class Audit(ApiHandler):
     path = "audit"
 
@@ -242,6 +281,9 @@ HANDLERS: tuple[type[ApiHandler], ...] = (
     DeclareLost,
     Limits,
     Limit,
+    Groups,
+    Group,
+    Member,
     Audit,
     Account,
     ConfirmUid,

@@ -55,6 +55,9 @@ class ConsoleHandler(HubOAuthenticated, RequestHandler):
     needs: ClassVar[Mapping[str, str]] = {}
     """HTTP method → scope; ANYBODY for every signed-in person. HEAD needs what GET needs."""
 
+    for_groups: ClassVar[frozenset[str]] = frozenset()
+    """Methods whose scope may be held for one group only: the first part of the path, or, where there is none, any."""
+
     _person: Person | None = None
 
     @property
@@ -90,12 +93,17 @@ class ConsoleHandler(HubOAuthenticated, RequestHandler):
         needed = self.needs.get("GET" if method == "HEAD" else method)
         if needed is None:
             raise HTTPError(405)
-        if needed != ANYBODY and not person.may(needed):
+        if needed != ANYBODY and not self._may(person, needed):
             raise NotAllowed(
                 f"This is open only to those who may {right(needed)}. Ask an administrator.",
                 log_message=f"{person.kind} {person.name} lacks the scope {needed}",
             )
         self._person = person
+
+    def _may(self, person: Person, scope: str) -> bool:
+        if self.request.method not in self.for_groups:
+            return person.may(scope)
+        return person.may(scope, self.path_args[0]) if self.path_args else person.may_somewhere(scope)
 
     async def _identify(self) -> dict[str, Any] | None:
         try:

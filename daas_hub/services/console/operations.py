@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from . import group_models as gm
 from . import models as m
-from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, LOGS_READ, QUOTA_READ, QUOTA_WRITE
+from .access import ACCOUNTS_WRITE, ANYBODY, AUDIT_READ, GROUPS_READ, GROUPS_WRITE, LOGS_READ, QUOTA_READ, QUOTA_WRITE
 from .openapi import Operation, Query
 
 _BEFORE = Query("before", "The `next` of the page before; without it the newest.")
@@ -72,6 +73,26 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "limits/{limit}", "One limit", QUOTA_READ, m.LimitModel),
     Operation("PUT", "limits/{limit}", "Change a limit's amount", QUOTA_WRITE, m.LimitModel, m.AmountIn),
     Operation("DELETE", "limits/{limit}", "Delete a limit", QUOTA_WRITE, query=(_NOTE,)),
+    # Both rights may be held for one group: `…!group=<name>`.
+    Operation("GET", "groups", "All groups, or those that the scope is filtered to", GROUPS_READ, gm.GroupList),
+    Operation("POST", "groups", "Make a local group", GROUPS_WRITE, gm.GroupDetail, gm.NewGroup),
+    Operation("GET", "groups/{group}", "One group and its members", GROUPS_READ, gm.GroupDetail),
+    Operation(
+        "DELETE",
+        "groups/{group}",
+        "Delete a local group",
+        GROUPS_WRITE,
+        query=(Query("confirm_name", "The group's name once more."), _NOTE),
+    ),
+    Operation(
+        "PUT",
+        "groups/{group}/members/{user}",
+        "Make somebody a member of a local group, also before her first sign-in",
+        GROUPS_WRITE,
+        gm.GroupDetail,
+        gm.MemberIn,
+    ),
+    Operation("DELETE", "groups/{group}/members/{user}", "End a membership", GROUPS_WRITE, query=(_NOTE,)),
     Operation("GET", "audit", "Who changed what, newest first", AUDIT_READ, m.AuditList, query=(_BEFORE, _LIMIT)),
     Operation("GET", "accounts/{user}", "The account of a user", ACCOUNTS_WRITE, m.AccountModel),
     Operation(

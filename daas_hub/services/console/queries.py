@@ -291,6 +291,11 @@ def _about(ledger: Ledger, row: AuditRow) -> str:
         account = ledger.accounts.by_id(facts["name"]) if facts["who"] == Who.USER else None
         name = (account.user_name if account is not None else "") or facts["name"]
         return f"{whose(facts['who'], name)}: {resource(facts['resource'])}"
+    if kind == "local_group" and "account_id" in facts:
+        account = ledger.accounts.by_id(facts["account_id"])
+        return f"group {key}: {(account.user_name or account.name) if account is not None else facts['account_id']}"
+    if kind == "local_group":
+        return f"group {key}"
     if kind == "account":
         account = ledger.accounts.by_id(key)
         return f"account of {account.user_name or account.name}" if account is not None else row.subject

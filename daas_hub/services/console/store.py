@@ -19,6 +19,7 @@ from . import models as m
 from . import queries as q
 from . import volume_queries as v
 from .access import LOGS_READ, QUOTA_READ, QUOTA_WRITE, Person
+from .group_store import GroupStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Store:
         self._hub = hub
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
+        self.groups = GroupStore(self, hub)
 
     def _open(self) -> Ledger:
         if self._ledger is None:
