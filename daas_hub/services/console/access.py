@@ -41,19 +41,24 @@ CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
     # What a server prints may show what somebody works on: more than the numbers about it.
     LOGS_READ: {"description": "Read the log of anybody's server"},
     # Decides as which uid a server runs, which is more than any limit: apart from the rest.
-    ACCOUNTS_WRITE: {"description": "Confirm changed uids and enter POSIX accounts by hand"},
+    ACCOUNTS_WRITE: {
+        "description": "Confirm changed uids, enter POSIX accounts by hand, and decide who comes into an account by which way"
+    },
 }
 """What `configure(c)` defines as ``c.JupyterHub.custom_scopes``: scope → description, each with its reason."""
 
 
 LINKS = (
     ("", "My usage", ANYBODY),
+    ("identities", "My identities", ANYBODY),
     ("admin/launches", "Launches", QUOTA_READ),
     ("admin/limits", "Limits", QUOTA_READ),
     ("admin/groups", "Groups", GROUPS_READ),
     ("admin/volumes", "Volumes", QUOTA_READ),
     ("admin/audit", "Audit", AUDIT_READ),
     ("admin/accounts", "Accounts", ACCOUNTS_WRITE),
+    ("admin/identities", "Identities", ACCOUNTS_WRITE),
+    ("admin/requests", "Access requests", ACCOUNTS_WRITE),
 )
 """Path → text → the scope that shows the link."""
 

@@ -13,7 +13,7 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from daas_hub import pages as page_files
 
-from . import api, pages
+from . import api, identity_pages, pages
 from .access import METRICS_READ
 from .handler import CallbackHandler, ConsoleHandler, hub_auth, security_headers
 from .metrics import Metrics
@@ -82,6 +82,7 @@ def application(
         (f"{here}metrics", MetricsHandler),
         (f"{here}static/(.*)", Static, {"path": str(page_files.STATIC)}),
         *api.routes(prefix),
+        *identity_pages.routes(prefix),
         *pages.routes(prefix),
     ]
     return Application(routes, **settings)

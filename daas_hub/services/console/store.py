@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -11,9 +11,11 @@ from daas_hub.clients.hub import HubClient
 from daas_hub.core.errors import DaasError, HubUnavailable, InvalidOptions, LedgerBusy
 from daas_hub.core.models import ACTIVE, Who
 from daas_hub.db.ledger import LaunchRow, Ledger
+from daas_hub.db.links import Request
 from daas_hub.db.pool import LedgerPool
 
 from . import account_queries as a
+from . import identity_queries as i
 from . import launch_queries as one
 from . import models as m
 from . import queries as q
@@ -189,6 +191,26 @@ class Store:
     async def confirm_uid(self, user: str, typed: m.ConfirmUid, person: Person) -> m.AccountModel:
         """See account_queries.confirm_uid."""
         return await self.call(a.confirm_uid, user, typed, person, _now())
+
+    async def identities(self, user: str) -> Sequence[i.Way]:
+        """See identity_queries.of_user."""
+        return await self.call(i.of_user, user)
+
+    async def unlink(self, user: str, link: str, why: str, person: Person) -> None:
+        """See identity_queries.unlink."""
+        await self.call(i.unlink, user, link, why, person, _now())
+
+    async def access_requests(self) -> Sequence[Request]:
+        """See identity_queries.requests."""
+        return await self.call(i.requests)
+
+    async def accept_request(self, request: str, name: str, why: str, person: Person) -> None:
+        """See identity_queries.accept. The hub looks the account up: it may never have been used."""
+        await self.call(i.accept, request, await self._hub.account_id(name), why, person, _now())
+
+    async def refuse_request(self, request: str, why: str, person: Person) -> None:
+        """See identity_queries.refuse."""
+        await self.call(i.refuse, request, why, person, _now())
 
     async def posix_row(self, name: str) -> m.PosixRow:
         """See account_queries.posix_row."""
