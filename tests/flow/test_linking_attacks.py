@@ -1,4 +1,4 @@
-"""Attacks on linking, on a real directory and a real hub: what is asserted of each is that it opened and changed nothing.
+"""Attacks on linking, on a real directory and a real hub: each opens nothing and changes nothing.
 
 ``dora`` is the victim, ``emil`` the attacker; both have passwords and may sign in. Every attack has identities of its
 own at the provider: ``mine`` is the attacker's, ``hers`` the victim's.
@@ -247,7 +247,8 @@ async def a_uid_of_two_people(s: Scene) -> int:
     await s.site.slapd.add(f"dn: uid=twin,ou=people,{BASE}\n{entry}\n")
     value = next(line for line in homes.splitlines() if line.startswith("member") and "dora" in line)
     attribute, _, text = value.partition(": ")
-    lab = f"dn: cn=lab,ou=groups,{BASE}\nchangetype: modify\nadd: {attribute}\n{attribute}: {text.replace('dora', 'twin')}\n"
+    twin = f"add: {attribute}\n{attribute}: {text.replace('dora', 'twin')}\n"
+    lab = f"dn: cn=lab,ou=groups,{BASE}\nchangetype: modify\n{twin}"
     await s.site.slapd.modify(lab)
     await s.site.arrive(s.attacker, s.mine)
     return (await s.site.prove(s.attacker, "twin")).code

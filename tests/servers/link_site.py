@@ -1,4 +1,4 @@
-"""A site with a real directory, two providers and a hub with all ways on one page; no proxy, nobody starts servers."""
+"""A site with a real directory, two providers and a hub with all ways on one page; nobody starts servers."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ configure(c)
 
 
 class LinkSite:
-    """``first`` and ``second``: the providers, with the people ``1`` (ada), ``2`` (eva) and ``3`` (eve)."""
+    """``first`` and ``second``: the providers, with people who are called as some of the directory are."""
 
-    def __init__(self, root: Path, more: str = "", **ways_more: Any) -> None:
+    def __init__(self, root: Path, more: str = "", *, proxy: list[str] | None = None, **ways_more: Any) -> None:
         self.root = root
         homes = root / "homes"
         homes.mkdir()
@@ -50,7 +50,7 @@ class LinkSite:
         }
         self.first = EvilProvider(people=people)
         self.second = EvilProvider(people=json.loads(json.dumps(people)))
-        self.more, self.ways_more = more, ways_more
+        self.more, self.ways_more, self._proxy = more, ways_more, proxy
         self.hub: HubServer
 
     async def start(self) -> LinkSite:
@@ -65,7 +65,7 @@ class LinkSite:
             file.chmod(0o600)
         self.glass = glass
         config = CONFIG.format(ways=self.ways(str(secret)), glass=str(glass), more=self.more)
-        self.hub = HubServer(self.root, config)
+        self.hub = HubServer(self.root, config, proxy=self._proxy)
         await self.hub.start()
         return self
 

@@ -42,7 +42,7 @@ CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
     LOGS_READ: {"description": "Read the log of anybody's server"},
     # Decides as which uid a server runs, which is more than any limit: apart from the rest.
     ACCOUNTS_WRITE: {
-        "description": "Confirm changed uids, enter POSIX accounts by hand, and decide who comes into an account by which way"
+        "description": "Confirm changed uids, enter POSIX accounts by hand, and decide who comes into whose account"
     },
 }
 """What `configure(c)` defines as ``c.JupyterHub.custom_scopes``: scope → description, each with its reason."""
