@@ -1,14 +1,11 @@
-"""Links between what a provider says and an account of this site: looked up, made, taken away, asked for.
-
-Whatever changes is audited in the same transaction, and the owner of the account is told by mail.
-"""
+"""Links between what a provider says and an account of this site: looked up, made, asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from daas_hub.core.errors import LinkRefused, NotFound
 from daas_hub.core.linking import MAX_TEXT_CHARS, Key, Proof, label, site_key
@@ -24,14 +21,6 @@ OTHER_PERSON = (
 UNKNOWN = "The account that you proved is not known here any more. Nothing was linked. Sign in again."
 
 
-class Teller(Protocol):
-    """Tells the owner of an account what happened to it. Never raises; nobody waits for it."""
-
-    def __call__(self, account: AccountRow, what: str, link: str, /) -> None:
-        """``what``: linked or unlinked; ``link``: the identity as people recognise it."""
-        ...
-
-
 @dataclass
 class Linking:
     """One ledger's links. ``run``: calls the ledger off the loop. ``record``: an identity's account, kept now."""
@@ -39,7 +28,6 @@ class Linking:
     ledger: Ledger
     run: Callable[..., Coroutine[Any, Any, Any]]
     record: Callable[[Identity], Awaitable[AccountRow]]
-    tell: Teller
     keep: Callable[[Coroutine[Any, Any, Any]], Any]
     now: Callable[[], datetime]
 
@@ -72,17 +60,7 @@ class Linking:
         key, name = (came_by.issuer, came_by.subject), label(came_by)
         by = f"user:{account.user_name or account.name}"
         more = {"label": name, "proof": proof.how, "by": by, "now": self.now()}
-        if await self.run(self.ledger.links.add, key, account.id, **more):
-            self.tell(account, "linked", name)
-
-    async def remove(self, link_id: int, *, by: str, why: str = "", account_id: str | None = None) -> Link:
-        """Take a link away. Raises NotFound, LinkRefused, LedgerBusy."""
-        more = {"by": by, "now": self.now(), "why": why, "account_id": account_id}
-        gone: Link = await self.run(self.ledger.links.remove, link_id, **more)
-        account = await self.run(self.ledger.accounts.by_id, gone.account_id)
-        if account is not None:
-            self.tell(account, "unlinked", gone.label or gone.subject)
-        return gone
+        await self.run(self.ledger.links.add, key, account.id, **more)
 
     async def audit(self, who: str, action: str, where: str) -> None:
         """Keep what happened at the door. Raises LedgerBusy."""
@@ -105,10 +83,3 @@ class Linking:
         """The newest request of this identity."""
         found: Request | None = await self.run(self.ledger.links.asked, (came_by.issuer, came_by.subject))
         return found
-
-    async def accept(self, request_id: int, account: AccountRow, *, by: str, why: str = "") -> Request:
-        """Link who asked to this account. Raises NotFound, LinkRefused, LedgerBusy."""
-        more = {"by": by, "now": self.now(), "why": why}
-        done: Request = await self.run(self.ledger.links.accept, request_id, account.id, **more)
-        self.tell(account, "linked", str(done.body["label"]))
-        return done

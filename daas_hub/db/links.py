@@ -1,4 +1,7 @@
-"""Which identities open which account, and what people without one ask for. Every change is audited with it."""
+"""Which identities open which account, and what people without one ask for.
+
+Whatever changes is audited, and told to the owner of the account, in the same transaction.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from daas_hub.core.models import Json
 from . import audit
 from .engine import Database
 from .engine import insert as upsert
-from .schema import accounts, links, requests
+from .schema import accounts, links, notices, requests
 
 ACCESS = "access"
 """The kind of requests of people who have no account here yet."""
@@ -150,7 +153,14 @@ def _add(c: Connection, key: Key, account_id: str, label: str, proof: str, by: s
         )
     new = {"issuer": key[0], "subject": key[1], "proof": proof, "label": label}
     audit.write(c, at=now, who=by, action="link", subject=f"account:{account_id}", new=new)
+    _tell(c, account_id, f"{label or key[1]} of {key[0]} can sign in to your account from now on.", now)
     return True
+
+
+def _tell(c: Connection, account_id: str, what: str, now: datetime) -> None:
+    """The owner reads it on her home page until she dismisses it: whoever did it, it is her account."""
+    text = f"{what} If this is not right, tell an administrator at once."
+    c.execute(insert(notices).values(account_id=account_id, server_name="", at=now, text=text))
 
 
 def _remove(c: Connection, link_id: int, by: str, now: datetime, why: str, account_id: str | None) -> Link:
@@ -164,6 +174,7 @@ def _remove(c: Connection, link_id: int, by: str, now: datetime, why: str, accou
     old = {"issuer": link.issuer, "subject": link.subject, "proof": link.proof, "label": link.label}
     subject = f"account:{link.account_id}"
     audit.write(c, at=now, who=by, action="unlink", subject=subject, old=old, why=why)
+    _tell(c, link.account_id, f"{link.label or link.subject} of {link.issuer} was unlinked from your account.", now)
     return link
 
 

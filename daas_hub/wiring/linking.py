@@ -28,7 +28,4 @@ def give(app: Any, site: DaasHub) -> None:
         name = authenticator.normalize_username(identity.name)
         return await people.record(site, settings, authenticator, identity, name, proof="directory entry")
 
-    def tell(account: AccountRow, what: str, link: str) -> None:
-        app.log.warning("The account %s is %s: %s", account.name, what, link)
-
-    authenticator.linking = Linking(site.ledger, site.run, record, tell, site.keep, utcnow)
+    authenticator.linking = Linking(site.ledger, site.run, record, site.keep, utcnow)

@@ -43,6 +43,9 @@ async def test_one_person_by_two_ways(site: LinkSite) -> None:
     assert location(await site.password(form, "ada")) == "/hub/home"
     assert (await site.user_of(again), await site.user_of(form)) == ("ada", "ada")
     assert len(site.links("ada")) == 2
+    # Her home page says who comes in now.
+    home = (await form.get("/hub/home")).body.decode()
+    assert f"ada &lt;ada@site.test&gt; of {site.first.issuer} can sign in to your account" in home
 
 
 async def test_groups_and_rights_are_the_directorys_each_time(site: LinkSite) -> None:
