@@ -58,7 +58,7 @@ LINKS = (
     ("admin/audit", "Audit", AUDIT_READ),
     ("admin/accounts", "Accounts", ACCOUNTS_WRITE),
     ("admin/identities", "Identities", ACCOUNTS_WRITE),
-    ("admin/requests", "Access requests", ACCOUNTS_WRITE),
+    ("admin/requests", "Requests", ACCOUNTS_WRITE),
 )
 """Path → text → the scope that shows the link."""
 

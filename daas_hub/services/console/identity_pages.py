@@ -12,7 +12,7 @@ from daas_hub.core.errors import DaasError, InvalidOptions
 
 from . import models as m
 from .access import ACCOUNTS_WRITE, ANYBODY
-from .pages import Page
+from .page import Page
 
 
 class MyIdentities(Page):

@@ -25,6 +25,9 @@ DONE: Mapping[str, str] = {
     "uid-confirmed": "The uid is confirmed.",
     "row-set": "The account is entered.",
     "row-deleted": "The entered account is deleted.",
+    "unlinked": "The way in is taken away.",
+    "accepted": "Who asked is linked to the account.",
+    "refused": "The request is refused.",
 }
 """What a page may say after a redirect. The URL carries only the key, so nobody else's text gets on a page."""
 
