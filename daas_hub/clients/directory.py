@@ -39,6 +39,7 @@ from daas_hub.core.models import Identity
 from .directory_asking import SERVICE_REFUSED, Asking
 from .directory_groups import Groups, GroupSettings, fill
 from .directory_look import Seen, see
+from .directory_pool import Pool
 from .directory_queue import Turn
 from .directory_servers import Servers
 from .directory_session import Address, Session, unavailable
@@ -117,9 +118,11 @@ class Directory:
             wait_within_s=settings.wait_within_s,
             threads=settings.threads,
         )
+        self._pool = Pool(settings.threads, self._bind_service)
 
     def close(self) -> None:
         """Let the threads go; questions on their way are not waited for."""
+        self._pool.close()
         self._asking.close()
 
     @property
@@ -201,12 +204,13 @@ class Directory:
             return self._judged(service, self._one(service, typed))
 
     def _known_subject(self, turn: Turn, subject: str, *, alone: bool) -> tuple[Identity, Verdict] | None:
-        with turn.session() as service:
-            self._bind_service(service)
+        def ask(service: Session) -> tuple[Identity, Verdict] | None:
             found = self._judged(service, self._by_subject(service, subject))
             if alone and found is not None:
                 self._refuse_shared_uid(service, found[0])
             return found
+
+        return self._pool.ask(turn, ask)
 
     def _refuse_shared_uid(self, service: Session, hers: Identity) -> None:
         """Two people with one uid would be one on every machine."""

@@ -30,7 +30,11 @@ class Turn:
 
     def session(self) -> AbstractContextManager[Session]:
         """A conversation with this server."""
-        return session(self.address, self._register)
+        return session(self.address, self.register)
+
+    def release(self) -> None:
+        """Its connections are somebody else's from now on, or closed."""
+        self._connections.clear()
 
     def end(self) -> None:
         """Cut its connections from outside, and let it open no other ones."""
@@ -38,7 +42,8 @@ class Turn:
         for connection in list(self._connections):
             cut(connection)
 
-    def _register(self, connection: Any) -> None:
+    def register(self, connection: Any) -> None:
+        """A connection of this part, from now on. Raises DirectoryUnavailable where its time is over."""
         if self._over:
             raise unavailable(self.address, "its time is over")
         self._connections.append(connection)

@@ -7,6 +7,7 @@ connections have time-outs, the schema is not downloaded (it costs 160 KiB a log
 from __future__ import annotations
 
 import math
+import select
 import socket
 import ssl
 import uuid
@@ -75,6 +76,19 @@ class Session:
         get = getattr(self._connection.socket, "getpeercert", None)
         until = (get() or {}).get("notAfter") if get is not None else None
         return datetime.fromtimestamp(ssl.cert_time_to_seconds(until), UTC) if until else None
+
+    def lend(self, register: Callable[[Any], None]) -> None:
+        """For another question from now on: ``register`` gets the connection, as in ``session``."""
+        register(self._connection)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the server has sent nothing since its last answer: neither its end nor a notice that it ends."""
+        sock = self._connection.socket
+        try:
+            return not (sock is None or select.select([sock], [], [], 0)[0])
+        except (OSError, ValueError):
+            return False
 
     def bind(self, dn: str, password: str, *, once: bool = False) -> bool:
         """Whether the server accepts the password. An empty one is never sent: it would mean "anonymous".
