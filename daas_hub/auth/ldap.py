@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from daas_hub.core.directory import ACTIVE
 from daas_hub.core.errors import ConfigError, DirectoryBusy, DirectoryUnavailable, LedgerBusy
 from daas_hub.core.models import Identity
 
+JUST_NOW_S = 2.0
+"""A start begins with a refresh; what that one found counts for the start itself for so long, once."""
 NOT_STARTED = "The site's directory cannot be reached just now: the server was not started. Try again in a minute."
 NOT_STARTED_BUSY = "Many people sign in and start servers just now: yours was not started. Try again in a moment."
 
@@ -117,6 +120,7 @@ class DaasLDAPAuthenticator(LDAPFlavour, LDAPServers, Attempts, OneName):
         refuse_unknown_settings(self, "docs/reference/ldap.md")
         self.directory = Directory(self.directory_settings())
         self._refreshing = OneAtATime()
+        self._just_asked: dict[str, tuple[float, Identity]] = {}
 
     def directory_settings(self) -> DirectorySettings:
         """The settings in the form of the client. Raises ConfigError for what cannot work."""
@@ -233,8 +237,31 @@ class DaasLDAPAuthenticator(LDAPFlavour, LDAPServers, Attempts, OneName):
 
     async def _refresh(self, identity: Identity) -> Identity | None:
         """Many requests at once ask the directory once."""
-        fresh: Identity | None = await self._refreshing.do(identity.subject, lambda: self.fresh_identity(identity))
+        fresh: Identity | None = await self._refreshing.do(identity.subject, lambda: self._ask_anew(identity))
         return fresh
+
+    async def _ask_anew(self, identity: Identity) -> Identity | None:
+        asked_at = time.monotonic()
+        fresh = await self.fresh_identity(identity)
+        if fresh is not None:
+            self._remember(asked_at, fresh)
+        return fresh
+
+    def _remember(self, asked_at: float, fresh: Identity) -> None:
+        """For the start that this refresh is a part of; the oldest come first, and go when they are of no use."""
+        self._just_asked.pop(fresh.subject, None)
+        self._just_asked[fresh.subject] = (asked_at, fresh)
+        for subject, (at, _) in list(self._just_asked.items()):
+            if asked_at - at <= JUST_NOW_S:
+                break
+            del self._just_asked[subject]
+
+    async def _now_known(self, identity: Identity, alone: bool) -> Identity | None:
+        at, just_asked = self._just_asked.pop(identity.subject, (0.0, None)) if alone else (0.0, None)
+        if just_asked is not None and time.monotonic() - at <= JUST_NOW_S:
+            await self.directory.require_alone(just_asked)
+            return just_asked
+        return _active(await self.directory.lookup_subject(identity.subject, alone=alone))
 
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
         """The identity as the directory has it now; None where she is gone or locked. For starts, too.
@@ -249,7 +276,7 @@ class DaasLDAPAuthenticator(LDAPFlavour, LDAPServers, Attempts, OneName):
                 log_message=f"{identity.issuer} is not asked any more; this hub asks {self.directory.issuer}",
             )
         try:
-            found = await self.directory.lookup_subject(identity.subject, alone=alone)
+            return await self._now_known(identity, alone)
         except DirectoryBusy as error:
             raise DirectoryBusy(
                 NOT_STARTED_BUSY, log_message=error.log_message, retry_after_s=error.retry_after_s
@@ -258,7 +285,6 @@ class DaasLDAPAuthenticator(LDAPFlavour, LDAPServers, Attempts, OneName):
             raise DirectoryUnavailable(
                 NOT_STARTED, reason=error.reason, log_message=error.log_message, retry_after_s=error.retry_after_s
             ) from error
-        return _active(found)
 
     async def active(self, subject: str) -> Identity | None:
         """Who has this lasting id now; None: gone or locked. For sign-ins by a link. Raises DirectoryUnavailable."""

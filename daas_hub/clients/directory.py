@@ -157,6 +157,10 @@ class Directory:
         """
         return await self._asking.ask(self._asking.others, self._known_subject, subject, alone=alone)
 
+    async def require_alone(self, identity: Identity) -> None:
+        """Raises AccountRefused where another entry has her uid, DirectoryUnavailable."""
+        await self._ask(self._others, self._alone, identity)
+
     async def has_number(self, kind: Kind, number: int) -> bool:
         """Whether a person or a group has this uid or gid. Raises DirectoryUnavailable."""
         return await self._asking.ask(self._asking.others, self._has_number, kind, number)
@@ -211,6 +215,9 @@ class Directory:
             return found
 
         return self._pool.ask(turn, ask)
+
+    def _alone(self, call: Call, identity: Identity) -> None:
+        self._pool.ask(self.settings.address, call, lambda service: self._refuse_shared_uid(service, identity))
 
     def _refuse_shared_uid(self, service: Session, hers: Identity) -> None:
         """Two people with one uid would be one on every machine."""

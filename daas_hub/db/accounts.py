@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from daas_hub.core.errors import AccountRefused, NotFound
 from daas_hub.core.models import Account, AccountGroup, Json
@@ -17,7 +17,29 @@ from . import audit
 from .engine import Database
 from .engine import insert as upsert
 from .schema import account_rows, account_uid, accounts, links
+from .types import Words, clean
 from .volumes import take_back
+
+# Built once: to build a statement anew costs more than to run it, and every start runs these.
+_LINKED = select(accounts).where(
+    accounts.c.id
+    == select(links.c.account_id)
+    .where(links.c.issuer == bindparam("b_issuer"), links.c.subject == bindparam("b_subject"))
+    .scalar_subquery()
+)
+_OTHERS = update(accounts).where(accounts.c.user_name == bindparam("b_name"), accounts.c.id != bindparam("b_id"))
+_CHANGE = update(accounts).where(accounts.c.id == bindparam("b_id"))
+_LAST_UID = (
+    select(account_uid).where(account_uid.c.account_id == bindparam("b_id")).order_by(account_uid.c.id.desc()).limit(1)
+)
+_HOLDER = (
+    select(accounts.c.name)
+    .where(accounts.c.uid == bindparam("b_uid"), accounts.c.id != bindparam("b_id"))
+    .order_by(accounts.c.created_at)
+    .limit(1)
+)
+_WORDS = {column.name for column in accounts.c if isinstance(column.type, Words)}
+_ENTERED = select(account_rows).where(account_rows.c.name == bindparam("b_name"))
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,7 @@ class Accounts:
 
     def by_identity(self, issuer: str, subject: str) -> AccountRow | None:
         """The account that an identity is linked to."""
-        return self._db.read(_by_identity, issuer, subject)
+        return self._db.read(linked, issuer, subject)
 
     def list(self) -> list[AccountRow]:
         """All accounts, by name."""
@@ -154,9 +176,10 @@ def _one(c: Connection, where: Any) -> AccountRow | None:
     return None if row is None else _account(row)
 
 
-def _by_identity(c: Connection, issuer: str, subject: str) -> AccountRow | None:
-    link = select(links.c.account_id).where(links.c.issuer == issuer, links.c.subject == subject)
-    return _one(c, accounts.c.id == link.scalar_subquery())
+def linked(c: Connection, issuer: str, subject: str) -> AccountRow | None:
+    """The account that an identity is linked to, in the caller's transaction."""
+    row = c.execute(_LINKED, {"b_issuer": issuer, "b_subject": subject}).one_or_none()
+    return None if row is None else _account(row)
 
 
 def _upsert(
@@ -169,7 +192,7 @@ def _upsert(
     share_uid: bool,
 ) -> tuple[AccountRow, UidChange | None]:
     issuer, subject = key
-    old = _by_identity(c, issuer, subject)
+    old = linked(c, issuer, subject)
     holder = "" if share_uid else _holder(c, account.uid, old.id if old is not None else "")
     # A name that went to another person goes with all its rights to nobody: the keys are ids.
     others = update(accounts).where(accounts.c.user_name == user_name)
@@ -190,10 +213,14 @@ def _upsert(
     if waiting is not None and waiting.uid == account.uid:
         freed = {"confirmed_at": now, "confirmed_by": "nobody else has it any more"}
         c.execute(update(account_uid).where(account_uid.c.id == waiting.id).values(**freed))
-    c.execute(others.where(accounts.c.id != old.id).values(user_name=None))
-    c.execute(update(accounts).where(accounts.c.id == old.id).values(user_name=user_name, **_columns(account)))
+    c.execute(_OTHERS, {"b_name": user_name, "b_id": old.id, "user_name": None})
+    c.execute(_CHANGE, {"b_id": old.id, "user_name": user_name, **_columns(account)})
     take_back(c, old.id)
-    return _stored(c, old.id), None
+    # As it is written now, not read again.
+    facts = {f.name: getattr(account, f.name) for f in fields(Account)}
+    facts |= {name: clean(facts[name]) for name in _WORDS}
+    groups = tuple(AccountGroup(clean(group.name), group.gid) for group in account.groups)
+    return AccountRow(**{**facts, "groups": groups, "id": old.id, "user_name": user_name}), None
 
 
 def _rename_user(c: Connection, old: str, new: str | None) -> None:
@@ -220,8 +247,7 @@ def _stored(c: Connection, account_id: str) -> AccountRow:
 
 def _waiting(c: Connection, account_id: str) -> Row[Any] | None:
     """The newest uid of an account, if it is not confirmed."""
-    query = select(account_uid).where(account_uid.c.account_id == account_id).order_by(account_uid.c.id.desc())
-    row = c.execute(query.limit(1)).one_or_none()
+    row = c.execute(_LAST_UID, {"b_id": account_id}).one_or_none()
     return row if row is not None and row.confirmed_at is None else None
 
 
@@ -233,8 +259,7 @@ def _confirmed(c: Connection, account_id: str, uid: int) -> bool:
 
 def _holder(c: Connection, uid: int, but: str) -> str:
     """The name of the oldest other account with this uid, or nothing."""
-    query = select(accounts.c.name).where(accounts.c.uid == uid, accounts.c.id != but).order_by(accounts.c.created_at)
-    return str(c.execute(query.limit(1)).scalar_one_or_none() or "")
+    return str(c.execute(_HOLDER, {"b_uid": uid, "b_id": but}).scalar_one_or_none() or "")
 
 
 def _uid_changed(c: Connection, old: AccountRow, new: Account, now: datetime, holder: str) -> UidChange:
@@ -289,7 +314,7 @@ def _set_row(c: Connection, row: Account, by: str, now: datetime, why: str) -> N
 
 
 def _get_row(c: Connection, name: str) -> Account | None:
-    row = c.execute(select(account_rows).where(account_rows.c.name == name)).one_or_none()
+    row = c.execute(_ENTERED, {"b_name": name}).one_or_none()
     if row is None:
         return None
     return Account(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import Connection, bindparam, func, insert, literal, select, text, tuple_, update
 
 from daas_hub.core import quota
 from daas_hub.core.errors import IllegalMove, InvalidOptions, NotFound
@@ -23,12 +24,26 @@ from daas_hub.core.models import (
 from . import audit, balances, usage
 from .rows import COLUMNS, Kept, LaunchRow, Place, load, load_one
 from .schema import event, launch
+from .types import Words, clean
 
 MAX_WHY = 500
 """Characters of an administrator's reason to declare a launch lost: one remark, not a report."""
 
 # Literally as in the partial indexes: a bound value would keep SQLite from using them.
 _ACTIVE = text("launch.state <> 'ended'")
+
+# Built once: to build a statement anew costs more than to run it, and every start runs these.
+_UPDATE = update(launch).where(launch.c.id == bindparam("b_id"))
+_LAST_STEP = select(func.coalesce(func.max(event.c.seq), 0)).where(event.c.launch_id == bindparam("b_id"))
+_ADD_STEPS = insert(event)
+_OF_SERVER = select(*COLUMNS).where(
+    launch.c.account_id == bindparam("b_account"), launch.c.server_name == bindparam("b_server")
+)
+_ACTIVE_OF_SERVER = _OF_SERVER.where(_ACTIVE).limit(1)
+_LAST_OF_SERVER = (
+    _OF_SERVER.where(launch.c.state == LaunchState.ENDED.value).order_by(launch.c.created_at.desc()).limit(1)
+)
+_WORDS = {column.name for column in launch.c if isinstance(column.type, Words)}
 
 
 def require(c: Connection, launch_id: str, *, lock: bool = True) -> LaunchRow:
@@ -39,9 +54,12 @@ def require(c: Connection, launch_id: str, *, lock: bool = True) -> LaunchRow:
     return row
 
 
-def _set(c: Connection, launch_id: str, **values: Any) -> LaunchRow:
-    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
-    return require(c, launch_id, lock=False)
+def _set(c: Connection, row: LaunchRow, **values: Any) -> LaunchRow:
+    """Change a launch that was read in this transaction, held against others; what it is then, not read again."""
+    c.execute(_UPDATE, {"b_id": row.id, **values})
+    words = {name: clean(values[name]) for name in _WORDS & values.keys()}
+    kinds = {name: kind(values[name]) for name, kind in (("state", LaunchState), ("target", Target)) if name in values}
+    return replace(row, **{**values, **words, **kinds})
 
 
 # ---------------------------------------------------------------- queries
@@ -49,12 +67,7 @@ def _set(c: Connection, launch_id: str, **values: Any) -> LaunchRow:
 
 def one_of_server(c: Connection, account_id: str, server_name: str, *, ended: bool) -> LaunchRow | None:
     """The active launch of a server, or the one that ended last."""
-    query = select(*COLUMNS).where(launch.c.account_id == account_id, launch.c.server_name == server_name)
-    if ended:
-        query = query.where(launch.c.state == LaunchState.ENDED.value).order_by(launch.c.created_at.desc())
-    else:
-        query = query.where(_ACTIVE)
-    found = load(c, query.limit(1))
+    found = load(c, _LAST_OF_SERVER if ended else _ACTIVE_OF_SERVER, {"b_account": account_id, "b_server": server_name})
     return found[0] if found else None
 
 
@@ -112,7 +125,7 @@ def move(c: Connection, launch_id: str, state: LaunchState, now: datetime, reaso
             values.update(handle=None, observed=None, observed_at=None, observed_reason="")
         case _:
             pass
-    return _set(c, launch_id, **values)
+    return _set(c, row, **values)
 
 
 def adopt(c: Connection, launch_id: str, hub_boot_id: str, now: datetime) -> LaunchRow:
@@ -120,7 +133,7 @@ def adopt(c: Connection, launch_id: str, hub_boot_id: str, now: datetime) -> Lau
     row = require(c, launch_id)
     if row.state is LaunchState.ENDED:
         raise IllegalMove("A launch that has ended cannot be adopted.")
-    return _set(c, launch_id, hub_boot_id=hub_boot_id, heartbeat_at=now)
+    return _set(c, row, hub_boot_id=hub_boot_id, heartbeat_at=now)
 
 
 def set_target(c: Connection, launch_id: str, target: Target, now: datetime, reason: str, by: str) -> LaunchRow:
@@ -132,7 +145,7 @@ def set_target(c: Connection, launch_id: str, target: Target, now: datetime, rea
         raise IllegalMove("A launch that should stop cannot be asked to run again; start a new one.")
     if by.startswith("admin:"):
         audit.write(c, at=now, who=by, action="stop", subject=f"launch:{launch_id}", why=reason)
-    return _set(c, launch_id, target=target.value, target_reason=reason, target_by=by)
+    return _set(c, row, target=target.value, target_reason=reason, target_by=by)
 
 
 # ---------------------------------------------------------------- what is known
@@ -140,7 +153,7 @@ def set_target(c: Connection, launch_id: str, target: Target, now: datetime, rea
 
 def save_handle(c: Connection, launch_id: str, handle: Handle, now: datetime) -> None:
     """Remember where the server is."""
-    done = c.execute(update(launch).where(launch.c.id == launch_id).values(handle=handle, heartbeat_at=now))
+    done = c.execute(_UPDATE, {"b_id": launch_id, "handle": handle, "heartbeat_at": now})
     if done.rowcount == 0:
         raise NotFound(f"There is no launch {launch_id}.")
 
@@ -148,7 +161,7 @@ def save_handle(c: Connection, launch_id: str, handle: Handle, now: datetime) ->
 def record_observation(c: Connection, launch_id: str, seen: Observation, now: datetime) -> None:
     """Remember one look. Does not move the launch: an end is settled with evidence."""
     values = {"observed": seen.life.value, "observed_at": now, "observed_reason": seen.reason}
-    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
+    c.execute(_UPDATE, {"b_id": launch_id, **values})
 
 
 def keep_log(c: Connection, launch_id: str, log: str) -> None:
@@ -167,8 +180,7 @@ def forget_logs(c: Connection, ended_before: datetime, at_most: int) -> int:
 
 def save_software(c: Connection, launch_id: str, software: Json, image_digest: str | None) -> None:
     """Remember what a server is made of."""
-    values = {"software": software, "image_digest": image_digest}
-    c.execute(update(launch).where(launch.c.id == launch_id).values(**values))
+    c.execute(_UPDATE, {"b_id": launch_id, "software": software, "image_digest": image_digest})
 
 
 def kept(c: Connection, launch_id: str) -> Kept:
@@ -190,7 +202,7 @@ def add_events(c: Connection, launch_id: str, steps: Sequence[Event]) -> None:
     """Append steps of a start."""
     if c.dialect.name == "postgresql":
         require(c, launch_id)  # two writers would find the same number
-    last = c.execute(select(func.coalesce(func.max(event.c.seq), 0)).where(event.c.launch_id == launch_id)).scalar_one()
+    last = c.execute(_LAST_STEP, {"b_id": launch_id}).scalar_one()
     rows = [
         {
             "launch_id": launch_id,
@@ -202,7 +214,7 @@ def add_events(c: Connection, launch_id: str, steps: Sequence[Event]) -> None:
         }
         for number, s in enumerate(steps, last + 1)
     ]
-    c.execute(insert(event), rows)
+    c.execute(_ADD_STEPS, rows)
 
 
 def events(c: Connection, launch_id: str, after: int) -> list[tuple[int, Event]]:
@@ -255,7 +267,7 @@ def _end(
     # Nobody adopts it any more, so nobody needs its token.
     values = {"state": LaunchState.ENDED.value, "ended_at": at, "api_token_encrypted": None}
     values |= {"exit_code": code, "reason": reason, "evidence": evidence}
-    c.execute(update(launch).where(launch.c.id == row.id).values(**values))
+    c.execute(_UPDATE, {"b_id": row.id, **values})
     return True
 
 

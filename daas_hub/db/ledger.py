@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from daas_hub.core.models import Charge, Event, Handle, Json, LaunchState, Observation, Resource, Target
 from daas_hub.core.quota import Relief
 
 from . import admission, launches, migrate, usage
 from . import claim as claims
-from .accounts import Accounts
+from .accounts import AccountRow, Accounts, linked
 from .allocations import Allocations
 from .audit import Audit
 from .engine import Database, make_private_file
@@ -132,6 +134,10 @@ class Ledger:
     def active(self, account_id: str, server_name: str) -> LaunchRow | None:
         """The launch of this server that has not ended; there is at most one."""
         return self._db.read(launches.one_of_server, account_id, server_name, ended=False)
+
+    def server_of(self, issuer: str, subject: str, server_name: str) -> tuple[AccountRow | None, LaunchRow | None]:
+        """The account that an identity is linked to, and its launch of this server that has not ended."""
+        return self._db.read(_server_of, issuer, subject, server_name)
 
     def begun_as(self, user_name: str) -> list[LaunchRow]:
         """Launches not ended yet that a user of this name began, whatever that user is called by now."""
@@ -256,3 +262,10 @@ class Ledger:
     def recount(self, *, fix: bool = False) -> list[Difference]:
         """Compare every sum with the rows; empty where they agree to the last unit. ``fix`` writes what rows say."""
         return recount(self._db, fix=fix)
+
+
+def _server_of(
+    c: Connection, issuer: str, subject: str, server_name: str
+) -> tuple[AccountRow | None, LaunchRow | None]:
+    account = linked(c, issuer, subject)
+    return account, launches.one_of_server(c, account.id, server_name, ended=False) if account is not None else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from daas_hub.core.models import Charge, Handle, Json, LaunchState, Life, Target
 from daas_hub.core.quota import MILLI, amounts
@@ -105,6 +105,12 @@ COLUMNS = [
 """What a LaunchRow is made of, the scopes apart."""
 
 
+# Built once: to build a statement anew costs more than to run it, and a start runs these several times.
+_ONE = select(*COLUMNS).where(launch.c.id == bindparam("b_id"))
+_ONE_LOCKED = _ONE.with_for_update()
+_SCOPES = select(launch_scope.c.scope).where(launch_scope.c.launch_id == bindparam("b_id"))
+
+
 def charge_columns(charge: Charge) -> dict[str, int | None]:
     """A charge as the columns of ``launch``: unknown stays unknown."""
     counted = amounts(charge)
@@ -127,9 +133,9 @@ def charge_of(row: Mapping[str, Any]) -> Charge:
     )
 
 
-def load(c: Connection, query: Select[Any]) -> list[LaunchRow]:
+def load(c: Connection, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[LaunchRow]:
     """The launches that a query on ``COLUMNS`` finds, with their scopes: two statements in all."""
-    found = c.execute(query).all()
+    found = c.execute(query, values).all()
     scopes: dict[str, list[str]] = {row.id: [] for row in found}
     ids = list(scopes)
     for start in range(0, len(ids), 500):
@@ -141,9 +147,10 @@ def load(c: Connection, query: Select[Any]) -> list[LaunchRow]:
 
 def load_one(c: Connection, launch_id: str, *, lock: bool = False) -> LaunchRow | None:
     """One launch, or None. ``lock`` holds its row against other writers (PostgreSQL; SQLite has one writer)."""
-    query = select(*COLUMNS).where(launch.c.id == launch_id)
-    found = load(c, query.with_for_update() if lock else query)
-    return found[0] if found else None
+    row = c.execute(_ONE_LOCKED if lock else _ONE, {"b_id": launch_id}).one_or_none()
+    if row is None:
+        return None
+    return from_row(row, c.execute(_SCOPES, {"b_id": launch_id}).scalars())
 
 
 def from_row(row: Row[Any], scopes: Iterable[str]) -> LaunchRow:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from daas_hub.core.models import Charge
 from daas_hub.core.quota import Amounts, amounts
@@ -17,6 +17,9 @@ from .schema import launch, usage, usage_hour
 from .types import from_us, to_us
 
 HOUR_S = 3600
+_BEGIN = insert(usage)
+_CHANGE = update(usage).where(usage.c.id == bindparam("b_id"))
+_OPEN = select(usage).where(usage.c.launch_id == bindparam("b_id"), usage.c.to_at.is_(None))
 
 
 def whole_seconds(moment: datetime) -> datetime:
@@ -29,7 +32,7 @@ def open_interval(c: Connection, launch_id: str, charge: Charge, now: datetime, 
     at = whole_seconds(now)
     if _open_row(c, launch_id) is None:
         values = {"launch_id": launch_id, "from_at": at, "counted_to_at": at, "source": source}
-        c.execute(insert(usage).values(**values, **balances.to_columns(amounts(charge))))
+        c.execute(_BEGIN, {**values, **balances.to_columns(amounts(charge))})
 
 
 def close_interval(c: Connection, launch_id: str, scopes: Sequence[str], now: datetime, *, reason: str = "") -> None:
@@ -40,7 +43,7 @@ def close_interval(c: Connection, launch_id: str, scopes: Sequence[str], now: da
     to_at = max(whole_seconds(now), row.from_at)
     # What was counted beyond a clock that jumped back is taken out again: the sums follow the row.
     _count(c, scopes, _amounts(row), row.counted_to_at, to_at)
-    c.execute(update(usage).where(usage.c.id == row.id).values(to_at=to_at, counted_to_at=to_at, reason=reason))
+    c.execute(_CHANGE, {"b_id": row.id, "to_at": to_at, "counted_to_at": to_at, "reason": reason})
 
 
 MAX_COUNTED = 50
@@ -116,7 +119,7 @@ def _count(c: Connection, scopes: Sequence[str], counted: Amounts, from_at: date
 
 
 def _open_row(c: Connection, launch_id: str) -> Any:
-    return c.execute(select(usage).where(usage.c.launch_id == launch_id, usage.c.to_at.is_(None))).one_or_none()
+    return c.execute(_OPEN, {"b_id": launch_id}).one_or_none()
 
 
 def _amounts(row: Any) -> Amounts:

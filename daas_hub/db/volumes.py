@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, literal, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, literal, select, tuple_, update
 
 from daas_hub.core.errors import NotFound
 from daas_hub.core.models import Json
@@ -27,6 +27,18 @@ class VolumeState(StrEnum):
     IN_USE = "in_use"
     RETAINED = "retained"
     EXPIRED = "expired"
+
+
+_IN_USE_AGAIN = {"state": VolumeState.IN_USE.value, "retained_at": None, "expires_at": None}
+# Built once: to build a statement anew costs more than to run it, and every start runs these.
+_TAKE_BACK = update(volumes).where(
+    volumes.c.account_id == bindparam("b_id"), volumes.c.state == VolumeState.RETAINED.value
+)
+_HELD = select(accounts.c.id).where(accounts.c.id == bindparam("b_id")).with_for_update()
+_NAMED = select(volumes).where(volumes.c.name == bindparam("b_name"), volumes.c.backend == bindparam("b_backend"))
+_HERS = _NAMED.where(volumes.c.account_id == bindparam("b_account"))
+_EVERYBODYS = _NAMED.where(volumes.c.account_id.is_(None))
+_OF_GID = select(projects.c.id).where(projects.c.gid == bindparam("b_gid"))
 
 
 @dataclass(frozen=True)
@@ -86,31 +98,37 @@ class Volumes:
         one home. A retained one is in use again; one that expired is gone and not found.
         """
 
-        def find_or_add(c: Connection) -> str:
+        def find_or_add(c: Connection) -> Volume:
             # PostgreSQL: two starts of one account wait for each other here. SQLite has one writer anyway.
-            c.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update())
+            c.execute(_HELD, {"b_id": account_id})
             project_id = project_of(c, group_gid)
-            query = select(volumes.c.id, volumes.c.place, volumes.c.state, volumes.c.project_id).where(
-                volumes.c.account_id == account_id, volumes.c.name == name, volumes.c.backend == backend
-            )
-            for volume_id, there, state, known_of in c.execute(query):
-                if there != place or state == VolumeState.EXPIRED:
+            which = {"b_name": name, "b_backend": backend}
+            if account_id is None:
+                there = c.execute(_EVERYBODYS, which).all()
+            else:
+                there = c.execute(_HERS, {"b_account": account_id, **which}).all()
+            for row in there:
+                found = _volume(row)
+                if found.place != place or found.state is VolumeState.EXPIRED:
                     continue
-                if known_of is None and project_id is not None:
-                    c.execute(update(volumes).where(volumes.c.id == volume_id).values(project_id=project_id))
-                if state == VolumeState.RETAINED:
-                    again = {"state": VolumeState.IN_USE.value, "retained_at": None, "expires_at": None}
-                    c.execute(update(volumes).where(volumes.c.id == volume_id).values(**again))
-                return str(volume_id)
+                changed: dict[str, Any] = {}
+                if found.project_id is None and project_id is not None:
+                    changed["project_id"] = project_id
+                if found.state is VolumeState.RETAINED:
+                    changed |= _IN_USE_AGAIN
+                if changed:
+                    c.execute(update(volumes).where(volumes.c.id == found.id).values(**changed))
+                    return _one(c, found.id)
+                return found
             values = {"name": name, "backend": backend, "place": place, "account_id": account_id}
             fresh = {"state": VolumeState.IN_USE.value, "created_at": now, "project_id": project_id}
-            row = {"id": _id_of(values), **fresh, **values}
-            added = upsert(c, volumes).values(**row)
+            new = {"id": _id_of(values), **fresh, **values}
+            added = upsert(c, volumes).values(**new)
             # What is everybody's has no account's row to wait at; whoever comes second finds it made.
             c.execute(added.on_conflict_do_nothing(index_elements=["id"]))
-            return str(row["id"])
+            return _one(c, str(new["id"]))
 
-        return self.get(self._db.write(find_or_add))
+        return self._db.write(find_or_add)
 
     def retain(self, user_name: str, *, now: datetime, expires_at: datetime | None) -> builtins.list[str]:
         """The user of this name is gone: her account's volumes are kept until then, or for ever. Their ids."""
@@ -214,9 +232,15 @@ class Volumes:
 
     def _select(self, *wanted: object) -> builtins.list[Volume]:
         query = select(volumes).where(*wanted).order_by(volumes.c.created_at, volumes.c.id)  # type: ignore[arg-type]
-        return self._db.read(
-            lambda c: [Volume(**{**row._mapping, "state": VolumeState(row.state)}) for row in c.execute(query)]
-        )
+        return self._db.read(lambda c: [_volume(row) for row in c.execute(query)])
+
+
+def _volume(row: Row[Any]) -> Volume:
+    return Volume(**{**row._mapping, "state": VolumeState(row.state)})
+
+
+def _one(c: Connection, volume_id: str) -> Volume:
+    return _volume(c.execute(select(volumes).where(volumes.c.id == volume_id)).one())
 
 
 def _with_project() -> Select[Any]:
@@ -232,16 +256,14 @@ def _with_slug(row: Row[Any]) -> tuple[Volume, str | None]:
 
 def take_back(c: Connection, account_id: str) -> None:
     """The account has a user again: what was retained of it is in use, in the caller's transaction."""
-    retained = (volumes.c.account_id == account_id) & (volumes.c.state == VolumeState.RETAINED.value)
-    again = {"state": VolumeState.IN_USE.value, "retained_at": None, "expires_at": None}
-    c.execute(update(volumes).where(retained).values(**again))
+    c.execute(_TAKE_BACK, {"b_id": account_id, **_IN_USE_AGAIN})
 
 
 def project_of(c: Connection, gid: int | None) -> str | None:
     """The project whose data has this gid; two never have the same. By its gid alone: names are labels."""
     if gid is None:
         return None
-    return c.execute(select(projects.c.id).where(projects.c.gid == gid)).scalar()
+    return c.execute(_OF_GID, {"b_gid": gid}).scalar()
 
 
 def _id_of(values: Json) -> str:

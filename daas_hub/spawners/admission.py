@@ -111,11 +111,8 @@ class Admission:
     async def find_launch(self) -> LaunchRow | None:
         """The active launch of this server to adopt, or None for a fresh start. Refuses while one is in between."""
         self.site.require_checks()
-        stored = await self.stored()
-        if stored is None:
-            return None
-        row = await self.site.run(self.ledger.active, stored.id, self.spawner.name)
-        if row is None:
+        stored, row = await self._there()
+        if stored is None or row is None:
             return None
         one_user.require(self.spawner, stored.user_name, row.id)
         record = LaunchRecord(self.site, row.id, self.spawner.log)
@@ -136,6 +133,14 @@ class Admission:
             case Begin.REFUSE_STARTING:
                 raise LaunchConflict("This server is being started already.", launch_id=row.id)
         return None
+
+    async def _there(self) -> tuple[AccountRow | None, LaunchRow | None]:
+        """Her account, if it ran here before, and its active launch of this server."""
+        identity, name = self.identity(), self.spawner.name
+        if identity is not None:
+            return await self.site.run(self.ledger.server_of, identity.issuer, identity.subject, name)
+        stored = await self.stored()
+        return stored, None if stored is None else await self.site.run(self.ledger.active, stored.id, name)
 
     async def _begin(self, record: LaunchRecord, row: LaunchRow) -> Begin:
         seen = await record.look(row)

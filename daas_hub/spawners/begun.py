@@ -126,7 +126,7 @@ class BegunServer(SpawnerSettings, Spawner):
         if row is not None and row.hub_boot_id != self.site.boot_id and row.state is not LaunchState.ENDED:
             await self._name_owner(row)
             await self.site.run(self.site.ledger.adopt, row.id, self.site.boot_id, now=utcnow())
-        if await record.wait_ended() is not None and self._callbacks:
+        if row is not None and await record.wait_ended(row) is not None and self._callbacks:
             # Without callbacks the start is still being checked, and that check finds the server gone.
             await self.poll_and_notify()
 

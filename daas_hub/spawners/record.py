@@ -7,6 +7,7 @@ are in ``core/launch.py``; who calls is ``spawner.py``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,8 @@ NOTE_WITHIN_S = 6.0
 """How long a stop waits to be written down before it is carried out all the same: two tries at a busy ledger."""
 SETTLE_WITHIN_S = 40.0
 LOG_WITHIN_S = 5.0
+TOGETHER_S = 0.25
+"""Steps of a start that come within this are written in one transaction; each costs a thread, a lock and a disk."""
 SOFTWARE_WITHIN_S = 30.0
 
 P = ParamSpec("P")
@@ -48,6 +51,7 @@ class LaunchRecord:
         """Why a stop was asked for that could not be written down at once."""
         self._unwritten: list[Event] = []
         self._writing: asyncio.Task[None] | None = None
+        self._at_once = asyncio.Event()
 
     def note(self, step: Event) -> None:
         """Keep a step of its start; no start waits for that, and those that come meanwhile are written together."""
@@ -55,13 +59,20 @@ class LaunchRecord:
         if self._writing is None or self._writing.done():
             self._writing = self.hub.keep(self._write_steps())
 
+    def write_noted(self) -> None:
+        """No further step is expected soon: what was noted is written now. Waits for nothing."""
+        self._at_once.set()
+
     async def noted(self) -> None:
         """Wait until every step so far is in the ledger, or is given up."""
+        self.write_noted()
         if self._writing is not None:
             await asyncio.wait([self._writing])
 
     async def _write_steps(self) -> None:
         while self._unwritten:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._at_once.wait(), TOGETHER_S)
             steps, self._unwritten = self._unwritten, []
             try:
                 await self.hub.run(self.hub.ledger.add_events, self.id, steps)
@@ -102,10 +113,9 @@ class LaunchRecord:
                 return False
         return True
 
-    async def wait_ended(self) -> Observation | None:
+    async def wait_ended(self, row: LaunchRow) -> Observation | None:
         """Return once the server has ended and the launch is settled; None where there is nothing to wait for."""
-        row = await self.row()
-        if row is None or row.state is LaunchState.ENDED or row.handle is None:
+        if row.state is LaunchState.ENDED or row.handle is None:
             return None
         seen = await self.hub.backend(row.backend).wait_ended(row.handle, doubt=self._note_doubt)
         # A full disk may take hours: whoever watches goes on watching, and tells the hub when it is written.

@@ -147,6 +147,8 @@ class DaasSpawner(BegunServer):
                 await self._record.noted()
             raise refusal(error) from error
         finally:
+            if self._record is not None:
+                self._record.write_noted()
             await self._steps.finish()
 
     def _candidates(self) -> tuple[str, ...]:
