@@ -159,7 +159,7 @@ class Directory:
 
     async def require_alone(self, identity: Identity) -> None:
         """Raises AccountRefused where another entry has her uid, DirectoryUnavailable."""
-        await self._ask(self._others, self._alone, identity)
+        await self._asking.ask(self._asking.others, self._alone, identity)
 
     async def has_number(self, kind: Kind, number: int) -> bool:
         """Whether a person or a group has this uid or gid. Raises DirectoryUnavailable."""
@@ -216,8 +216,8 @@ class Directory:
 
         return self._pool.ask(turn, ask)
 
-    def _alone(self, call: Call, identity: Identity) -> None:
-        self._pool.ask(self.settings.address, call, lambda service: self._refuse_shared_uid(service, identity))
+    def _alone(self, turn: Turn, identity: Identity) -> None:
+        self._pool.ask(turn, lambda service: self._refuse_shared_uid(service, identity))
 
     def _refuse_shared_uid(self, service: Session, hers: Identity) -> None:
         """Two people with one uid would be one on every machine."""

@@ -51,7 +51,7 @@ class Pool:
         self._closed = False
 
     def ask(self, turn: Turn, fn: Callable[[Session], T]) -> T:
-        """``fn(service)`` with the turn's server, which only reads: it is called again on a fresh connection where a kept one has failed.
+        """``fn(service)`` with the turn's server. It only reads: it is called again where a kept one failed.
 
         Raises what ``fn`` raises, and DirectoryUnavailable.
         """
