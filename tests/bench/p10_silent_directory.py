@@ -79,10 +79,12 @@ async def _measure(watch_s: float) -> list[dict[str, Any]]:
         site.way.fault = Fault.NONE
         async with site.hub("peer") as hub:
             site.way.fault = Fault.SILENT
-            _, peer_others = await _crowd(hub, watch_s)
+            told, peer_others = await _crowd(hub, watch_s)
     words = f"{LOGINS} logins at once, a directory that listens and is silent; peer 2.0.2 watched for {watch_s:g} s"
     peer_p99 = p99(peer_others) if len(peer_others) > 1 else peer_others[0]
     once = [took for took, _ in held]
+    # Who is not told while it is watched counts as told at its end.
+    peer_s = max(took for took, _ in told) if len(told) == LOGINS else watch_s
 
     def row(name: str, ours: float, peer: float, most_s: float) -> dict[str, Any]:
         return {
@@ -92,8 +94,8 @@ async def _measure(watch_s: float) -> list[dict[str, Any]]:
 
     return [
         row(f"pages of others meanwhile, p99 of {len(others)}", p99(others), peer_p99, 0.1),
-        row("slowest refusal", refused, watch_s, 5.0),
-        row("refusal while the only server is held, slowest of 20", max(once), watch_s, 0.05),
-        row("slowest login with one of two servers silent", max(took for took, _ in one_of_two), watch_s, 5.0),
-        row("login afterwards, slowest of 20", max(took for took, _ in then), watch_s, 1.0),
+        row("slowest refusal", refused, peer_s, 5.0),
+        row("refusal while the only server is held, slowest of 20", max(once), peer_s, 0.05),
+        row("slowest login with one of two servers silent", max(took for took, _ in one_of_two), peer_s, 5.0),
+        row("login afterwards, slowest of 20", max(took for took, _ in then), peer_s, 1.0),
     ]
