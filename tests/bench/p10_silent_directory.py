@@ -7,6 +7,7 @@ is watched for 20 s. Then ours with a second server that answers, and with all s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +54,8 @@ async def _crowd(hub: HubServer, within_s: float) -> tuple[list[tuple[float, int
     others = await _others(hub, crowd, within_s)
     if not crowd.done():
         crowd.cancel()
-        await asyncio.wait([crowd])
+        with contextlib.suppress(asyncio.CancelledError):
+            await crowd
         return [], others
     return [answer for answer in crowd.result() if isinstance(answer, tuple)], others
 
