@@ -26,6 +26,11 @@ def start_failed(state: LaunchState, started_at: datetime | None, reason: str, t
     return state is LaunchState.ENDED and started_at is None and reason != CANCELLED and target_by in {"", "hub"}
 
 
+def state_words(state: str) -> str:
+    """A state for a person: what the ledger calls submitted is a start that goes on."""
+    return "starting" if state == LaunchState.SUBMITTED else str(state)
+
+
 def limits_warning(handle: Handle) -> str:
     """For her who starts it: that its CPU and memory are not limited where it runs, and why. Empty: they are."""
     if handle.get("enforces_limits", True):

@@ -236,3 +236,10 @@ def test_words() -> None:
 def test_share(used: float, amount: float, percent: str) -> None:
     line = m.UsageLine(resource=Resource.CORES, who=Who.USER, name="x", amount=amount, used=used, left=0)
     assert share(line) == percent
+
+
+@pytest.mark.parametrize(("state", "words"), [("submitted", "starting"), ("running", "running"), ("ended", "ended")])
+def test_a_state_is_told_in_words_that_people_use(state: str, words: str) -> None:
+    parts = environment().get_template("daas/console/parts.html").make_module()
+    launch = {"state": state, "stopping_since": None, "reason": "", "doubt": ""}
+    assert str(parts.state(launch)).strip() == words  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from daas_hub import pages
+from daas_hub.core.launch import state_words
 from daas_hub.core.models import Resource, Who
 from daas_hub.core.units import format_amount, format_bytes, format_cores
 
@@ -93,6 +94,7 @@ def environment() -> Environment:
         amount=amount,
         share=share,
         value=value,
+        state_words=state_words,
         bytes=format_bytes,
         cores=format_cores,
     )

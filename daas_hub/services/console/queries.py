@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from daas_hub.core.errors import InvalidOptions, NotFound
+from daas_hub.core.launch import state_words
 from daas_hub.core.models import ACTIVE, LaunchState, Life, Limit, Resource, Who
 from daas_hub.core.quota import step, storable
 from daas_hub.db.audit import AuditRow
@@ -102,7 +103,7 @@ def declare_lost(ledger: Ledger, launch_id: str, typed: m.Confirmation, person: 
     if row is None:
         raise NotFound("There is no such launch.")
     if row.state is not LaunchState.STOPPING:
-        message = f"Only a launch that is being stopped can be declared lost; this one is {row.state}."
+        message = f"Only a launch that is being stopped can be declared lost; this one is {state_words(row.state)}."
         raise InvalidOptions(message, field="state")
     if typed.user_name != row.user_name:
         raise InvalidOptions("The typed name is not the name of this server's user.", field="user_name")
