@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from daas_hub.services.console.access import GROUPS_WRITE
 from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.servers.slapd import BASE
 from tests.servers.tiny_server import program
 
-pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(120)]
 
 NEW = "dn: cn={group},ou=groups,{base}\nobjectClass: posixGroup\ncn: {group}\ngidNumber: {gid}\nmemberUid: {who}\n"
 
@@ -32,7 +33,7 @@ BY = {"by": "admin:test", "now": datetime(2026, 11, 21, tzinfo=UTC)}
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    made = Site(proxy=False, cmd=list(program(reachable_python())), more=MORE)
+    made = Site(cmd=list(program(reachable_python())), more=MORE)
     try:
         asyncio.run(made.start())
         yield made
@@ -142,3 +143,31 @@ async def test_a_directory_that_takes_a_local_name_gives_nobody_anything(site: S
         assert (await start(site, "emil", "gpu"))[0] in (201, 202)
     finally:
         ledger.close()
+
+
+async def console(site: Site, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """As boss, by REST, with a token that may change groups and nothing else."""
+    scopes = ["access:services!service=daas", GROUPS_WRITE]
+    status, made = await site.hub.api("POST", "users/boss/tokens", {"scopes": scopes})
+    assert status == 201, made
+    headers = {"Authorization": f"token {made['token']}"}
+    return await site.hub.http(method, f"{site.hub.url}/services/daas/api/v1/{path}", body, headers)
+
+
+async def test_who_is_put_into_a_group_before_her_first_sign_in_is_in_it_then(site: Site) -> None:
+    await site.sign_in("boss")
+    assert (await console(site, "POST", "groups", {"name": "evening"}))[0] == 200
+    status, found = await console(site, "PUT", "groups/evening/members/CARL", {"note": "shift"})
+    assert (status, found["members"]) == (200, ["carl"]), found
+    assert (await site.hub.api("GET", "users/carl"))[0] == 404  # the hub has nobody of this name yet
+    await site.sign_in("carl")
+    assert "evening" in (await site.hub.api("GET", "users/carl"))[1]["groups"]
+    status, refused = await console(site, "PUT", "groups/evening/members/nobody-at-all", {})
+    assert (status, refused["field"]) == (400, "user"), refused
+    # boss and carl have signed in: what the directory calls their groups is known, and cannot be had.
+    sources = {g["name"]: g["sources"] for g in (await console(site, "GET", "groups"))[1]["groups"]}
+    assert (sources["lab"], sources["operators"], sources["evening"]) == (["directory"], ["directory"], ["local"])
+    status, refused = await console(site, "POST", "groups", {"name": "operators"})
+    assert (status, "is a group of the directory" in refused["message"]) == (400, True), refused
+    assert (await console(site, "DELETE", "groups/evening?confirm_name=evening"))[0] == 204
+    assert "evening" not in (await model(site, "carl"))["groups"]
