@@ -44,7 +44,7 @@ def life(hub: ConsoleHub) -> Iterator[Life]:
 def paths(life: Life) -> dict[str, list[str]]:
     """Every page of the console, by who sees it."""
     return {
-        "alice": ["", "admin/limits"],
+        "alice": ["", "identities", "admin/limits"],
         "admin": [
             "",
             "admin/launches",
@@ -54,7 +54,7 @@ def paths(life: Life) -> dict[str, list[str]]:
             f"admin/limits/{life.limit.id}",
             "admin/volumes",
             *("admin/groups", "admin/groups/gpu-users", "admin/groups/lab", "admin/audit"),
-            *("admin/accounts", "admin/accounts?name=nobody"),
+            *("admin/accounts", "admin/accounts?name=nobody", "admin/identities", "admin/requests"),
             "nothing/here",
         ],
     }
@@ -318,7 +318,7 @@ async def test_everything_is_reached_by_keyboard(hub: ConsoleHub, life: Life, pa
 
 async def test_administrators_links_stand_beside_the_hubs_own(hub: ConsoleHub, page: Page) -> None:
     await sign_in(page, hub.url, "admin", PASSWORD)
-    ours = ["My usage", "Launches", "Limits", "Volumes", "Audit", "Accounts"]
+    ours = ["My usage", "Launches", "Limits", "Groups", "Volumes", "Audit", "Accounts", "Identities", "Requests"]
     for path in ("/hub/home", "/services/daas/", "/services/daas/admin/audit"):
         await page.goto(hub.url + path)
         links = [await link.inner_text() for link in await page.query_selector_all("nav .nav-link")]

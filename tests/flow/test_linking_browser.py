@@ -124,7 +124,9 @@ async def test_a_request_and_its_decisions(site: LinkSite, chromium: ChromiumSer
     await guest.goto(login)
     await guest.wait_for_url("**/hub/home")
     assert site.links("carl")[1:] == [(site.second.issuer, "4", "administrator")]
-    await guest.goto(f"{console}identities")
+    await guest.goto(console)
+    await guest.click("text=My identities")
+    await guest.wait_for_selector("tr[data-way]")
     rows = await guest.locator("tr[data-way]").all_inner_texts()
     assert len(rows) == 2
     assert site.second.issuer in rows[1]

@@ -50,7 +50,6 @@ CUSTOM_SCOPES: Mapping[str, Mapping[str, Any]] = {
 
 LINKS = (
     ("", "My usage", ANYBODY),
-    ("identities", "My identities", ANYBODY),
     ("admin/launches", "Launches", QUOTA_READ),
     ("admin/limits", "Limits", QUOTA_READ),
     ("admin/groups", "Groups", GROUPS_READ),
