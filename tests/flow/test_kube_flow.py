@@ -147,9 +147,20 @@ async def _one_pod(site: KubeSite) -> bool:
     return len(await site.pods()) == 1
 
 
+def _sizes(site: KubeSite) -> list[int | None]:
+    """What "My usage" shows of ada's volumes."""
+    ledger = site.ledger()
+    try:
+        found = volume_queries.mine(ledger, Person("ada", "user", (), frozenset()))
+        return [volume.size_bytes for volume in found.volumes]
+    finally:
+        ledger.close()
+
+
 async def test_a_home_that_should_be_larger_is_told_in_the_steps_and_the_console(site: KubeSite) -> None:
     await site.sign_in("ada")
     assert (await site.hub.start_server("ada"))[0] in (201, 202)
+    await until(lambda: _sizes(site) == [2**30], within_s=30, what="the size is known from the first start on")
     await site.hub.api("DELETE", "users/ada/server")
     await until(lambda: _ended(site), within_s=60, what="the launch ended")
     await site.hub.stop()

@@ -9,9 +9,9 @@ import pytest
 from openapi_spec_validator import validate
 
 from daas_hub.core.errors import InvalidOptions
-from daas_hub.core.models import Resource, Who
+from daas_hub.core.models import Json, Resource, Who
 from daas_hub.db.ledger import Ledger
-from daas_hub.services.console import api, forms, pages, queries
+from daas_hub.services.console import api, forms, pages, queries, volume_queries
 from daas_hub.services.console import models as m
 from daas_hub.services.console.access import CUSTOM_SCOPES, QUOTA_READ, QUOTA_WRITE, Person
 from daas_hub.services.console.app import MetricsHandler
@@ -243,3 +243,20 @@ def test_a_state_is_told_in_words_that_people_use(state: str, words: str) -> Non
     parts = environment().get_template("daas/console/parts.html").make_module()
     launch = {"state": state, "stopping_since": None, "reason": "", "doubt": ""}
     assert str(parts.state(launch)).strip() == words  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("made", "size", "shown"),
+    [
+        ({"claim": "daas-1"}, None, "–"),
+        ({"claim": "daas-1", "shape": {"capacity": {"storage": "2Gi"}}}, 2 * 2**30, "2 GiB"),
+        ({"shape": {"capacity": {"storage": "1Gi"}}, "growth": {"state": "done", "has": "3Gi"}}, 3 * 2**30, "3 GiB"),
+        ({"static": True, "shape": {"capacity": {"storage": "1Gi"}}}, None, "–"),
+        ({"shape": {"capacity": {"storage": "large"}}}, None, "–"),
+    ],
+    ids=["not-kept-yet", "first-start", "grown", "folder-of-the-site", "unreadable"],
+)
+def test_the_size_of_a_volume_is_shown_once_its_disk_is_known(made: Json, size: int | None, shown: str) -> None:
+    assert volume_queries.size_bytes(made) == size
+    parts = environment().get_template("daas/console/parts.html").make_module()
+    assert str(parts.growth({"growth": None, "size_bytes": size})) == shown  # type: ignore[attr-defined]

@@ -228,6 +228,7 @@ class VolumeModel(Out):
     created_at: AwareDatetime
     retained_at: AwareDatetime | None = Field(description="Since its user was deleted.")
     expires_at: AwareDatetime | None = Field(description="From then on it may be let go; null: never.")
+    size_bytes: int | None = Field(description="Of its disk; null where it is not known, or is the site's folder.")
     growth: GrowthModel | None = Field(description="Null where it has never been looked at.")
 
 

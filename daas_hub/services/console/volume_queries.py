@@ -78,8 +78,23 @@ def _model(row: Volume, project: str | None, people: Mapping[str, AccountRow]) -
         created_at=row.created_at,
         retained_at=row.retained_at,
         expires_at=row.expires_at,
+        size_bytes=size_bytes(row.made or {}),
         growth=_growth((row.made or {}).get("growth")),
     )
+
+
+def size_bytes(made: Json) -> int | None:
+    """Of a volume's disk: as the last start that looked at its claim saw it, else as it was when it was kept.
+
+    What the cluster says of a folder of the site is not its size, only what was written there.
+    """
+    if made.get("static"):
+        return None
+    seen = (made.get("growth") or {}).get("has") or ((made.get("shape") or {}).get("capacity") or {}).get("storage")
+    try:
+        return quantity_bytes(seen) if seen else None
+    except ValueError:
+        return None
 
 
 def _growth(told: Json | None) -> m.GrowthModel | None:
