@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, replace
 from typing import Any
@@ -34,7 +35,8 @@ def model_of(authenticator: Any, identity: Identity, user_name: str = "", **more
         "name": name,
         "admin": hers in authenticator.admin_users or bool(groups & authenticator.admin_groups),
         "groups": sorted(groups),
-        "auth_state": {"daas": {"version": 1, "identity": asdict(identity), **more}},
+        # When this was true: how long it counts without a new answer is the site's to say (core/access.py).
+        "auth_state": {"daas": {"version": 1, "confirmed_at": int(time.time()), "identity": asdict(identity), **more}},
     }
 
 

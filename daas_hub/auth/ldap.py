@@ -21,6 +21,7 @@ from daas_hub.auth.common import (
     try_again,
 )
 from daas_hub.auth.ldap_flavour import LDAPFlavour
+from daas_hub.auth.ldap_look import LooksByDirectory
 from daas_hub.auth.ldap_servers import LDAPServers
 from daas_hub.auth.ldap_told import GUESSED, TOLD
 from daas_hub.auth.names import OneName
@@ -36,7 +37,7 @@ NOT_STARTED = "The site's directory cannot be reached just now: the server was n
 NOT_STARTED_BUSY = "Many people sign in and start servers just now: yours was not started. Try again in a moment."
 
 
-class DaasLDAPAuthenticator(LDAPFlavour, LDAPServers, Attempts, OneName):
+class DaasLDAPAuthenticator(LooksByDirectory, LDAPFlavour, LDAPServers, Attempts, OneName):
     """Entry point ``daas-ldap``. Groups of the directory become JupyterHub's groups at each sign-in and refresh."""
 
     directory_name = Unicode(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from tornado import web
@@ -12,11 +13,13 @@ from daas_hub.auth import break_glass, ways
 from daas_hub.auth.attempts import Attempts
 from daas_hub.auth.common import identity_in, maybe, refuse_unknown_settings
 from daas_hub.auth.link_cookie import WaitingPeople
+from daas_hub.auth.looks import Look, Person, look
 from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_states import Pending
 from daas_hub.auth.own_name import OwnNames
 from daas_hub.auth.pages import AskHandler, LinkHandler, LogoutOfWayHandler
 from daas_hub.auth.sites import LinkedSites
+from daas_hub.core.access import Answer
 from daas_hub.core.allocation import Kind
 from daas_hub.core.errors import AccountRefused, ConfigError, DirectoryUnavailable
 from daas_hub.core.models import Identity
@@ -199,6 +202,27 @@ class DaasAuthenticator(Attempts, OneName):
             return False
         found: bool | dict[str, Any] = await way.refresh_user(user, handler)
         return found
+
+    async def look_at(self, people: Sequence[Person]) -> Sequence[Look]:
+        """Each by the way that she came by, a page of people at a time. A way that is gone ends only her browser's."""
+        looks: list[Look | None] = [None] * len(people)
+        by_way: dict[int, list[int]] = {}
+        ways = [self._way(person.state) for person in people]
+        for number, way in enumerate(ways):
+            if way is not None:
+                by_way.setdefault(id(way), []).append(number)
+        for numbers in by_way.values():
+            found = await look(ways[numbers[0]], [people[number] for number in numbers])
+            for number, one in zip(numbers, found, strict=True):
+                looks[number] = one
+        return [one or self._without_way(person) for one, person in zip(looks, people, strict=True)]
+
+    def _without_way(self, person: Person) -> Look:
+        identity = identity_in(person.state)
+        if identity is not None and identity.issuer == break_glass.ISSUER:
+            # Her own requests ask the file; she has no servers.
+            return Look(Answer.VALID)
+        return Look(Answer.SIGN_IN_AGAIN, why="you signed in by a way that this service has no more")
 
     async def _still_local(self, identity: Identity) -> bool:
         try:

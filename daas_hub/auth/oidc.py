@@ -28,6 +28,7 @@ from daas_hub.auth.linked import AccountGone, NotLinked, ProvidersOwn, SiteIdent
 from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_handlers import OIDCCallbackHandler, OIDCLoginHandler, OIDCLogoutHandler
 from daas_hub.auth.oidc_logout import BackchannelLogoutHandler, Once
+from daas_hub.auth.oidc_look import LooksByProvider
 from daas_hub.auth.oidc_settings import REPLACED, OIDCSettings
 from daas_hub.auth.oidc_states import Pending, States
 from daas_hub.auth.own_name import OwnNames
@@ -41,7 +42,7 @@ from daas_hub.core.oidc_claims import GroupsElsewhere
 NOT_OPEN = "You are signed in at your identity provider, but this service is not open to you. Ask its administrator."
 
 
-class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
+class DaasOIDCAuthenticator(LooksByProvider, OneName, OIDCSettings, GenericOAuthenticator):
     """Entry point ``daas-oidc``. The key of a person is (issuer, subject); every name is a label."""
 
     login_handler = OIDCLoginHandler
@@ -58,6 +59,13 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         True,
         help="After logging out of the hub go on to the provider's own logout page, where it has one. True, because "
         "otherwise the next click on its button signs in again without a question.",
+    ).tag(config=True)
+
+    logout_stops_servers = Bool(
+        True,
+        help="When the provider says that a sign-in has ended (back-channel logout), stop her servers, too; homes are "
+        "kept. True, because it is how an identity provider tells that somebody must be out. False: her sessions and "
+        "tokens end, what runs goes on; for providers that also say it at every ordinary logout.",
     ).tag(config=True)
 
     @default("manage_groups")
@@ -82,6 +90,7 @@ class DaasOIDCAuthenticator(OneName, OIDCSettings, GenericOAuthenticator):
         self._latest = oidc_tokens.Latest()
         self._logouts = Once()
         self._names = OwnNames()
+        self.own_logouts = Once()
 
     # ------------------------------------------------------------ addresses
 

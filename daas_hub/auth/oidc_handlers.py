@@ -160,6 +160,7 @@ class OIDCLogoutHandler(LogoutHandler):
         """The tokens end with the session; a provider that is away keeps nobody in."""
         user = self.current_user
         if user is not None:
+            self.way.own_logouts.first(user.name)
             try:
                 await asyncio.wait_for(self.way.end(user), self.way.login_within_s)
             except (DirectoryUnavailable, TimeoutError) as error:

@@ -1,12 +1,13 @@
 """Back-channel logout: the provider itself says that a session has ended, without the person's browser.
 
-(OpenID Connect Back-Channel Logout 1.0.) Her sessions in the hub end, and every token but those that her running
-servers need themselves: they go on, and nobody gets in without signing in again.
+(OpenID Connect Back-Channel Logout 1.0.) It is what the sweep does with whoever was disabled, at once: sessions, tokens
+and servers end, homes are kept.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -14,19 +15,20 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.handlers import BaseHandler
-from jupyterhub.utils import new_token
 
 from daas_hub.auth.common import identity_in
+from daas_hub.auth.ending import EndAccess, end_sessions
 from daas_hub.auth.oidc_tokens import tokens_of
 from daas_hub.core.errors import DirectoryUnavailable, TokenRefused
 
+WHY = "your sign-in at the identity provider was ended there"
 REMEMBERED_S = 600
 MAX_REMEMBERED = 10_000
 """Logout tokens that were used, by ``jti``; each is good for a minute or two, and only the provider can make one."""
 
 
 class Once:
-    """Whether a logout token comes for the first time."""
+    """Whether something comes for the first time: a logout token; who has just left by the hub's own page."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, float] = OrderedDict()
@@ -41,6 +43,10 @@ class Once:
         new = jti not in self._seen
         self._seen[jti] = now
         return new
+
+    def lately(self, key: str) -> bool:
+        """Whether it came within its life."""
+        return self._seen.get(key, -math.inf) > time.monotonic() - REMEMBERED_S
 
 
 class BackchannelLogoutHandler(BaseHandler):
@@ -70,8 +76,8 @@ class BackchannelLogoutHandler(BaseHandler):
             self._answer(503, "temporarily_unavailable")
             return
         async for user in self._people(claims):
-            self._end(user)
-            self.log.warning("The provider ended the sign-in of %s: her sessions and tokens here ended, too", user.name)
+            await self._end(user)
+            self.log.warning("The provider ended the sign-in of %s: what she has here ends, too", user.name)
         self.finish()
 
     def _answer(self, status: int, error: str) -> None:
@@ -90,14 +96,12 @@ class BackchannelLogoutHandler(BaseHandler):
             if came_by.subject == claims["sub"] if "sub" in claims else tokens["sid"] == claims["sid"]:
                 yield user
 
-    def _end(self, user: Any) -> None:
-        """Cookies of before are no more; tokens, too, but the servers' own."""
-        user.orm_user.cookie_id = new_token()
-        own = [orm.APIToken.find(self.db, s.api_token) for s in user.spawners.values() if s.active and s.api_token]
-        kept = {token.id for token in own if token is not None}
-        for token in list(user.orm_user.api_tokens):
-            if token.id not in kept:
-                self.db.delete(token)
-        # The next refresh asks the provider, whoever's request it is for.
-        user._auth_refreshed = None
-        self.db.commit()
+    async def _end(self, user: Any) -> None:
+        """The same end as for whoever left, but that a site may let what runs go on."""
+        end: EndAccess | None = getattr(self.authenticator, "end_access", None)
+        if end is None:
+            end_sessions(self, user, keep_servers=True)
+        else:
+            # Whoever left by the hub's own page is told of by the provider, too, and her servers go on as ever.
+            stops = self.way.logout_stops_servers and not self.way.own_logouts.lately(user.name)
+            await end(self, user, why=WHY, by="provider", servers=stops)

@@ -9,7 +9,7 @@ Sign-ins have a queue and threads of their own: whoever tries passwords keeps no
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -36,6 +36,7 @@ from daas_hub.core.failover import Server
 from daas_hub.core.login_forms import Form, forms, has, query
 from daas_hub.core.models import Identity
 
+from . import directory_people
 from .directory_asking import SERVICE_REFUSED, Asking
 from .directory_groups import Groups, GroupSettings, fill
 from .directory_look import Seen, see
@@ -45,6 +46,9 @@ from .directory_servers import Servers
 from .directory_session import Address, Session, unavailable
 
 MAX_PASSWORD_BYTES = 4096
+ANY = "(objectClass=*)"
+Known = tuple[Identity, Verdict] | None
+"""What a look-up finds; None: nobody."""
 
 
 def anybody(_who: str) -> None:
@@ -161,6 +165,15 @@ class Directory:
         """Raises AccountRefused where another entry has her uid, DirectoryUnavailable."""
         await self._asking.ask(self._asking.others, self._alone, identity)
 
+    async def lookup_subjects(self, subjects: Sequence[str]) -> Mapping[str, Known | DirectoryUnavailable]:
+        """The same for a page of people in one conversation; an error as a value concerns one of them only.
+
+        Raises DirectoryUnavailable.
+        """
+        if not subjects:
+            return {}
+        return await self._asking.ask(self._asking.others, self._known_subjects, subjects)
+
     async def has_number(self, kind: Kind, number: int) -> bool:
         """Whether a person or a group has this uid or gid. Raises DirectoryUnavailable."""
         return await self._asking.ask(self._asking.others, self._has_number, kind, number)
@@ -218,6 +231,20 @@ class Directory:
 
     def _alone(self, turn: Turn, identity: Identity) -> None:
         self._pool.ask(turn, lambda service: self._refuse_shared_uid(service, identity))
+
+    def _known_subjects(self, turn: Turn, subjects: Sequence[str]) -> Mapping[str, Known | DirectoryUnavailable]:
+        def ask(service: Session) -> Mapping[str, Known | DirectoryUnavailable]:
+            return directory_people.look_up(
+                subjects,
+                search=lambda ids: self._search_people(service, f"(|{''.join(map(subject_filter, ids))})"),
+                by_dn=lambda subject: self._by_subject(service, subject),
+                judge=lambda person: self._judged(service, person),
+                doubt=self._ambiguous,
+                base=lambda: service.search(self.settings.user_search_base, ANY, ["objectClass"], subtree=False),
+                hidden=lambda: service.incomplete(f"{self.settings.user_search_base} is not seen"),
+            )
+
+        return self._pool.ask(turn, ask)
 
     def _refuse_shared_uid(self, service: Session, hers: Identity) -> None:
         """Two people with one uid would be one on every machine."""

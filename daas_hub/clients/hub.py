@@ -123,6 +123,31 @@ class HubClient:
         except (ValueError, KeyError, TypeError) as error:
             raise HubUnavailable(f"The hub does not tell its groups: {type(error).__name__}") from error
 
+    async def sweep(self, after: int) -> tuple[int | None, dict[str, int]]:
+        """Let the hub look at the next people who have signed in, and act on what is said of them.
+
+        Where to go on (None: that were all), and the counts so far. Raises HubUnavailable.
+        """
+        answer = await self._ask("POST", "/daas/sweep", json.dumps({"after": after}))
+        if answer.code != HTTPStatus.OK:
+            raise HubUnavailable(f"The hub does not sweep: {answer.code} {self._refusal('/daas/sweep', answer)}")
+        try:
+            said = json.loads(answer.body)
+            return said.pop("next"), {str(name): int(count) for name, count in said.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise HubUnavailable(f"The hub does not tell of its sweep: {type(error).__name__}") from error
+
+    async def banner(self, user: str) -> str:
+        """What stands above the pages of a user now; empty: nothing. Raises HubUnavailable."""
+        path = f"/daas/users/{quote(user, safe='')}/banner"
+        answer = await self._ask("GET", path)
+        if answer.code != HTTPStatus.OK:
+            raise HubUnavailable(f"The hub does not tell its banner: {answer.code} {self._refusal(path, answer)}")
+        try:
+            return str(json.loads(answer.body)["text"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise HubUnavailable(f"The hub does not tell its banner: {type(error).__name__}") from error
+
     def _refusal(self, path: str, answer: HTTPResponse) -> str:
         """The hub's text. Raises HubUnavailable where it is our token that is refused, and so everything."""
         text = self._text(answer)

@@ -23,6 +23,7 @@ from daas_hub.db.ledger import LaunchRow
 from daas_hub.db.volumes import VolumeState
 
 from .base import STOP_WITHIN_S, Service, jittered, main, utcnow
+from .sweeping import Sweeping
 
 T = TypeVar("T")
 ALL = 1_000_000
@@ -66,6 +67,13 @@ class Reconciler(Service):
         "end, and with a pass a minute nothing is left over for more than 2 minutes.",
     ).tag(config=True)
 
+    sweep_every_s = Float(
+        120.0,
+        min=1.0,
+        help="Seconds between two looks at everybody who has signed in, by their directory or provider: whoever left "
+        "is out after that. One question for fifty people. 120 keeps it within the 5 minutes that are promised.",
+    ).tag(config=True)
+
     concurrency = Int(
         20,
         min=1,
@@ -89,6 +97,7 @@ class Reconciler(Service):
         self.hub = HubClient(self.environment.api_url, self.environment.api_token, tls=self.environment.tls)
         self._graces = Graces(lost_start_s=self.lost_start_grace_s, reap_s=self.reap_grace_s)
         self._memory = Memory()
+        self._sweeping = Sweeping(self.hub, self.sweep_every_s, lambda: self.holds_lease, self.log)
         self._at_once = asyncio.Semaphore(self.concurrency)
         self._began = time.monotonic()
         self._told: set[str] = set()
@@ -100,12 +109,14 @@ class Reconciler(Service):
 
     async def finish(self) -> None:
         """Drop the connections to the hub."""
+        await self._sweeping.end()
         self.hub.close()
 
     # ------------------------------------------------------------ a pass
 
     async def turn(self) -> float:
         """Look, decide, act; seconds until the next pass."""
+        self._sweeping.begin()
         seen, rows = await self._look()
         actions, self._memory = decide(seen, self._memory, self._graces)
         self._told &= rows.keys()

@@ -103,11 +103,15 @@ def _plain(where: str, value: Any) -> Any:
 
 # ---------------------------------------------------------------- for configure(c)
 
+HUB_SCOPE = "custom:daas:hub"
+"""What our services may ask of the hub beyond JupyterHub's own interface (``/hub/api/daas/``). No person has it."""
+
 SCOPES: Mapping[str, Mapping[str, str]] = {
     # It asks servers with their own tokens and stops them at their backend: of the hub it asks nothing.
     "daas-culler": {},
     "daas-reconciler": {
         "start:servers": "let the hub adopt a server that outlived a hub",
+        HUB_SCOPE: "let the hub look at everybody who has signed in (the sweep)",
     },
 }
 """Service → scope → why it needs it."""

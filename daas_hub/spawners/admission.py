@@ -103,7 +103,8 @@ class Admission:
             )
         alone = not self.site.shares_uid()
         authenticator = self.spawner.authenticator
-        identity = await people.renewed(authenticator, identity, user.name, alone=alone)
+        last = people.last_answer(self.site, self.spawner.auth_state, admin=user.admin)
+        identity = await people.renewed(authenticator, identity, user.name, alone=alone, last=last)
         return await people.record(self.site, self.spawner, authenticator, identity, user.name)
 
     # ------------------------------------------------------------ what is there already

@@ -6,17 +6,22 @@ Both ways end in the same record under a lasting id; nothing is ever joined by a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from daas_hub.accounts.allocator import Allocator, Known
 from daas_hub.accounts.resolve import resolve
 from daas_hub.clients import nss
-from daas_hub.core.errors import AccountRefused, InvalidOptions, NotFound
+from daas_hub.core.access import too_old
+from daas_hub.core.errors import AccountRefused, DirectoryBusy, DirectoryUnavailable, InvalidOptions, NotFound
 from daas_hub.core.models import Identity
 from daas_hub.db.accounts import AccountRow
 
 from .runtime import DaasHub, utcnow
 from .settings import SpawnerSettings
+
+UNCLEAR = frozenset({"directory_ambiguous", "directory_incomplete", "other_directory", "other_provider"})
+"""Reasons for which a source is there and what it says cannot be right: nothing starts by what was known."""
 
 
 def identity_in(auth_state: Mapping[str, Any] | None) -> Identity | None:
@@ -28,13 +33,41 @@ def identity_in(auth_state: Mapping[str, Any] | None) -> Identity | None:
     return Identity(**{**known, "groups": tuple(known.get("groups", ()))})
 
 
-async def renewed(authenticator: Any, identity: Identity, user_name: str, *, alone: bool = False) -> Identity:
+@dataclass(frozen=True)
+class Last:
+    """How old the last good answer about somebody is, and for how long it counts, in seconds."""
+
+    age_s: float
+    good_for_s: float
+
+
+def last_answer(site: DaasHub, auth_state: Mapping[str, Any] | None, *, admin: bool) -> Last | None:
+    """What auth_state says of it; None where nothing was ever confirmed."""
+    at = ((auth_state or {}).get("daas") or {}).get("confirmed_at")
+    if not isinstance(at, int | float):
+        return None
+    return Last(max(0.0, site.now() - at), site.identity_limits().of(admin=admin))
+
+
+async def renewed(
+    authenticator: Any, identity: Identity, user_name: str, *, alone: bool = False, last: Last | None = None
+) -> Identity:
     """The identity as its source has it now. Raises AccountRefused where it is gone, DirectoryUnavailable.
 
-    ``alone``, for a start: AccountRefused as well where the source gives her uid to somebody else too.
+    ``alone``, for a start: AccountRefused as well where the source gives her uid to somebody else too. ``last``, too:
+    while a source cannot be asked at all, what it said then is good for a time; an answer that is no clear one is not.
     """
     fresh = getattr(authenticator, "fresh_identity", None)
-    now_known: Identity | None = await fresh(identity, alone=alone) if fresh is not None else identity
+    try:
+        now_known: Identity | None = await fresh(identity, alone=alone) if fresh is not None else identity
+    except DirectoryUnavailable as error:
+        if last is None or isinstance(error, DirectoryBusy) or error.reason in UNCLEAR:
+            raise
+        if last.age_s > last.good_for_s:
+            text = too_old(last.age_s, last.good_for_s)
+            raise DirectoryUnavailable(text, reason=error.reason, log_message=error.log_message) from error
+        authenticator.log.warning("%s is started by what was known %d s ago: %s", user_name, last.age_s, error)
+        return identity
     if now_known is None:
         raise AccountRefused(
             f"The site's directory no longer has an active account for {user_name}. Ask its administrator.",

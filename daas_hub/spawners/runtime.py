@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import cache
@@ -11,10 +12,11 @@ from importlib import metadata
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from traitlets import Dict, Int, Type, Unicode, validate
+from traitlets import Dict, Float, Int, Type, Unicode, validate
 from traitlets.config import SingletonConfigurable
 
 from daas_hub.backends.base import Backend
+from daas_hub.core.access import Limits
 from daas_hub.core.backoff import delays
 from daas_hub.core.errors import ConfigError, LedgerBusy
 from daas_hub.core.naming import new_id, safe_name
@@ -79,6 +81,27 @@ class DaasHub(SingletonConfigurable):
         "counts them as over. Nothing is ever deleted without that command. 0: for ever. 90 spans a term's break.",
     ).tag(config=True)
 
+    identity_good_for_s = Float(
+        86400.0,
+        min=0.0,
+        help="How long the last good answer about a person counts while her directory or identity provider cannot be "
+        "asked, in seconds: for so long servers start by what was known then. What runs and who is signed in is never "
+        "ended by an outage. 0: no start without an answer. A day outlasts what an operator needs to repair one.",
+    ).tag(config=True)
+
+    identity_good_for_admins_s = Float(
+        3600.0,
+        min=0.0,
+        help="The same for administrators, in seconds. An hour, because their rights reach everybody.",
+    ).tag(config=True)
+
+    closed_profile_grace_s = Float(
+        900.0,
+        min=0.0,
+        help="A server whose profile is no longer open to the groups of its owner is stopped so many seconds after the "
+        "sweep that noticed it, and she is told at once. 0: with the next sweep. 15 minutes let her save her work.",
+    ).tag(config=True)
+
     backends: Any = Dict(
         value_trait=Type(klass=Backend),
         default_value={"local": "daas_hub.backends.local.LocalBackend"},
@@ -112,6 +135,15 @@ class DaasHub(SingletonConfigurable):
         # A task that is kept lives until it is done.
         self._settling: WeakValueDictionary[str, asyncio.Task[None]] = WeakValueDictionary()
         self.catalogue = Catalogue(tuple(self.backends))
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since 1970, by which the age of answers about people is told."""
+        return time.time()
+
+    def identity_limits(self) -> Limits:
+        """How long answers about people count."""
+        return Limits(self.identity_good_for_s, self.identity_good_for_admins_s)
 
     def require_checks(self) -> None:
         """Raise ConfigError in a hub whose start-up checks never ran: nothing says that limits and accounts hold."""

@@ -27,6 +27,8 @@ from daas_hub.services.console import registration
 from daas_hub.services.console.access import LINKS
 from daas_hub.spawners.runtime import DaasHub, utcnow
 
+from .sweep import banner
+
 EXTENSION = "daas_hub.wiring.console.ConsoleOnTheHub"
 FAILED_SHOWN_FOR = timedelta(days=7)
 LAUNCHES_LOOKED_AT = 20
@@ -104,6 +106,11 @@ class HubPages:
         """True where the operator lets everybody run under one uid."""
         section = self._app.config.get("LocalBackend", {})
         return bool(section.get("allow_shared_uid", False))
+
+    @staticmethod
+    def banner(user: Any) -> str:
+        """What she must know about her directory just now; empty: nothing."""
+        return banner(user)
 
     async def happened(self, user: Any) -> Happened:
         """Why her servers were stopped, until she dismisses it, and which did not start. The ledger is asked in a

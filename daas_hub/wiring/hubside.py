@@ -5,6 +5,7 @@ The hub alone has the service account of the directory and knows who its users s
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from jupyterhub import orm
@@ -13,20 +14,27 @@ from sqlalchemy import func, select
 from tornado import web
 
 from daas_hub.core.errors import DaasError, NotFound
-from daas_hub.services.console.registration import HUB_SCOPE
+from daas_hub.services.settings import HUB_SCOPE
 from daas_hub.spawners import people
 from daas_hub.spawners.record import LaunchRecord
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
+from .ending import Ending
+from .sweep import Sweep, banner
+
 ACCOUNTS = r"/api/daas/accounts/([^/]+)"
 GROUPS = r"/api/daas/groups"
 GROUP = r"/api/daas/groups/([^/]+)"
 LOGS = r"/api/daas/launches/([^/]+)/log"
+SWEEP = r"/api/daas/sweep"
+ENDS = r"/api/daas/users/([^/]+)/end_sessions"
+BANNERS = r"/api/daas/users/([^/]+)/banner"
+MAX_WHY = 200
 
 
 class HubSide(APIHandler):
-    """The base of them all: for the console's own token only."""
+    """The base of them all: for our services' own tokens only."""
 
     def initialize(self, site: DaasHub, settings: DaasSpawner) -> None:
         """What the wiring knows."""
@@ -98,11 +106,62 @@ class AccountOfUser(HubSide):
         self.finish({"id": row.id, "user_name": row.user_name})
 
 
+class SweepPage(HubSide):
+    """``POST`` with ``after``: look at the next people and act on what their directory or provider says of them."""
+
+    def initialize(self, site: DaasHub, settings: DaasSpawner, sweep: Sweep) -> None:  # type: ignore[override]
+        """With the hub's one sweep."""
+        super().initialize(site, settings)
+        self.sweep = sweep
+
+    async def post(self) -> None:
+        """200 with ``next`` (null: that were all) and the counts of this sweep so far."""
+        self.require_console()
+        after = (self.get_json_body() or {}).get("after", 0)
+        if not isinstance(after, int):
+            raise web.HTTPError(400, "after is the number that the page before gave, or 0.")
+        following, counts = await self.sweep.page(self, after)
+        self.finish({"next": following, **asdict(counts)})
+
+
+class EndOfUser(HubSide):
+    """``POST`` with ``why``: end the sessions, tokens and servers of a user now. Homes are kept."""
+
+    async def post(self, name: str) -> None:
+        """204; 404 for a name that the hub does not know."""
+        self.require_console()
+        user = self.find_user(name)
+        if user is None:
+            raise web.HTTPError(404, f"There is no user {name}.")
+        why = str((self.get_json_body() or {}).get("why") or "an administrator ended your access")[:MAX_WHY]
+        await self.authenticator.end_access(self, user, why=why, by="service")
+        self.set_status(204)
+        self.finish()
+
+
+class BannerOfUser(HubSide):
+    """``GET``: what stands above the pages of a user, because her directory cannot be asked."""
+
+    def get(self, name: str) -> None:
+        """200 with ``text``, empty where there is nothing to say."""
+        self.require_console()
+        self.finish({"text": banner(self.find_user(name))})
+
+
 def add(app: Any, site: DaasHub) -> None:
     """Serve it; the hub asks its authenticator for further handlers after it has read its settings."""
     theirs = app.authenticator.get_handlers
     settings = app.spawner_class(config=app.config)
     known = {"site": site, "settings": settings}
-    handlers = ((ACCOUNTS, AccountOfUser), (GROUPS, GroupsKnown), (GROUP, GroupKnown), (LOGS, LogOfLaunch))
-    ours = [(path, handler, known) for path, handler in handlers]
+    app.authenticator.end_access = ending = Ending(site)
+    sweeping = {**known, "sweep": Sweep(site, settings, ending)}
+    ours = [
+        (ACCOUNTS, AccountOfUser, known),
+        (GROUPS, GroupsKnown, known),
+        (GROUP, GroupKnown, known),
+        (LOGS, LogOfLaunch, known),
+        (SWEEP, SweepPage, sweeping),
+        (ENDS, EndOfUser, known),
+        (BANNERS, BannerOfUser, known),
+    ]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

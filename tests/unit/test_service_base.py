@@ -226,5 +226,5 @@ def test_each_service_has_the_scopes_of_its_table_and_no_other() -> None:
         role["name"]: role["scopes"] for role in roles()
     }
     assert {role["name"]: role["scopes"] for role in roles()} == {
-        "daas-reconciler": ["start:servers"],
+        "daas-reconciler": ["start:servers", "custom:daas:hub"],
     }

@@ -41,6 +41,14 @@ class Page(ConsoleHandler):
     """The base of all pages."""
 
     link: ClassVar[str] = ""
+    away = ""
+    """What the hub says of her directory just now."""
+
+    async def prepare(self) -> None:
+        """As every handler; then what stands above all pages of hers."""
+        await super().prepare()
+        if self._person is not None and self._person.kind == "user":
+            self.away = await self.store.banners.of(self._person.name)
 
     @property
     def store(self) -> Store:
@@ -76,6 +84,7 @@ class Page(ConsoleHandler):
             "hub_static": self.settings["hub_prefix"] + "static/",
             "shared_uid": self.settings["shared_uid"],
             "announcement": self.settings["announcement"],
+            "away": self.away,
             "hub_admin": person is not None and person.may(ADMIN_UI),
             "person": person,
             "links": links,

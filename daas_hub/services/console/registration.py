@@ -8,13 +8,12 @@ from typing import Any
 
 from jupyterhub import orm
 
+from daas_hub.services.settings import HUB_SCOPE
+
 from .access import ADMIN_UI, CUSTOM_SCOPES
 
 NAME = "daas"
 PREFIX = f"/services/{NAME}/"
-
-HUB_SCOPE = "custom:daas:hub"
-"""What the console's own token may ask of the hub: whose account a user name is. No person has it."""
 
 USER_SCOPES = (
     # Everybody sees her own usage; what the page shows beyond that is decided by the custom scopes.
@@ -67,7 +66,7 @@ def grant_to_administrators(app: Any) -> None:
 def plain_custom_scopes() -> dict[str, dict[str, Any]]:
     """CUSTOM_SCOPES and HUB_SCOPE in the form of ``c.JupyterHub.custom_scopes``."""
     ours = {name: dict(definition) for name, definition in CUSTOM_SCOPES.items()}
-    return {**ours, HUB_SCOPE: {"description": "Record the account of a user (for the console itself)"}}
+    return {**ours, HUB_SCOPE: {"description": "Ask the hub what only it knows (for our services themselves)"}}
 
 
 def _free_port() -> int:

@@ -21,6 +21,7 @@ from . import models as m
 from . import queries as q
 from . import volume_queries as v
 from .access import LOGS_READ, QUOTA_READ, QUOTA_WRITE, Person
+from .banners import Banners
 from .group_store import GroupStore
 
 P = ParamSpec("P")
@@ -48,6 +49,7 @@ class Store:
     def __init__(self, url: str, hub: HubClient) -> None:
         self._url = url
         self._hub = hub
+        self.banners = Banners(hub)
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
         self.groups = GroupStore(self, hub)

@@ -1,0 +1,193 @@
+"""The sweep: what directory and provider say of everybody who has signed in, looked at without a request of theirs.
+
+JupyterHub refreshes a person only while she asks it something. The reconciler asks for page after page here every two
+minutes; the hub looks, because it alone has the service account and the tokens (docs/reference/access.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jupyterhub import orm
+from prometheus_client import Counter, Gauge
+
+from daas_hub.auth import looks
+from daas_hub.auth.common import identity_in
+from daas_hub.auth.looks import Look, Person
+from daas_hub.core import access
+from daas_hub.core.access import Access, Answer
+from daas_hub.core.errors import DaasError
+from daas_hub.core.models import Identity
+from daas_hub.spawners.runtime import DaasHub
+from daas_hub.spawners.settings import SpawnerSettings
+
+from .closed_profiles import ClosedProfiles
+from .ending import Ending
+
+PAGE = 50
+"""People of one question: a slow directory answers it within the time of a sign-in."""
+STORED_AGAIN_S = 300.0
+"""A good answer is written down again when the stored one is older; the limits are hours."""
+BY = "sweep"
+NEW_UID = "the site's directory gives your account another uid than the one that your files have"
+
+ENDED = Counter("daas_access_ended", "People whose access was ended because of what their directory or provider said")
+UNREACHABLE = Gauge("daas_identity_unreachable_people", "People of whom nothing could be told in the last sweep")
+UNCLEAR = Gauge("daas_identity_unclear_people", "People of whom something that cannot be right was told, last sweep")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the last look at one person means."""
+
+    access: Access
+    age_s: float
+
+
+known: dict[int, Known] = {}
+"""Of each hub user that this process has looked at; lost with it, which costs one sweep."""
+
+
+@dataclass
+class Counts:
+    """How a sweep went so far."""
+
+    looked_at: int = 0
+    ended: int = 0
+    unreachable: int = 0
+    unclear: int = 0
+
+
+class Sweep:
+    """One for a hub. ``page`` looks at some people and acts on what is said of them."""
+
+    def __init__(self, site: DaasHub, settings: SpawnerSettings, ending: Ending) -> None:
+        self._site, self._settings, self._ending = site, settings, ending
+        self._closed = ClosedProfiles(site, settings, ending)
+        self._counts = Counts()
+        self._told: set[int] = set()
+        """Of whom something unclear was logged already."""
+
+    async def page(self, handler: Any, after: int) -> tuple[int | None, Counts]:
+        """The next people by their id in the hub; where to go on (None: that was all), and the counts so far."""
+        if not after:
+            self._counts = Counts()
+        found = handler.db.query(orm.User).filter(orm.User.id > after, orm.User.encrypted_auth_state.isnot(None))
+        rows = found.order_by(orm.User.id).limit(PAGE).all()
+        people = [p for p in [await self._person(handler, row) for row in rows] if p is not None]
+        began = self._site.now()
+        for person, look in zip(people, await looks.look(handler.authenticator, people), strict=True):
+            try:
+                await self._judge(handler, person, look, began)
+            except DaasError as error:
+                # Of the ledger; nobody else waits for her.
+                handler.log.error("What was said of %s is acted on later: %s", person.user.name, error.log_message)
+        if len(rows) == PAGE:
+            return int(rows[-1].id), self._counts
+        UNREACHABLE.set(self._counts.unreachable)
+        UNCLEAR.set(self._counts.unclear)
+        return None, self._counts
+
+    async def _person(self, handler: Any, row: Any) -> Person | None:
+        """None where there is nothing to look at: no sign-in of ours, or one that was ended and left nothing."""
+        user = handler._user_from_orm(row)
+        state = await user.get_auth_state()
+        if identity_in(state) is None:
+            return None
+        if state["daas"].get("ended_at") and not row.api_tokens and not user.active:
+            return None
+        return Person(user, state)
+
+    async def _judge(self, handler: Any, person: Person, look: Look, began: float) -> None:
+        user, counts = person.user, self._counts
+        counts.looked_at += 1
+        if look.answer is Answer.VALID and look.model is not None:
+            look = await self._same_uid(look, look.model)
+        confirmed_at = float(person.state["daas"].setdefault("confirmed_at", began))
+        age_s = 0.0 if look.answer is Answer.VALID else max(0.0, self._site.now() - confirmed_at)
+        groups = {group.name for group in user.groups}
+        fewer = look.model is not None and not groups <= set(look.model["groups"])
+        decided = access.decide(
+            look.answer, age_s=age_s, limits=self._site.identity_limits(), admin=user.admin, fewer_groups=fewer
+        )
+        known[user.id] = Known(decided, age_s)
+        counts.unreachable += look.answer is Answer.UNREACHABLE
+        counts.unclear += decided.alert
+        self._alert(handler, user, look, decided)
+        if decided.ends:
+            await self._end(handler, person, look, began)
+        elif decided.browser is access.Browser.SIGN_IN:
+            # The next request of her browser asks the provider itself, and sends her there.
+            user._auth_refreshed = None
+        elif look.model is not None:
+            await self._store(handler, person, look.model)
+            await self._closed.look(handler, user, look.model)
+
+    def _alert(self, handler: Any, user: Any, look: Look, decided: Access) -> None:
+        """Once, however long it lasts."""
+        if not decided.alert:
+            self._told.discard(user.id)
+        elif user.id not in self._told:
+            self._told.add(user.id)
+            handler.log.error("What is said of %s cannot be right; nothing is started for her: %s", user.name, look.why)
+
+    async def _same_uid(self, look: Look, model: dict[str, Any]) -> Look:
+        identity = identity_in(model["auth_state"])
+        if identity is None or not self._settings.sources().posix_attributes:
+            return look
+        number = identity.attributes.get("uid_number")
+        row = await self._site.run(self._site.ledger.accounts.by_identity, identity.issuer, identity.subject)
+        if row is None or not isinstance(number, int) or number == row.uid:
+            return look
+        return Look(Answer.REVOKED, why=NEW_UID)
+
+    async def _end(self, handler: Any, person: Person, look: Look, began: float) -> None:
+        user = person.user
+        state = await user.get_auth_state()
+        if _key(state) != _key(person.state) or (state or {}).get("daas", {}).get("confirmed_at", 0) > began + 1:
+            # She has signed in while the question was on its way: the next sweep asks about that.
+            return
+        again = bool(state["daas"].get("ended_at"))
+        if not again:
+            self._counts.ended += 1
+            ENDED.inc()
+            handler.log.warning("The access of %s ends: %s", user.name, look.why)
+            # Kept, so that nobody else becomes this user; who comes back signs in and is the same again.
+            await user.save_auth_state({**state, "daas": {**state["daas"], "ended_at": int(self._site.now())}})
+        await self._ending(handler, user, why=look.why, by=BY, again=again)
+
+    async def _store(self, handler: Any, person: Person, model: dict[str, Any]) -> None:
+        """What the hub knows of her becomes what was said now, where that is something else, or old."""
+        user, state = person.user, await person.user.get_auth_state()
+        fresh = model["auth_state"]
+        if _key(state) != _key(fresh) or _session(state) != _session(fresh):
+            return
+        same = sorted(group.name for group in user.groups) == model["groups"] and bool(user.admin) == model["admin"]
+        stored = state["daas"].get("confirmed_at", 0)
+        known_well = identity_in(state) == identity_in(fresh) and not state["daas"].get("ended_at")
+        if same and known_well and self._site.now() - stored < STORED_AGAIN_S:
+            return
+        if not same:
+            handler.log.info("%s is now in the groups %s", user.name, ", ".join(model["groups"]) or "none")
+        await handler.auth_to_user(model, user)
+
+
+def _key(state: dict[str, Any] | None) -> tuple[str, str] | None:
+    identity: Identity | None = identity_in(state)
+    return (identity.issuer, identity.subject) if identity is not None else None
+
+
+def _session(state: dict[str, Any] | None) -> Any:
+    """Which of a provider's sign-ins it is; None without a provider."""
+    return (((state or {}).get("daas") or {}).get("tokens") or {}).get("session")
+
+
+def banner(user: Any) -> str:
+    """What stands above the pages of somebody whose last good answer is old; empty otherwise."""
+    found = known.get(user.id) if user is not None else None
+    if found is None or not found.access.banner:
+        return ""
+    if found.access.starts is access.Starts.CACHED:
+        return "The site's directory cannot be asked just now. Your servers go on, and new ones start as ever."
+    return "The site's directory tells nothing about you just now. Your servers go on; new ones are not started."
