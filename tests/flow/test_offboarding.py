@@ -77,6 +77,7 @@ async def out(site: Site, name: str, working: Working) -> None:
     async with asyncio.timeout(2 * SWEEP_S + STOP_S):
         while await working.socket.read_message() is not None:
             pass
+    working.socket.close()
     await until(lambda: not site.servers(name), within_s=STOP_S, what="her server is gone")
     await until(lambda: ended(site, working), within_s=STOP_S, what="her launch is settled")
     assert (await site.hub.api("GET", "user", token=working.token))[0] == 403
@@ -167,4 +168,5 @@ async def test_who_loses_a_group_stays_with_less(site: Site) -> None:
     assert [text.split(":")[0] for text in told] == [f"Your server stops in {SWEEP_S} s", "Your server was stopped"]
     assert (await site.hub.api("GET", "user", token=carl.token))[0] == 200
     assert site.servers("boss")
-    boss.socket.close()
+    for at_work in (boss, carl):
+        at_work.socket.close()
