@@ -77,7 +77,7 @@ async def test_each_is_judged_by_herself(slapd: Slapd, proxy: FaultProxy) -> Non
     )
     before = proxy.connections
     found = dict(zip((*names, "other"), await look(hub, page), strict=True))
-    assert proxy.connections == before + 1
+    assert proxy.connections <= before + 1
     assert {name: one.answer for name, one in found.items()} == {
         "ada": Answer.VALID,
         "boss": Answer.VALID,
@@ -120,4 +120,4 @@ async def test_a_whole_page_is_one_conversation(slapd: Slapd, proxy: FaultProxy)
     page = await people(hub, *(f"m{n}" for n in range(MANY)))
     before = proxy.connections
     assert {one.answer for one in await look(hub, page)} == {Answer.VALID}
-    assert proxy.connections == before + 1
+    assert proxy.connections <= before + 1
