@@ -124,7 +124,7 @@ def limits(ledger: Ledger) -> None:
 def groups(ledger: Ledger, member: Account) -> None:
     """A local group with a member, one whose name the directory has, too, and a project."""
     by = {"by": "admin:seed", "now": NOW}
-    ledger.local_groups.create("gpu-users", HOSTILE, **by)
+    ledger.local_groups.create("gpu-users", "may <b>use</b> {{7*7}} GPUs", **by)
     ledger.local_groups.add_member("gpu-users", member.id, **by)
     ledger.local_groups.create("twice", **by)
     ledger.local_groups.note_directory("ldap:site", ["Jupyter Users", "twice"], NOW)

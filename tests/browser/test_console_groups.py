@@ -134,7 +134,7 @@ async def test_an_administrator_makes_fills_and_deletes_a_group_by_keyboard(
     page = phone_page
     await sign_in(page, hub.url, "admin", PASSWORD, then="/services/daas/admin/groups")
     assert "counts for nobody here" in await page.inner_text("[data-left-out=twice]")
-    assert await page.evaluate("window.hacked") is None
+    assert "may <b>use</b> {{7*7}} GPUs" in await page.inner_text("[data-group=gpu-users]")
     await page.focus("#name")
     await page.keyboard.type("P-2026")
     await page.keyboard.press("Enter")

@@ -272,6 +272,7 @@ def audit(ledger: Ledger, before: str, limit: int) -> m.AuditList:
 
 
 def _audit_model(ledger: Ledger, row: AuditRow) -> m.AuditModel:
+    group = row.subject.startswith(("local_group:", "project:"))
     return m.AuditModel(
         id=row.id,
         at=row.at,
@@ -279,10 +280,21 @@ def _audit_model(ledger: Ledger, row: AuditRow) -> m.AuditModel:
         action=row.action,
         subject=row.subject,
         about=_about(ledger, row),
-        old=row.old,
-        new=row.new,
+        old=_named(ledger, row.old) if group else row.old,
+        new=_named(ledger, row.new) if group else row.new,
         why=row.why,
     )
+
+
+def _named(ledger: Ledger, facts: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The members of a group or project by name: what is stored are accounts."""
+    if facts is None:
+        return None
+    ids = [facts["account_id"]] if "account_id" in facts else facts.get("members", [])
+    accounts = [(ledger.accounts.by_id(id), id) for id in ids]
+    names = sorted((account.user_name or account.name) if account is not None else id for account, id in accounts)
+    kept = {key: value for key, value in facts.items() if key not in {"account_id", "members"}}
+    return {**kept, **({"members": ", ".join(names)} if ids else {})}
 
 
 def _about(ledger: Ledger, row: AuditRow) -> str:
