@@ -146,7 +146,10 @@ def _add(c: Connection, key: Key, account_id: str, label: str, proof: str, by: s
         row = {"issuer": key[0], "subject": key[1], "account_id": account_id, "proof": proof, "made_at": now}
         made = upsert(c, links).values(**row, label=label).on_conflict_do_nothing(index_elements=["issuer", "subject"])
         # Two accounts that link the same identity at once lock different rows: the key itself decides.
-        verdict = Verdict.LINK if c.execute(made).rowcount else Verdict.TAKEN
+        # (How many rows were written is not told alike by both engines.)
+        c.execute(made)
+        winner = _find(c, key)
+        verdict = Verdict.LINK if winner is not None and winner.account_id == account_id else Verdict.TAKEN
     if verdict is not Verdict.LINK:
         raise LinkRefused(
             REFUSED[verdict], reason=f"link_{verdict}", log_message=f"{key} is not linked to {account_id}: {verdict}"

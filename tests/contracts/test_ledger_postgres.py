@@ -15,6 +15,7 @@ from .ledger import LaunchContract
 from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
 from .ledger_groups import GroupsContract
+from .ledger_links import LinksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
 from .ledger_schema import SchemaContract
@@ -49,6 +50,10 @@ class TestVolumesOnPostgres(VolumesContract):
 
 
 class TestGroupsOnPostgres(GroupsContract):
+    pass
+
+
+class TestLinksOnPostgres(LinksContract):
     pass
 
 

@@ -21,6 +21,7 @@ from .ledger import LaunchContract
 from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
 from .ledger_groups import GroupsContract
+from .ledger_links import LinksContract
 from .ledger_races import RaceContract
 from .ledger_samples import NOW, reservation
 from .ledger_schema import SchemaContract
@@ -45,6 +46,10 @@ class TestVolumesOnSqlite(VolumesContract):
 
 
 class TestGroupsOnSqlite(GroupsContract):
+    pass
+
+
+class TestLinksOnSqlite(LinksContract):
     pass
 
 
