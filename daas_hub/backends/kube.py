@@ -22,6 +22,7 @@ from daas_hub.clients.passwd_files import unfit
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.pod_asks import asked_of
 from daas_hub.core.pod_rules import refused_ids
 from daas_hub.core.pods import MOUNTED, Problem, address, observe, of_node, spoken, step, volume_problem, why_deleted
 from daas_hub.core.volumes import Planned, plan
@@ -127,6 +128,7 @@ class KubeBackend(KubeLoss):
             try:
                 async with asyncio.timeout(self.wait_policy_s):
                     if there is not None and (handle := kube_pod.handle_from(there)) is not None:
+                        steps.asked = asked_of(there)
                         await save(handle)
                         url = await wait_ready(handle, tools, steps)
                     else:
@@ -201,7 +203,7 @@ class KubeBackend(KubeLoss):
         pod = (event.get("involvedObject") or {}).get("name")
         for name, steps in self._steps.values():
             if name == pod:
-                message, detail, progress = step(event)
+                message, detail, progress = step(event, steps.asked)
                 steps.add(message, progress, detail)
                 if (found := volume_problem(event)) is not None:
                     self._volume_troubles[pod] = found

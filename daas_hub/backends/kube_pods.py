@@ -167,6 +167,14 @@ def _whole(pod: Json) -> PodRow:
     return PodRow("", "", "", "", version=meta.get("resourceVersion", ""), uid=meta["uid"], whole=slim_pod(pod))
 
 
+_ASKING = ("containers", "initContainers")
+
+
+def _asks(containers: Sequence[Json] | None) -> list[Json]:
+    """What these ask of a node; told while there is none."""
+    return [{"resources": container.get("resources") or {}} for container in containers or ()]
+
+
 def slim_pod(pod: Json) -> Json:
     """What is kept of a pod."""
     meta, body, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
@@ -181,6 +189,7 @@ def slim_pod(pod: Json) -> Json:
         },
         "spec": {
             "nodeName": body.get("nodeName"),
+            **({} if body.get("nodeName") else {kind: _asks(body.get(kind)) for kind in _ASKING}),
             "volumes": [volume for volume in body.get("volumes") or () if "persistentVolumeClaim" in volume],
         },
         "status": slim,

@@ -17,6 +17,7 @@ from daas_hub.core.backoff import delays
 from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Handle, Json, LaunchSpec, Life
+from daas_hub.core.pod_asks import asked_of
 from daas_hub.core.pod_rules import PodRules, violations
 from daas_hub.core.pods import (
     SERVER,
@@ -105,6 +106,7 @@ class Start:
             if isinstance(one, BaseException):
                 raise one
         # First: what the cluster says of the pod may be here before its answer.
+        self._steps.asked = asked_of(pod)
         self._steps.add("Asking the cluster for a pod", 41)
         made = await self._make("pods", pod)
         self._tools.pods.heard(made)

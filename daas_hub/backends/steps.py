@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 
 from daas_hub.core.models import Event
@@ -16,6 +16,8 @@ class Steps:
         self._events: list[Event] = []
         self._finished = False
         self._changed = asyncio.Event()
+        self.asked: Mapping[str, float] = {}
+        """What the server asks of a node, for the step that tells what no node has."""
 
     def add(self, message: str, progress: int | None = None, detail: str = "") -> None:
         """Append a step; ``progress`` is 0…100 and grows; None leaves the bar where it is.

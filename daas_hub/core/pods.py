@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from .models import Json, Life, Observation
+from .pod_asks import asked_of, short_of
 from .units import format_bytes
 
 SERVER = "notebook"
@@ -58,7 +59,6 @@ _ONE_NODE = ("volume node affinity conflict", "persistentvolume's node affinity"
 """In the scheduler's sentences, of older and of newer versions."""
 _OVER_LIMIT = re.compile(r"local storage usage exceeds|ephemeral local storage limit|exceeds the limit")
 """Kubelet's sentences about a pod that is evicted because of its own ``ephemeral-storage`` or ``sizeLimit``."""
-_NO_NODE = re.compile(r"Insufficient ([A-Za-z0-9./_-]*[A-Za-z0-9])")
 
 
 def _status(pod: Json) -> Mapping[str, Any]:
@@ -188,7 +188,7 @@ def problem(pod: Json) -> Problem | None:
     for condition in _status(pod).get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             said = condition.get("message") or condition.get("reason") or ""
-            return no_node(said)
+            return no_node(said, asked_of(pod))
     return None
 
 
@@ -204,8 +204,8 @@ def _broken(reason: str, said: str) -> Problem:
     return Problem(Trouble.CONTAINER, "The server's container cannot be started.", f"{reason}: {said}", True)
 
 
-def no_node(said: str) -> Problem:
-    """What the scheduler's sentence means."""
+def no_node(said: str, asked: Mapping[str, float]) -> Problem:
+    """What the scheduler's sentence means; ``asked``: what the pod asks of a node (``asked_of``)."""
     low = said.lower()
     if any(words in low for words in _ONE_NODE):
         text = (
@@ -214,11 +214,8 @@ def no_node(said: str) -> Problem:
         return Problem(Trouble.VOLUME, text, said, one_node=True)
     if "persistentvolumeclaim" in low or "volume" in low:
         return Problem(Trouble.VOLUME, "Waiting for a volume that the server needs.", said)
-    short = sorted(set(_NO_NODE.findall(said)))
-    if short:
-        words = {"cpu": "CPU", "memory": "memory", "ephemeral-storage": "disk"}
-        what = " and ".join(words.get(name, name.rpartition("/")[2].upper()) for name in short)
-        return Problem(Trouble.SCHEDULING, f"Waiting for a node: none has enough {what} free.", said)
+    if short := short_of(said, asked):
+        return Problem(Trouble.SCHEDULING, f"Waiting for a node: none has {short} free.", said)
     return Problem(Trouble.SCHEDULING, "Waiting for a node: none fits.", said)
 
 
@@ -373,11 +370,11 @@ _STEPS: Mapping[str, tuple[str, int | None]] = {
 _OF_IMAGE = re.compile(r"pull(?:ing)? image|ErrImage|ImagePullBackOff|InvalidImageName")
 
 
-def step(event: Json) -> tuple[str, str, int | None]:
-    """An event of Kubernetes as (plain words, its raw text, progress)."""
+def step(event: Json, asked: Mapping[str, float]) -> tuple[str, str, int | None]:
+    """An event of Kubernetes as (plain words, its raw text, progress); ``asked``: what its pod asks of a node."""
     reason, said = str(event.get("reason") or ""), str(event.get("message") or "")
     if reason == "FailedScheduling":
-        found = no_node(said)
+        found = no_node(said, asked)
         return found.message, said, 42
     if reason in ("Failed", "BackOff") and _OF_IMAGE.search(said):
         words = "The image cannot be pulled" if reason == "Failed" else "Waiting before the image is pulled once more"

@@ -30,7 +30,7 @@ from daas_hub.backends.local import LocalBackend
 class Talking(LocalBackend):
     async def events(self, handle):
         detail = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. " + {hostile!r} + " " + "long-" * 60
-        yield Event(datetime.now(UTC), "Waiting for a node: none has enough GPU free.", detail, 45)
+        yield Event(datetime.now(UTC), "Waiting for a node: none has 2 GPUs free.", detail, 45)
         async for event in super().events(handle):
             yield event
 
@@ -80,7 +80,7 @@ async def test_a_start_that_fails_is_told_step_by_step(
     await page.goto(f"{site.hub.url}/hub/spawn")
     await page.get_by_role("button", name="Start").click()
     await page.wait_for_url("**/hub/spawn-pending/bob*")
-    step = page.locator("#progress-log > li", has_text="Waiting for a node: none has enough GPU free.")
+    step = page.locator("#progress-log > li", has_text="Waiting for a node: none has 2 GPUs free.")
     await expect(step.locator("details > summary")).to_be_visible()
     await expect(step.locator("code")).not_to_be_visible()
     # The first one is the hub's own.

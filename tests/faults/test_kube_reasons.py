@@ -54,7 +54,7 @@ async def test_more_gpus_than_any_node_has(place: KubePlace) -> None:
     spec = replace(spec, resources=replace(spec.resources, gpus=2))
     error = await failed(place, spec)
     assert (error.permanent, error.reason) == (False, "scheduling"), error.log_message
-    assert "none has enough GPU free" in error.message
+    assert "none has 2 GPUs free" in error.message
     assert f"within {SHORT_S} s" in error.message
 
 

@@ -131,13 +131,13 @@ async def test_what_a_start_waited_for_is_told_and_kept_when_its_time_is_over(sh
     await short.hub.api("POST", "users/ada/server", {"profile": "gpus"})
     await until(lambda: short.launches()[0].state is LaunchState.ENDED, within_s=60, what="the launch ended")
     (row,) = short.launches()
-    assert row.reason == ("The server could not be started within 8 s. Waiting for a node: none has enough GPU free.")
+    assert row.reason == ("The server could not be started within 8 s. Waiting for a node: none has 2 GPUs free.")
     ledger = short.ledger()
     try:
         said = [event.message for _, event in ledger.events(row.id)]
     finally:
         ledger.close()
-    asked, waits = said.index("Asking the cluster for a pod"), "Waiting for a node: none has enough GPU free."
+    asked, waits = said.index("Asking the cluster for a pod"), "Waiting for a node: none has 2 GPUs free."
     assert [step for step in said if step == waits] == [waits], said
     assert asked < said.index(waits)
 

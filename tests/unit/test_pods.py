@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from daas_hub.backends.kube_pods import slim_pod
 from daas_hub.backends.kube_start import servers_beside, trouble_of
 from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Life
+from daas_hub.core.pod_asks import asked_of
 from daas_hub.core.pods import (
     MANIFEST_MARK,
     PACKAGES_MARK,
@@ -99,24 +101,62 @@ def test_a_pod_on_its_way_has_no_problem() -> None:
     assert problem(pod(state={"running": {}})) is None
 
 
+def asks(**requests: object) -> dict[str, Any]:
+    """The resources of a container that asks for these; ``gpu`` is Nvidia's."""
+    named = {"nvidia.com/gpu" if name == "gpu" else name.replace("_", "-"): given for name, given in requests.items()}
+    return {"resources": {"requests": named}}
+
+
 @pytest.mark.parametrize(
-    ("said", "trouble", "words"),
+    ("said", "asked", "trouble", "words"),
     [
-        ("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.", Trouble.SCHEDULING, "none has enough GPU free"),
-        ("0/2 nodes are available: 1 Insufficient cpu, 1 Insufficient memory.", Trouble.SCHEDULING, "CPU and memory"),
-        ("0/1 nodes are available: 1 node(s) had untolerated taint", Trouble.SCHEDULING, "none fits"),
-        ('persistentvolumeclaim "daas-1" not found', Trouble.VOLUME, "volume"),
-        ("1 node(s) had volume node affinity conflict", Trouble.VOLUME, "volume"),
+        ("3 Insufficient nvidia.com/gpu.", [asks(gpu="2")], Trouble.SCHEDULING, "none has 2 GPUs free"),
+        ("3 Insufficient nvidia.com/gpu.", [asks(gpu="1")], Trouble.SCHEDULING, "none has 1 GPU free"),
+        (
+            "1 Insufficient cpu, 1 Insufficient memory.",
+            # As KubeSpawner writes them, and as the cluster does.
+            [asks(cpu=0.5, memory=2**30), asks(cpu="1500m", memory="3Gi")],
+            Trouble.SCHEDULING,
+            "none has 2 CPU cores and 4 GiB of memory free",
+        ),
+        (
+            "1 Insufficient cpu.",
+            [{"resources": {"limits": {"cpu": "1"}}}],
+            Trouble.SCHEDULING,
+            "none has 1 CPU core free",
+        ),
+        (
+            "1 Insufficient ephemeral-storage.",
+            [asks(ephemeral_storage="1Gi")],
+            Trouble.SCHEDULING,
+            "1 GiB of disk free",
+        ),
+        ("1 Insufficient site/fpga.", [asks(memory="1Gi")], Trouble.SCHEDULING, "none has enough FPGA free"),
+        ("1 Insufficient memory.", [asks(memory="lots")], Trouble.SCHEDULING, "none has enough memory free"),
+        ("1 node(s) had untolerated taint", [], Trouble.SCHEDULING, "none fits"),
+        ('persistentvolumeclaim "daas-1" not found', [], Trouble.VOLUME, "volume"),
+        ("1 node(s) had volume node affinity conflict", [], Trouble.VOLUME, "volume"),
     ],
 )
-def test_why_no_node_takes_it(said: str, trouble: Trouble, words: str) -> None:
+def test_why_no_node_takes_it(said: str, asked: list[dict[str, Any]], trouble: Trouble, words: str) -> None:
+    said = f"0/3 nodes are available: {said}"
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
-    found = problem(pod("Pending", conditions=[condition]))
-    assert found is not None
-    assert found.trouble is trouble
-    assert words in found.message
-    assert not found.final, "a node may come free"
-    assert words in step({"reason": "FailedScheduling", "message": said})[0]
+    whole = {**pod("Pending", conditions=[condition]), "spec": {"containers": asked}}
+    whole["metadata"].update(uid="u")
+    # What is kept of a pod says the same.
+    for waiting in (whole, slim_pod(whole)):
+        found = problem(waiting)
+        assert found is not None
+        assert found.trouble is trouble
+        assert words in found.message
+        assert not found.final, "a node may come free"
+    # The event and the pod say it in the same words, so that it is one step.
+    assert step({"reason": "FailedScheduling", "message": said}, asked_of(whole))[0] == found.message
+
+
+def test_what_prepares_a_pod_asks_for_itself_and_not_beside_the_server() -> None:
+    spec = {"initContainers": [asks(cpu="2", memory="1Gi")], "containers": [asks(cpu="1", memory="2Gi")]}
+    assert asked_of({"spec": spec}) == {"cpu": 2, "memory": 2 * 2**30}
 
 
 @pytest.mark.parametrize(
@@ -152,12 +192,12 @@ def test_an_address_only_while_it_runs_and_stays() -> None:
     ],
 )
 def test_what_failed_is_named_where_the_event_tells(reason: str, said: str, words: str) -> None:
-    assert step({"reason": reason, "message": said}) == (words, f"{reason}: {said}", None)
+    assert step({"reason": reason, "message": said}, {}) == (words, f"{reason}: {said}", None)
 
 
 def test_an_unknown_event_is_still_a_step() -> None:
-    assert step({"reason": "Unheard", "message": "of"}) == ("Unheard", "Unheard: of", None)
-    assert step({})[0] == "Something happened"
+    assert step({"reason": "Unheard", "message": "of"}, {}) == ("Unheard", "Unheard: of", None)
+    assert step({}, {})[0] == "Something happened"
 
 
 # ---------------------------------------------------------------- volumes
@@ -220,7 +260,7 @@ def test_other_events_say_nothing_about_volumes(reason: str) -> None:
     ],
 )
 def test_a_volume_on_one_node_is_told_and_is_final_where_another_server_has_it(said: str) -> None:
-    found = no_node(said)
+    found = no_node(said, {})
     assert (found.trouble, found.one_node, found.final) == (Trouble.VOLUME, True, False)
     told = held(found, ["", "gpu"])
     assert (told.final, told.detail) == (True, said)
