@@ -8,6 +8,7 @@ from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.servers.samba import BASE, PEOPLE, SERVICE_DN, Samba
 from tests.servers.tiny_server import program
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd", "samba"), pytest.mark.timeout(180)]
 ADA = PEOPLE["ada"]
@@ -20,6 +21,7 @@ c.DaasLDAPAuthenticator.bind_password_file = {password_file!r}
 c.DaasLDAPAuthenticator.user_search_base = c.DaasLDAPAuthenticator.group_search_base = {base!r}
 c.DaasLDAPAuthenticator.login_domains = ["SITE", "site.test"]
 c.DaasLDAPAuthenticator.attempts_per_name = 3
+c.Reconciler.sweep_every_s = 2
 """
 
 
@@ -55,6 +57,10 @@ async def test_a_person_of_active_directory_has_one_account_whatever_she_is_call
         assert ([row.id for row in site.launches()], site.servers("ada")) == ([before.id], pids)
 
         await change(samba, "userAccountControl", "514")
+        # Nobody asks anything: the sweep does.
+        await until(lambda: not site.servers("ada"), within_s=60, what="the sweep ends her server", every_s=0.2)
+        await until(lambda: site.launches()[0].ended_at, within_s=60, what="settled", every_s=0.2)
+        assert "is disabled" in site.launches()[0].reason
         status, page = await site.login_answer("adele", ADA.password)
         assert (status, "is disabled" in page) == (403, True)
         for typed in ("adele", "SITE\\adele", "ada.mail@post.test"):

@@ -101,7 +101,7 @@ async def test_an_idle_server_is_stopped_and_its_owner_is_told_when_and_why(site
     await until(forgotten, what="the hub knows")
     # It took no right on the hub at all: the hub saw the server end.
     held = site.hub.roles_of_services()
-    assert {scope for name, scope in held if name == "daas-reconciler"} == {"start:servers"}
+    assert {scope for name, scope in held if name == "daas-reconciler"} == {"start:servers", "custom:daas:hub"}
     assert not {scope for name, scope in held if name == "daas-culler"}
 
 
