@@ -263,7 +263,7 @@ class DaasOIDCAuthenticator(LooksByProvider, OneName, OIDCSettings, GenericOAuth
         """False where the provider says that it is over, or she is no longer allowed; unreachable: nothing changes.
 
         Any number of requests at once are one question. Where the site has a directory that still knows her, only her
-        browser must sign in again: her tokens and servers go by the directory (decision 0099).
+        browser must sign in again: her tokens and servers go by the directory (decision 0107).
         """
         found: bool | dict[str, Any]
         found, over = await self._refreshing.do(user.name, lambda: self._refresh(user))

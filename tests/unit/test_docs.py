@@ -131,6 +131,13 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert [str(p.relative_to(CLONE / "docs")) for p in kept if str(p.relative_to(CLONE / "docs")) not in index] == []
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    records = sorted(p for p in (CLONE / "docs" / "decisions").glob("*.md"))
+    numbers = [p.name[:4] for p in records]
+    assert sorted(set(numbers)) == numbers
+    assert [p.name for p in records if not p.read_text(encoding="utf-8").startswith(f"# {p.name[:4]} ")] == []
+
+
 def test_every_changelog_fragment_is_one_sentence_of_a_known_kind() -> None:
     fragments = [p for p in (CLONE / "changelog.d").iterdir() if p.name != "README.md"]
     wrong = [p.name for p in fragments if not re.fullmatch(r"[a-z0-9-]+\.(added|changed|fixed)\.md", p.name)]
