@@ -65,6 +65,8 @@ class FailedStart:
     launch: LaunchRow
     steps: tuple[tuple[int, Event], ...]
     """Seconds since the first step, and the step."""
+    has_log: bool
+    """Something of it was kept: a server that never ran, for example without its image, has none."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +137,17 @@ def _happened(site: DaasHub, user_name: str) -> Happened:
     stopping = [row for row in active if row.state is LaunchState.STOPPING]
     running = [row for row in active if row.state is LaunchState.RUNNING]
     doubtful = tuple(row for row in running if row.observed is Life.UNKNOWN)
-    failed = _failed(ledger, account.id, utcnow() - FAILED_SHOWN_FOR)
+    failed = failed_starts(ledger, account.id, utcnow() - FAILED_SHOWN_FOR)
     return Happened(tuple(ledger.notices.list(account.id)), tuple(stopping), tuple(running), doubtful, failed)
 
 
-def _failed(ledger: Ledger, account_id: str, since: datetime) -> tuple[FailedStart, ...]:
+def failed_starts(ledger: Ledger, account_id: str, since: datetime) -> tuple[FailedStart, ...]:
     """The servers whose newest launch is a start that failed."""
     newest: dict[str, LaunchRow] = {}
     for row in ledger.launches(account_id=account_id, limit=LAUNCHES_LOOKED_AT):
         newest.setdefault(row.server_name, row)
     return tuple(
-        FailedStart(row, _steps(ledger, row.id))
+        FailedStart(row, _steps(ledger, row.id), ledger.kept(row.id).log is not None)
         for row in newest.values()
         if start_failed(row.state, row.started_at, row.reason, row.target_by) and row.created_at >= since
     )

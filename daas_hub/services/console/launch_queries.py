@@ -34,7 +34,8 @@ def detail(ledger: Ledger, launch_id: str, person: Person, scope: str) -> m.Laun
     """One launch and its steps."""
     row = of(ledger, launch_id, person, scope)
     events = [m.EventModel(at=e.at, message=e.message, detail=e.detail) for _, e in ledger.events(row.id)]
-    return m.LaunchDetail(launch=launch_model(row), events=events)
+    kept = _log_place(ledger, row)
+    return m.LaunchDetail(launch=launch_model(row), events=events, has_log=kept.ask_the_hub or kept.kept is not None)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class LogPlace:
 
 def log_place(ledger: Ledger, launch_id: str, person: Person, scope: str) -> LogPlace:
     """Where to read the log, and what was kept of it."""
-    row = of(ledger, launch_id, person, scope)
+    return _log_place(ledger, of(ledger, launch_id, person, scope))
+
+
+def _log_place(ledger: Ledger, row: LaunchRow) -> LogPlace:
     ask = row.state is not LaunchState.ENDED and row.handle is not None
     return LogPlace(ask, ledger.kept(row.id).log)
 

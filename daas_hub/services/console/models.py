@@ -96,6 +96,7 @@ class LaunchDetail(Out):
 
     launch: LaunchModel
     events: list[EventModel]
+    has_log: bool = Field(description="Its server can be asked for its log, or the end of it was kept.")
 
 
 class LaunchLog(Out):
