@@ -31,6 +31,18 @@ def state_words(state: str) -> str:
     return "starting" if state == LaunchState.SUBMITTED else str(state)
 
 
+def taken_over(row_state: LaunchState, created_at: datetime, profile: str, *, chose_other: bool) -> str:
+    """The step of a start that found an earlier one, or its server: which that is, and whether her choice counts."""
+    if row_state is LaunchState.RUNNING:
+        found, first = f"Found your running server ({profile})", "stop this server"
+    else:
+        begun = f"begun at {created_at:%H:%M} UTC"
+        found, first = f"A start of this server ({profile}), {begun}, was not over: it goes on", "cancel this start"
+    if not chose_other:
+        return found
+    return f"{found}. What you chose now was not taken: to have it, {first}, then start again."
+
+
 def limits_warning(handle: Handle) -> str:
     """For her who starts it: that its CPU and memory are not limited where it runs, and why. Empty: they are."""
     if handle.get("enforces_limits", True):

@@ -15,6 +15,7 @@ from daas_hub.core import quota
 from daas_hub.core.errors import (
     AccountUnresolved,
     BackendUnavailable,
+    DaasError,
     InvalidOptions,
     LaunchConflict,
     LedgerBusy,
@@ -190,6 +191,17 @@ class Admission:
         """What the person chose, validated. Raises InvalidOptions or NotAllowed."""
         self.request = options.parse(user_options, await self.profiles(), self.groups)
         return self.request
+
+    async def chose_other(self, user_options: Any, row: LaunchRow) -> bool:
+        """Whether she chose something now that this launch does not have. A start without a choice chose nothing."""
+        if not user_options:
+            return False
+        try:
+            request = options.parse(user_options, await self.profiles(), self.groups)
+        except DaasError:
+            # It could not be taken in any case, and what was found is not to be lost because of it.
+            return True
+        return options.dump(request) != self.options_of(row)
 
     def options_of(self, row: LaunchRow) -> dict[str, Any]:
         """The accepted options of a launch."""

@@ -15,7 +15,7 @@ from jupyterhub.spawner import Spawner
 
 from daas_hub.backends.base import Backend
 from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, LedgerBusy, NotAllowed, StartFailed
-from daas_hub.core.launch import Started, limits_warning
+from daas_hub.core.launch import Started, limits_warning, taken_over
 from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchSpec, LaunchState
 from daas_hub.core.naming import new_id
 from daas_hub.core.placement import candidates
@@ -46,6 +46,8 @@ class DaasSpawner(BegunServer):
         super().__init__(**kwargs)
         self._steps = Steps()
         self._admission: Admission | None = None
+        self._chose_other = False
+        """Something else was chosen than what was found, which goes on."""
         self.auth_state: dict[str, Any] | None = None
 
     # ------------------------------------------------------------ 3 choose
@@ -64,6 +66,7 @@ class DaasSpawner(BegunServer):
             if adopted is not None:
                 self._started = Started.ADOPTED
                 self._take(adopted.id).reserved = True
+                self._chose_other = await admission.chose_other(user_options, adopted)
                 # Without the old token the server is at least seen, and can be stopped.
                 self.api_token = await admission.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
@@ -227,9 +230,11 @@ class DaasSpawner(BegunServer):
         """Adoption: wait for the server that is already there. Nothing that fails here stops it."""
         row = await record.row()
         self._oauth_scopes = await self._get_oauth_client_allowed_scopes()
-        await self._say("Found your running server", 50)
         if row is None or row.handle is None:
             raise StartFailed("The server that was found has ended.", permanent=True)
+        profile = str(row.request.get("profile_display_name") or row.profile)
+        said = taken_over(row.state, row.created_at, profile, chose_other=self._chose_other)
+        await self._say(said, 50)
         url = await self.site.backend(row.backend).resume(row.handle)
         if row.state is not LaunchState.RUNNING:
             await self.site.run(self.site.ledger.move, row.id, LaunchState.RUNNING, now=utcnow())

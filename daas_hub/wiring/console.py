@@ -81,6 +81,8 @@ class Happened:
     """Those of which it cannot be told whether they run."""
     failed: tuple[FailedStart, ...] = ()
     """Servers whose last start failed, newest first; gone with the next start, or after a week."""
+    starting: tuple[LaunchRow, ...] = ()
+    """Starts that go on, also those that no hub follows since it was restarted."""
     problem: str = ""
     """Why all this is missing, if it is."""
 
@@ -138,7 +140,14 @@ def _happened(site: DaasHub, user_name: str) -> Happened:
     running = [row for row in active if row.state is LaunchState.RUNNING]
     doubtful = tuple(row for row in running if row.observed is Life.UNKNOWN)
     failed = failed_starts(ledger, account.id, utcnow() - FAILED_SHOWN_FOR)
-    return Happened(tuple(ledger.notices.list(account.id)), tuple(stopping), tuple(running), doubtful, failed)
+    return Happened(
+        tuple(ledger.notices.list(account.id)),
+        tuple(stopping),
+        tuple(running),
+        doubtful,
+        failed,
+        starting=tuple(row for row in active if row.state not in (LaunchState.STOPPING, LaunchState.RUNNING)),
+    )
 
 
 def failed_starts(ledger: Ledger, account_id: str, since: datetime) -> tuple[FailedStart, ...]:

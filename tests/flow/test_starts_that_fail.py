@@ -88,15 +88,33 @@ async def test_a_start_that_outlived_its_hub_can_be_cancelled() -> None:
         await asyncio.gather(begun, return_exceptions=True)
         await site.hub.start()
         (before,) = site.servers("bob")
-        begun = asyncio.create_task(site.hub.api("POST", "users/bob/server"))
+        home = await site.page("bob", "/hub/home")
+        assert "(Basic) is being started since" in home
+        assert 'href="/hub/spawn/bob">start it again' in home
+        begun = asyncio.create_task(site.hub.api("POST", "users/bob/server", {"profile": "small"}))
         await until(lambda: pending(site), what="the start is taken over")
         assert site.servers("bob") == [before]
+        assert 'href="/hub/spawn-pending/bob">Follow or cancel this start' in await site.page("bob", "/hub/home")
+        found = await until(lambda: told(site, "A start of this server"), what="what was found is told")
+        assert found.startswith("A start of this server (Basic), begun at ")
+        assert found.endswith("What you chose now was not taken: to have it, cancel this start, then start again.")
         status, answer = await site.hub.api("DELETE", "users/bob/server")
         assert status in (202, 204), answer
         await asyncio.gather(begun, return_exceptions=True)
         await nothing_left(site)
         (row,) = site.launches()
         assert row.reason == CANCELLED
+
+
+def told(site: Site, beginning: str) -> str | None:
+    """The step of the only launch that begins so, as soon as it is kept."""
+    ledger = site.ledger()
+    try:
+        (row,) = site.launches()
+        steps = [event.message for _, event in ledger.events(row.id)]
+        return next((step for step in steps if step.startswith(beginning)), None)
+    finally:
+        ledger.close()
 
 
 async def pending(site: Site) -> bool:

@@ -17,6 +17,7 @@ from daas_hub.core.launch import (
     decide_poll,
     decide_stop,
     start_failed,
+    taken_over,
 )
 from daas_hub.core.models import LEGAL_MOVES, LaunchState, Life, Target, check_move
 
@@ -125,3 +126,27 @@ def test_illegal_move_is_refused() -> None:
 def test_a_start_has_failed_only_by_itself(state: S, started: bool, reason: str, by: str, failed: bool) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC) if started else None
     assert start_failed(state, at, reason, by) is failed
+
+
+@pytest.mark.parametrize(
+    ("state", "chose_other", "expected"),
+    [
+        (S.RUNNING, False, "Found your running server (Small)"),
+        (
+            S.RUNNING,
+            True,
+            "Found your running server (Small). What you chose now was not taken: to have it, stop this server, then "
+            "start again.",
+        ),
+        (S.SUBMITTED, False, "A start of this server (Small), begun at 08:05 UTC, was not over: it goes on"),
+        (
+            S.SUBMITTED,
+            True,
+            "A start of this server (Small), begun at 08:05 UTC, was not over: it goes on. What you chose now was not "
+            "taken: to have it, cancel this start, then start again.",
+        ),
+    ],
+)
+def test_what_a_start_that_found_another_says(state: LaunchState, chose_other: bool, expected: str) -> None:
+    begun = datetime(2026, 1, 1, 8, 5, tzinfo=UTC)
+    assert taken_over(state, begun, "Small", chose_other=chose_other) == expected
