@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import signal
@@ -63,6 +64,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "sssd": sssd.available,
     "nfs": nfs.available,
     "keycloak": keycloak_server.possible,
+    "aiosmtpd": lambda: importlib.util.find_spec("aiosmtpd") is not None,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),
 }
 """Engine → whether this machine has it."""

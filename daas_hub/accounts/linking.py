@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from daas_hub.core.errors import LinkRefused, NotFound
 from daas_hub.core.linking import MAX_TEXT_CHARS, Key, Proof, label, site_key
@@ -21,6 +21,18 @@ OTHER_PERSON = (
 UNKNOWN = "The account that you proved is not known here any more. Nothing was linked. Sign in again."
 
 
+class Told(Protocol):
+    """Tells people what was done, after it was: takes it, waits for nothing, never fails."""
+
+    def made(self, account_id: str, label: str, issuer: str) -> None:
+        """The owner, of a way in."""
+        ...
+
+    def ended(self, account_id: str, label: str, issuer: str) -> None:
+        """The owner, that one is no more."""
+        ...
+
+
 @dataclass
 class Linking:
     """One ledger's links. ``run``: calls the ledger off the loop. ``record``: an identity's account, kept now."""
@@ -30,6 +42,7 @@ class Linking:
     record: Callable[[Identity], Awaitable[AccountRow]]
     keep: Callable[[Coroutine[Any, Any, Any]], Any]
     now: Callable[[], datetime]
+    told: Told
 
     async def opens(self, came_by: Identity, issuers: Sequence[str]) -> Key | None:
         """The directory entry of the account that an identity opens; None: it is not linked.
@@ -60,7 +73,8 @@ class Linking:
         key, name = (came_by.issuer, came_by.subject), label(came_by)
         by = f"user:{account.user_name or account.name}"
         more = {"label": name, "proof": proof.how, "by": by, "now": self.now()}
-        await self.run(self.ledger.links.add, key, account.id, **more)
+        if await self.run(self.ledger.links.add, key, account.id, **more):
+            self.told.made(account.id, name, came_by.issuer)
 
     async def audit(self, who: str, action: str, where: str) -> None:
         """Keep what happened at the door. Raises LedgerBusy."""
@@ -74,6 +88,7 @@ class Linking:
             "subject": came_by.subject,
             "way": way,
             "label": label(came_by),
+            "mail": came_by.mail,
             "text": text[:MAX_TEXT_CHARS],
         }
         made: Request = await self.run(self.ledger.links.ask, (came_by.issuer, came_by.subject), body, now=self.now())

@@ -14,6 +14,7 @@ from daas_hub.auth.attempts import Attempts
 from daas_hub.auth.common import identity_in, maybe, refuse_unknown_settings
 from daas_hub.auth.link_cookie import WaitingPeople
 from daas_hub.auth.looks import Look, Person, look
+from daas_hub.auth.mail_settings import MailTraits
 from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_states import Pending
 from daas_hub.auth.own_name import OwnNames
@@ -27,7 +28,7 @@ from daas_hub.core.models import Identity
 RESERVED = "This name is kept for the administrator of this machine. Ask whoever administers this service."
 
 
-class DaasAuthenticator(Attempts, OneName):
+class DaasAuthenticator(MailTraits, Attempts, OneName):
     """Entry point ``daas``. With a directory among the ways, providers are ways into its accounts, by links."""
 
     ways = List(
@@ -73,6 +74,7 @@ class DaasAuthenticator(Attempts, OneName):
         self.linking: Any = None
         """``accounts.linking.Linking``, given by the wiring before the hub serves."""
         self._names = OwnNames()
+        self.letters = self.mail_queue()
 
     # ------------------------------------------------------------ pages
 

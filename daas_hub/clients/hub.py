@@ -137,6 +137,12 @@ class HubClient:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HubUnavailable(f"The hub does not tell of its sweep: {type(error).__name__}") from error
 
+    async def tell(self, path: str, **what: Any) -> None:
+        """Tell the hub what the ledger has by now, such as ``/daas/links/unlinked``. Raises HubUnavailable."""
+        answer = await self._ask("POST", path, json.dumps(what))
+        if answer.code != HTTPStatus.NO_CONTENT:
+            raise HubUnavailable(f"The hub was not told: {answer.code} {self._refusal(path, answer)}")
+
     async def banner(self, user: str) -> str:
         """What stands above the pages of a user now; empty: nothing. Raises HubUnavailable."""
         path = f"/daas/users/{quote(user, safe='')}/banner"

@@ -114,6 +114,12 @@ class Links:
             query = query.where(requests.c.decided_at.is_not(None)).order_by(requests.c.id.desc())
         return self._db.read(lambda c: [_request(row) for row in c.execute(query)])
 
+    def request(self, request_id: int) -> Request | None:
+        """One request for access, open or decided."""
+        query = select(requests).where(requests.c.kind == ACCESS, requests.c.id == request_id)
+        row = self._db.read(lambda c: c.execute(query).one_or_none())
+        return _request(row) if row is not None else None
+
     def accept(self, request_id: int, account_id: str, *, by: str, now: datetime, why: str = "") -> Request:
         """Link whoever asked to this account, and close the request: both or neither. Raises NotFound, LinkRefused."""
         return self._db.write(_accept, request_id, account_id, by, now, why)

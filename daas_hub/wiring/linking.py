@@ -11,6 +11,8 @@ from daas_hub.spawners import people
 from daas_hub.spawners.runtime import DaasHub, utcnow
 from daas_hub.spawners.spawner import DaasSpawner
 
+from .link_letters import DECIDED, UNLINKED, LinkLetters, TellDecided, TellUnlinked
+
 
 def give(app: Any, site: DaasHub) -> None:
     """Once, before the hub serves; only where the authenticator links at all."""
@@ -28,4 +30,8 @@ def give(app: Any, site: DaasHub) -> None:
         name = authenticator.normalize_username(identity.name)
         return await people.record(site, settings, authenticator, identity, name, proof="directory entry")
 
-    authenticator.linking = Linking(site.ledger, site.run, record, site.keep, utcnow)
+    told = LinkLetters(site, authenticator, authenticator.letters)
+    authenticator.linking = Linking(site.ledger, site.run, record, site.keep, utcnow, told)
+    theirs, known = authenticator.get_handlers, {"site": site, "settings": settings}
+    ours = [(UNLINKED, TellUnlinked, known), (DECIDED, TellDecided, known)]
+    authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

@@ -124,6 +124,8 @@ async def test_a_request_and_its_decisions(site: LinkSite, chromium: ChromiumSer
     await guest.goto(login)
     await guest.wait_for_url("**/hub/home")
     assert site.links("carl")[1:] == [(site.second.issuer, "4", "administrator")]
+    # The console could tell the hub of its decisions.
+    assert "Nobody is mailed" not in site.hub.log_text()
     await guest.goto(console)
     await guest.click("text=My identities")
     await guest.wait_for_selector("tr[data-way]")

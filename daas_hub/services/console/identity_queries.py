@@ -33,12 +33,12 @@ def of_user(ledger: Ledger, user: str) -> Sequence[Way]:
     return [] if account is None else [_way(link) for link in ledger.links.of(account.id)]
 
 
-def unlink(ledger: Ledger, user: str, link: str, why: str, person: Person, now: datetime) -> None:
+def unlink(ledger: Ledger, user: str, link: str, why: str, person: Person, now: datetime) -> Link:
     """Take one way of a person's account away. Raises NotFound, InvalidOptions, LinkRefused."""
     account = ledger.accounts.by_user_name(user)
     if account is None:
         raise NotFound("No account of this user is known.")
-    ledger.links.remove(_number(link), by=person.by, now=now, why=_why(why), account_id=account.id)
+    return ledger.links.remove(_number(link), by=person.by, now=now, why=_why(why), account_id=account.id)
 
 
 def requests(ledger: Ledger) -> Sequence[Request]:
@@ -46,14 +46,14 @@ def requests(ledger: Ledger) -> Sequence[Request]:
     return ledger.links.requests()
 
 
-def accept(ledger: Ledger, request: str, account_id: str, why: str, person: Person, now: datetime) -> None:
+def accept(ledger: Ledger, request: str, account_id: str, why: str, person: Person, now: datetime) -> Request:
     """Link who asked to an account. Raises NotFound, LinkRefused."""
-    ledger.links.accept(_number(request), account_id, by=person.by, now=now, why=why[:MAX_TEXT_CHARS])
+    return ledger.links.accept(_number(request), account_id, by=person.by, now=now, why=why[:MAX_TEXT_CHARS])
 
 
-def refuse(ledger: Ledger, request: str, why: str, person: Person, now: datetime) -> None:
+def refuse(ledger: Ledger, request: str, why: str, person: Person, now: datetime) -> Request:
     """With a reason, which is shown to who asked. Raises NotFound, InvalidOptions."""
-    ledger.links.refuse(_number(request), by=person.by, now=now, why=_why(why))
+    return ledger.links.refuse(_number(request), by=person.by, now=now, why=_why(why))
 
 
 def _way(link: Link) -> Way:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Concatenate, ParamSpec, TypeVar
@@ -27,6 +28,7 @@ from .group_store import GroupStore
 P = ParamSpec("P")
 T = TypeVar("T")
 
+log = logging.getLogger("daas_hub.console")
 CALL_WITHIN_S = 15.0
 """Longer than the ledger's own busy time-out, so that its answer ("try again") is the one that is given."""
 HEALTH_WITHIN_S = 2.0
@@ -200,7 +202,9 @@ class Store:
 
     async def unlink(self, user: str, link: str, why: str, person: Person) -> None:
         """See identity_queries.unlink."""
-        await self.call(i.unlink, user, link, why, person, _now())
+        gone = await self.call(i.unlink, user, link, why, person, _now())
+        more = {"account_id": gone.account_id, "user": user, "label": gone.label, "issuer": gone.issuer}
+        await self._tell("/daas/links/unlinked", **more)
 
     async def access_requests(self) -> Sequence[Request]:
         """See identity_queries.requests."""
@@ -208,11 +212,20 @@ class Store:
 
     async def accept_request(self, request: str, name: str, why: str, person: Person) -> None:
         """See identity_queries.accept. The hub looks the account up: it may never have been used."""
-        await self.call(i.accept, request, await self._hub.account_id(name), why, person, _now())
+        row = await self.call(i.accept, request, await self._hub.account_id(name), why, person, _now())
+        await self._tell("/daas/links/decided", request=row.id)
 
     async def refuse_request(self, request: str, why: str, person: Person) -> None:
         """See identity_queries.refuse."""
-        await self.call(i.refuse, request, why, person, _now())
+        row = await self.call(i.refuse, request, why, person, _now())
+        await self._tell("/daas/links/decided", request=row.id)
+
+    async def _tell(self, path: str, **what: object) -> None:
+        """It is done already: a hub that is away undoes nothing, and finds ended links itself at the next refresh."""
+        try:
+            await self._hub.tell(path, **what)
+        except HubUnavailable as error:
+            log.warning("Nobody is mailed, and no sign-in ended at once: %s", error.log_message)
 
     async def posix_row(self, name: str) -> m.PosixRow:
         """See account_queries.posix_row."""
