@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from daas_hub.core.errors import LinkRefused, NotFound
-from daas_hub.core.linking import MAX_TEXT_CHARS, Key, Proof, label, site_key
+from daas_hub.core.linking import MAX_TEXT_CHARS, Key, Proof, label, removable, site_key
 from daas_hub.core.models import Identity
 from daas_hub.db.accounts import AccountRow
 from daas_hub.db.ledger import Ledger
@@ -18,6 +18,10 @@ OTHER_PERSON = (
     "At your identity provider you are signed in as somebody else now than when you began. Nothing was linked. "
     "Sign in again."
 )
+NOT_UNLINKED = (
+    "At your identity provider you are signed in as somebody else than whom you wanted to unlink. Nothing was changed."
+)
+NO_LINK = "This sign-in is no way into your account (any more). Nothing was changed."
 UNKNOWN = "The account that you proved is not known here any more. Nothing was linked. Sign in again."
 
 
@@ -75,6 +79,32 @@ class Linking:
         more = {"label": name, "proof": proof.how, "by": by, "now": self.now()}
         if await self.run(self.ledger.links.add, key, account.id, **more):
             self.told.made(account.id, name, came_by.issuer)
+
+    async def of_hers(self, site: Key, link_id: int) -> Link | None:
+        """The link of this number where it is a way into the account of this directory entry. Raises LedgerBusy."""
+        account: AccountRow | None = await self.run(self.ledger.accounts.by_identity, *site)
+        hers: list[Link] = await self.run(self.ledger.links.of, account.id) if account is not None else []
+        return next((link for link in hers if link.id == link_id and removable(link.key)), None)
+
+    async def unlink(self, came_by: Identity, proof: Proof) -> tuple[str, str]:
+        """Take away the link whose two sides she proved; her user's name and what it was called.
+
+        Raises LinkRefused, LedgerBusy.
+        """
+        if not proof.of(came_by):
+            raise LinkRefused(NOT_UNLINKED, reason="link_other_person", log_message=f"{proof.came_by} began")
+        account: AccountRow | None = await self.run(self.ledger.accounts.by_identity, *proof.site)
+        link: Link | None = await self.run(self.ledger.links.find, proof.came_by)
+        if account is None or link is None:
+            raise LinkRefused(NO_LINK, reason="link_unknown", log_message=f"no link of {proof.came_by}")
+        by = f"user:{account.user_name or account.name}"
+        more = {"by": by, "now": self.now(), "why": "by herself", "account_id": account.id}
+        try:
+            await self.run(self.ledger.links.remove, link.id, **more)
+        except NotFound as error:
+            raise LinkRefused(NO_LINK, reason="link_unknown", log_message=f"{link.key} is not hers") from error
+        self.told.ended(account.id, link.label, link.issuer)
+        return account.user_name, link.label or link.subject
 
     async def audit(self, who: str, action: str, where: str) -> None:
         """Keep what happened at the door. Raises LedgerBusy."""

@@ -33,6 +33,14 @@ class NotLinked(Exception):
         self.tokens = tokens
 
 
+class Unlinked(Exception):
+    """Raised in a sign-in that was made to take a link away, once that is done. Nobody is signed in by it."""
+
+    def __init__(self, user_name: str, label: str) -> None:
+        super().__init__(f"{label} is unlinked from the account of {user_name}")
+        self.user_name, self.label = user_name, label
+
+
 class AccountGone(Exception):
     """Raised where an identity is linked, and its account is not active in the site's directory (any more)."""
 
@@ -47,7 +55,7 @@ class SiteIdentities(Protocol):
         """The site identity, as fresh as it can be had; None: there is none (not linked, unlinked).
 
         ``proof``: what she proved before she went to her provider, in a sign-in that shall link the two. Raises
-        AccountGone, LinkRefused.
+        AccountGone, LinkRefused, and Unlinked where that is what she proved.
         """
         ...
 
@@ -57,6 +65,10 @@ class SiteIdentities(Protocol):
 
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
         """A site identity as its source has it now, for starts; None: gone. ``alone``: see the LDAP way."""
+        ...
+
+    async def unlinked(self, handler: web.RequestHandler, done: Unlinked, /) -> None:
+        """Answer the call-back of somebody who took a link away."""
         ...
 
     async def not_linked(self, handler: web.RequestHandler, who: NotLinked, next_url: str, /) -> None:
@@ -96,6 +108,10 @@ class ProvidersOwn:
                 log_message=f"{identity.issuer} is not asked any more; this hub asks {self.issuer}",
             )
         return identity
+
+    async def unlinked(self, _handler: web.RequestHandler, _done: Unlinked, /) -> None:
+        """There are no links here, so this is never reached; refused all the same."""
+        raise web.HTTPError(403, NOT_LINKED)
 
     async def not_linked(self, _handler: web.RequestHandler, _who: NotLinked, _next_url: str, /) -> None:
         """Everybody has an identity here, so this is never reached; refused all the same."""

@@ -20,6 +20,7 @@ from daas_hub.auth.oidc_states import Pending
 from daas_hub.auth.own_name import OwnNames
 from daas_hub.auth.pages import AskHandler, LinkHandler, LogoutOfWayHandler
 from daas_hub.auth.sites import LinkedSites
+from daas_hub.auth.unlink_pages import UnlinkHandler
 from daas_hub.core.access import Answer
 from daas_hub.core.allocation import Kind
 from daas_hub.core.errors import AccountRefused, ConfigError, DirectoryUnavailable
@@ -81,6 +82,7 @@ class DaasAuthenticator(MailTraits, Attempts, OneName):
     def get_handlers(self, _app: Any) -> list[Any]:
         """Those of every provider, and ours under ``/hub/daas/``."""
         pages = [(r"/daas/link", LinkHandler), (r"/daas/link/ask", AskHandler), (r"/logout", LogoutOfWayHandler)]
+        pages.append((r"/daas/unlink/([0-9]{1,15})", UnlinkHandler))
         return [page for way in self.providers.values() for page in way.authenticator.way_handlers()] + pages
 
     @property

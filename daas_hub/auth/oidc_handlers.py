@@ -13,7 +13,7 @@ from tornado import escape, web
 from tornado.httputil import url_concat
 
 from daas_hub.auth.common import try_again
-from daas_hub.auth.linked import GONE, AccountGone, NotLinked
+from daas_hub.auth.linked import GONE, AccountGone, NotLinked, Unlinked
 from daas_hub.auth.oidc_states import Pending
 from daas_hub.core.errors import DirectoryUnavailable, LinkRefused, TokenRefused
 from daas_hub.core.redirects import local_path
@@ -85,6 +85,10 @@ class OIDCCallbackHandler(OAuthCallbackHandler):
         except NotLinked as who:
             self.log.warning("%s", who)
             await self.way.sites.not_linked(self, who, pending.next_url)
+            return
+        except Unlinked as done:
+            self.log.warning("%s", done)
+            await self.way.sites.unlinked(self, done)
             return
         except AccountGone as error:
             self.log.warning("A sign-in is refused: %s", error)

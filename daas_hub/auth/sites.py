@@ -6,9 +6,10 @@ from typing import Any
 
 from jupyterhub.utils import url_path_join
 
-from daas_hub.auth.linked import AccountGone, NotLinked
+from daas_hub.auth.linked import AccountGone, NotLinked, Unlinked
+from daas_hub.auth.unlink_pages import unlinked
 from daas_hub.core.errors import DirectoryUnavailable, LedgerBusy, NotFound
-from daas_hub.core.linking import Proof
+from daas_hub.core.linking import UNLINK, Proof
 from daas_hub.core.models import Identity
 
 
@@ -24,6 +25,9 @@ class LinkedSites:
         """Her entry in the directory, as it is now."""
         linking, directories = self._hub.linking, self._hub.directories
         try:
+            if proof is not None and proof.how == UNLINK:
+                user_name, what = await linking.unlink(came_by, proof)
+                raise Unlinked(user_name, what)
             if proof is not None:
                 await linking.link(came_by, proof)
             key = await linking.opens(came_by, list(directories))
@@ -47,6 +51,10 @@ class LinkedSites:
         """As her directory has it now."""
         found: Identity | None = await self._hub.fresh_identity(identity, alone=alone)
         return found
+
+    async def unlinked(self, handler: Any, done: Unlinked, /) -> None:
+        """All her sign-ins end."""
+        await unlinked(handler, done)
 
     async def not_linked(self, handler: Any, who: NotLinked, next_url: str, /) -> None:
         """On to the page where she links an account or asks for one."""

@@ -20,6 +20,9 @@ MAX_OPEN_REQUESTS = 1000
 MAX_TEXT_CHARS = 1000
 MAX_LABEL_CHARS = 200
 
+UNLINK = "unlink"
+"""``Proof.how`` of who proves both sides to take a link away."""
+
 Key = tuple[str, str]
 """(issuer, subject)."""
 
