@@ -86,6 +86,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # How long an example takes says how busy the machine is.
         settings.register_profile("daas", settings(), deadline=None)
         settings.load_profile("daas")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # What a shell starts in the background ignores it, and so would all that is started here.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # As Ctrl-C: what tests have started ends with them.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     if config.pluginmanager.hasplugin("xdist"):

@@ -149,13 +149,16 @@ def a_suite(folder: Path, **files: str) -> list[str]:
     return ["-p", "no:cacheprovider", "-c", str(folder / "pytest.ini"), "--rootdir", str(folder), str(folder)]
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_an_interrupted_run_ends_what_its_tests_have_started(
-    tmp_path: Path, how: signal.Signals, workers: int
+    tmp_path: Path, how: signal.Signals, workers: int, background: bool
 ) -> None:
     words = a_suite(tmp_path, **{f"test_{n}": ENDLESS.format(folder=str(tmp_path)) for n in range(max(workers, 1))})
-    argv = [sys.executable, "-c", RUN, str(LIB / "test.py"), "-n", str(workers), *words]
+    # As a shell starts it that has no jobs: SIGINT is ignored.
+    how_begun = ["env", "--ignore-signal=INT"] if background else ["env", "--default-signal=INT"]
+    argv = [*how_begun, sys.executable, "-c", RUN, str(LIB / "test.py"), "-n", str(workers), *words]
     env = {**os.environ, "PYTHONPATH": str(CLONE)}
 
     def those(what: str) -> list[str]:
