@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from daas_hub.core.errors import LinkRefused, NotFound
-from daas_hub.core.linking import MAX_TEXT_CHARS, Key, Proof, label, removable, site_key
+from daas_hub.core.linking import INVITE, MAX_TEXT_CHARS, Key, Proof, label, removable, site_key
 from daas_hub.core.models import Identity
 from daas_hub.db.accounts import AccountRow
+from daas_hub.db.invites import hash_of
 from daas_hub.db.ledger import Ledger
 from daas_hub.db.links import Link, Request
 
@@ -71,6 +72,9 @@ class Linking:
         """Make the link that was proved. Raises LinkRefused, LedgerBusy."""
         if not proof.of(came_by):
             raise LinkRefused(OTHER_PERSON, reason="link_other_person", log_message=f"{proof.came_by} began")
+        if proof.how == INVITE:
+            await self._redeem(came_by, proof.site[1])
+            return
         account: AccountRow | None = await self.run(self.ledger.accounts.by_identity, *proof.site)
         if account is None:
             raise LinkRefused(UNKNOWN, reason="link_unknown", log_message=f"no account of {proof.site}")
@@ -79,6 +83,19 @@ class Linking:
         more = {"label": name, "proof": proof.how, "by": by, "now": self.now()}
         if await self.run(self.ledger.links.add, key, account.id, **more):
             self.told.made(account.id, name, came_by.issuer)
+
+    async def _redeem(self, came_by: Identity, code_hash: str) -> None:
+        key, name = (came_by.issuer, came_by.subject), label(came_by)
+        redeem = self.ledger.invites.redeem
+        account_id, made = await self.run(redeem, code_hash, key, label=name, now=self.now())
+        if made:
+            self.told.made(account_id, name, came_by.issuer)
+
+    async def invited(self, came_by: Identity, code: str) -> Proof | None:
+        """What an invitation proves; None where it is no good. Nothing is spent yet. Raises LedgerBusy."""
+        code_hash = hash_of(code)
+        good: bool = await self.run(self.ledger.invites.is_open, code_hash, self.now())
+        return Proof((came_by.issuer, came_by.subject), (INVITE, code_hash), INVITE) if good else None
 
     async def of_hers(self, site: Key, link_id: int) -> Link | None:
         """The link of this number where it is a way into the account of this directory entry. Raises LedgerBusy."""

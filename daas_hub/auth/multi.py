@@ -18,7 +18,7 @@ from daas_hub.auth.mail_settings import MailTraits
 from daas_hub.auth.names import OneName
 from daas_hub.auth.oidc_states import Pending
 from daas_hub.auth.own_name import OwnNames
-from daas_hub.auth.pages import AskHandler, LinkHandler, LogoutOfWayHandler
+from daas_hub.auth.pages import AskHandler, CodeHandler, LinkHandler, LogoutOfWayHandler
 from daas_hub.auth.sites import LinkedSites
 from daas_hub.auth.unlink_pages import UnlinkHandler
 from daas_hub.core.access import Answer
@@ -81,7 +81,12 @@ class DaasAuthenticator(MailTraits, Attempts, OneName):
 
     def get_handlers(self, _app: Any) -> list[Any]:
         """Those of every provider, and ours under ``/hub/daas/``."""
-        pages = [(r"/daas/link", LinkHandler), (r"/daas/link/ask", AskHandler), (r"/logout", LogoutOfWayHandler)]
+        pages = [
+            (r"/daas/link", LinkHandler),
+            (r"/daas/link/ask", AskHandler),
+            (r"/daas/link/code", CodeHandler),
+            (r"/logout", LogoutOfWayHandler),
+        ]
         pages.append((r"/daas/unlink/([0-9]{1,15})", UnlinkHandler))
         return [page for way in self.providers.values() for page in way.authenticator.way_handlers()] + pages
 

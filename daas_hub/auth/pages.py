@@ -19,6 +19,7 @@ from daas_hub.auth.link_cookie import Waiting
 from daas_hub.auth.oidc_handlers import OIDCLogoutHandler, begin
 from daas_hub.core.errors import DaasError
 from daas_hub.core.linking import MAX_TEXT_CHARS, Proof, label
+from daas_hub.db.invites import NO_GOOD
 
 STALE = (
     "This page is older than ten minutes, was used already, or belongs to another browser. Nothing was changed: sign "
@@ -55,6 +56,8 @@ class OurPage(BaseHandler):
 
 class LinkHandler(OurPage):
     """``GET``: who came, and what she can do. ``POST``: prove the account; she is then sent to her provider again."""
+
+    wrong = WRONG
 
     def waiting(self) -> Waiting:
         """Who came in this browser. Raises HTTPError 400."""
@@ -100,7 +103,7 @@ class LinkHandler(OurPage):
             await self.draw(who, status=error.status, problem=error.message, username=data["username"])
             return
         if proof is None:
-            await self.draw(who, status=403, problem=WRONG, username=data["username"])
+            await self.draw(who, status=403, problem=self.wrong, username=data["username"])
             return
         if not self.authenticator.waiting.use_up(self, who):
             raise web.HTTPError(400, STALE)
@@ -121,6 +124,24 @@ class LinkHandler(OurPage):
         await self.authenticator.require_own_name(self, identity)
         await self.authenticator.linking.record(identity)
         return Proof((who.issuer, who.subject), (identity.issuer, identity.subject), "password")
+
+
+class CodeHandler(LinkHandler):
+    """``POST``: an administrator's invitation instead of a password; then to the provider again, as with one."""
+
+    async def get(self) -> None:
+        """There is one page for all."""
+        self.redirect(url_path_join(self.hub.base_url, "daas/link"))
+
+    wrong = NO_GOOD
+
+    async def prove(self, who: Waiting, data: dict[str, str]) -> Proof | None:  # noqa: ARG002
+        """None for a code that is no good; guessed ones are counted, for her identity and her address."""
+        async with self.authenticator.attempt(self) as attempt:
+            attempt.admit(f"invitation {who.issuer} {who.subject}")
+            proof: Proof | None = await self.authenticator.linking.invited(who.identity, self.one("code", 200))
+            attempt.failed = proof is None
+        return proof
 
 
 class AskHandler(LinkHandler):

@@ -20,6 +20,8 @@ MAX_OPEN_REQUESTS = 1000
 MAX_TEXT_CHARS = 1000
 MAX_LABEL_CHARS = 200
 
+INVITE = "invite"
+"""``Proof.how`` of who brought an invitation; ``Proof.site`` is then this word and the hash of the code."""
 UNLINK = "unlink"
 """``Proof.how`` of who proves both sides to take a link away."""
 

@@ -20,6 +20,7 @@ from .accounts import AccountRow, Accounts, linked
 from .allocations import Allocations
 from .audit import Audit
 from .engine import Database, make_private_file
+from .invites import Invites
 from .lease import Leases
 from .limits import Limits
 from .links import Links
@@ -44,6 +45,7 @@ class Ledger:
         self.allocations = Allocations(db)
         self.limits = Limits(db)
         self.links = Links(db)
+        self.invites = Invites(db)
         self.audit = Audit(db)
         self.leases = Leases(db)
         self.local_groups = LocalGroups(db)

@@ -83,7 +83,7 @@ class Links:
 
     def add(self, key: Key, account_id: str, *, label: str, proof: str, by: str, now: datetime) -> bool:
         """Link an identity; True where it was not linked to this account before. Raises LinkRefused, NotFound."""
-        return self._db.write(_add, key, account_id, label, proof, by, now)
+        return self._db.write(add_link, key, account_id, label, proof, by, now)
 
     def remove(self, link_id: int, *, by: str, now: datetime, why: str = "", account_id: str | None = None) -> Link:
         """Take a link away; with ``account_id`` only where it is that account's. Raises NotFound, LinkRefused."""
@@ -140,7 +140,8 @@ def _find(c: Connection, key: Key) -> Link | None:
     return Link(**row._mapping) if row is not None else None
 
 
-def _add(c: Connection, key: Key, account_id: str, label: str, proof: str, by: str, now: datetime) -> bool:
+def add_link(c: Connection, key: Key, account_id: str, label: str, proof: str, by: str, now: datetime) -> bool:
+    """See Links.add."""
     # The account's row is locked: two browsers that link at once come one after the other.
     if c.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()).first() is None:
         raise NotFound("There is no such account.")
@@ -205,7 +206,9 @@ def _ask(c: Connection, key: Key, body: Json, now: datetime) -> Request:
     known = _asked(c, key)
     if known is not None and known.decided_at is None:
         return known
-    waiting = select(func.count()).select_from(requests).where(requests.c.decided_at.is_(None))
+    waiting = (
+        select(func.count()).select_from(requests).where(requests.c.kind == ACCESS, requests.c.decided_at.is_(None))
+    )
     if c.execute(waiting).scalar_one() >= MAX_OPEN_REQUESTS:
         raise LinkRefused(
             "Too many requests for access wait to be decided. Ask an administrator of this service directly.",
@@ -221,7 +224,7 @@ def _ask(c: Connection, key: Key, body: Json, now: datetime) -> Request:
 def _accept(c: Connection, request_id: int, account_id: str, by: str, now: datetime, why: str) -> Request:
     request = _decide(c, request_id, "accepted", by, now, why)
     body = request.body
-    _add(c, (body["issuer"], body["subject"]), account_id, body["label"], "administrator", by, now)
+    add_link(c, (body["issuer"], body["subject"]), account_id, body["label"], "administrator", by, now)
     return request
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from daas_hub.core.errors import LinkRefused, NotFound
 from daas_hub.core.linking import MAX_LINKS
+from daas_hub.db.invites import LASTS, hash_of
 from daas_hub.db.ledger import Ledger
 
 from .ledger import Opened
@@ -87,3 +88,42 @@ class LinksContract(Opened):
         with pytest.raises(NotFound):
             ledger.links.accept(asked.id, bob, by="admin:boss", now=NOW)
         assert ledger.links.requests() == []
+
+    def test_an_invitation_is_good_once_and_for_its_account(self, ledger: Ledger) -> None:
+        ada, bob = two(ledger)
+        ledger.invites.make("a code", ada, by="admin:boss", now=NOW, why="new badge")
+        assert ledger.invites.is_open(hash_of("a code"), NOW)
+        assert not ledger.invites.is_open("a code", NOW)
+        late = NOW + LASTS
+        assert not ledger.invites.is_open(hash_of("a code"), late)
+        with pytest.raises(LinkRefused):
+            ledger.invites.redeem(hash_of("a code"), (ISSUER, "1"), label="Ada", now=late)
+        # Another account's identity is not turned over, and the code is not spent by the try.
+        assert add(ledger, "2", bob)
+        with pytest.raises(LinkRefused):
+            ledger.invites.redeem(hash_of("a code"), (ISSUER, "2"), label="Bob", now=NOW)
+        assert ledger.invites.redeem(hash_of("a code"), (ISSUER, "1"), label="Ada", now=NOW) == (ada, True)
+        with pytest.raises(LinkRefused):
+            ledger.invites.redeem(hash_of("a code"), (ISSUER, "3"), label="Eve", now=NOW)
+        (link,) = [link for link in ledger.links.of(ada) if link.issuer == ISSUER]
+        assert (link.subject, link.proof) == ("1", "invitation")
+        assert [row.action for row in ledger.audit.list(subject=f"account:{ada}")] == ["link", "invite"]
+        assert "a code" not in str(ledger.audit.list())
+        # It is no request of somebody's, and takes no room among them.
+        assert ledger.links.requests() == ledger.links.requests(still_open=False) == []
+        with pytest.raises(NotFound):
+            ledger.invites.make("x", "nobody", by="admin:boss", now=NOW, why="x")
+
+    def test_of_many_who_bring_one_code_at_once_one_is_linked(self, ledger: Ledger) -> None:
+        ada, _ = two(ledger)
+        ledger.invites.make("a code", ada, by="admin:boss", now=NOW, why="new badge")
+
+        def attempt(n: int) -> bool:
+            try:
+                return ledger.invites.redeem(hash_of("a code"), (ISSUER, str(n)), label="Ada", now=NOW)[1]
+            except LinkRefused:
+                return False
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(attempt, range(8))) == 1
+        assert len(ledger.links.of(ada)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -124,8 +125,6 @@ async def test_a_request_and_its_decisions(site: LinkSite, chromium: ChromiumSer
     await guest.goto(login)
     await guest.wait_for_url("**/hub/home")
     assert site.links("carl")[1:] == [(site.second.issuer, "4", "administrator")]
-    # The console could tell the hub of its decisions.
-    assert "Nobody is mailed" not in site.hub.log_text()
     await guest.goto(console)
     await guest.click("text=My identities")
     await guest.wait_for_selector("tr[data-way]")
@@ -138,15 +137,52 @@ async def test_a_request_and_its_decisions(site: LinkSite, chromium: ChromiumSer
 
     await admin.goto(f"{console}admin/identities?user=carl")
     await looked_at(admin, "admin-identities")
-    await admin.fill("[name=why]", "He left that university.")
+    await admin.fill("tr [name=why]", "He left that university.")
     await admin.click("button:has-text('Unlink')")
     await admin.wait_for_selector("[role=status]")
     assert site.links("carl")[1:] == []
-    # His next request to the hub ends what came by it, and the way leads to the link page again.
-    await guest.context.clear_cookies()
+    # His sign-in ended with it, and the way leads to the link page again.
+    await guest.goto(f"{site.hub.url}/hub/home")
+    await guest.wait_for_selector("#username_input")
     await guest.goto(login)
     await guest.wait_for_url("**/hub/daas/link")
     assert decisions(site) == ["request_refused", "request_accepted", "link", "unlink"]
+
+
+async def test_a_code_and_an_end_by_herself(site: LinkSite, chromium: ChromiumServer) -> None:
+    guest = await (await chromium.person()).new_page()
+    admin = await (await chromium.person()).new_page()
+    await sign_in(admin, site, "boss")
+    site.second.people["5"] = {"preferred_username": "d5", "groups": []}
+    site.second.person = "5"
+    console = f"{site.hub.url}/services/daas/"
+    await admin.goto(f"{console}admin/identities?user=dora")
+    await admin.fill("#why-invite", "New badge")
+    await admin.click("#invite")
+    code = await admin.inner_text("#code")
+    assert await axe(admin) == []
+    await admin.goto(f"{console}admin/identities?user=dora")
+    assert code not in await admin.content()
+    await guest.goto(f"{site.hub.url}/hub/oidc/second/login?next=/hub/home")
+    await guest.wait_for_url("**/hub/daas/link")
+    await guest.fill("#code", code)
+    await guest.click("#use-code")
+    await guest.wait_for_url("**/hub/home")
+    assert site.links("dora")[1:] == [(site.second.issuer, "5", "invitation")]
+    assert decisions(site)[-2:] == ["invite", "link"]
+    # The console could tell the hub of all that was decided here.
+    assert "Nobody is mailed" not in site.hub.log_text()
+
+    site.second.extra_claims = {"auth_time": int(time.time())}
+    await guest.goto(f"{console}identities")
+    await guest.click("tr[data-way] a")
+    await guest.wait_for_url("**/hub/daas/unlink/*")
+    await looked_at(guest, "unlink")
+    await guest.fill("#password", "dora-secret")
+    await guest.click("#unlink")
+    await guest.wait_for_selector("#unlinked")
+    assert await axe(guest, within="#daas-main") == []
+    assert site.links("dora")[1:] == []
 
 
 def decisions(site: LinkSite) -> list[str]:

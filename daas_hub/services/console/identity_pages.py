@@ -35,12 +35,13 @@ class Identities(Page):
     async def get(self) -> None:
         await self.draw(self.get_query_argument("user", "")[: m.MAX_TEXT])
 
-    async def draw(self, user: str, *, status: int = 200, problem: str = "", why: str = "", field: str = "") -> None:
+    async def draw(
+        self, user: str, *, status: int = 200, problem: str = "", why: str = "", field: str = "", code: str = ""
+    ) -> None:
         """The page, also after a refused change."""
         ways = await self.store.identities(user) if user else []
-        form = {"why": why}
-        more = {"user": user, "asked": user, "form": form, "field": field, "problem": problem, "may_unlink": True}
-        self.show("identities.html", status=status, ways=ways, **more)
+        more = {"user": user, "asked": user, "form": {"why": why}, "field": field, "problem": problem, "code": code}
+        self.show("identities.html", status=status, ways=ways, may_unlink=True, **more)
 
 
 class Unlink(Identities):
@@ -55,6 +56,21 @@ class Unlink(Identities):
             await self.draw(user, status=error.status, problem=error.message, why=why, field=field)
             return
         self.back(self.link, "unlinked")
+
+
+class Invite(Identities):
+    needs: ClassVar[Mapping[str, str]] = {"POST": ACCOUNTS_WRITE}
+
+    async def post(self, user: str) -> None:
+        """The code is in this answer and nowhere else: a reload asks for another one."""
+        why = self.fields("why")["why"]
+        try:
+            code = await self.store.invite(user, why, self.person)
+        except DaasError as error:
+            await self.draw(user, status=error.status, problem=error.message)
+            return
+        self.set_header("Cache-Control", "no-store")
+        await self.draw(user, code=code)
 
 
 class Requests(Page):
@@ -98,6 +114,7 @@ def routes(prefix: str) -> list[tuple[str, type[RequestHandler]]]:
         (f"{prefix}identities", MyIdentities),
         (f"{prefix}admin/identities", Identities),
         (f"{prefix}admin/identities/([^/]+)/([^/]+)/unlink", Unlink),
+        (f"{prefix}admin/identities/([^/]+)/invite", Invite),
         (f"{prefix}admin/requests", Requests),
         (f"{prefix}admin/requests/([^/]+)/(accept|refuse)", Decide),
     ]

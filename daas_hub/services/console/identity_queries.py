@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,13 @@ def unlink(ledger: Ledger, user: str, link: str, why: str, person: Person, now: 
     if account is None:
         raise NotFound("No account of this user is known.")
     return ledger.links.remove(_number(link), by=person.by, now=now, why=_why(why), account_id=account.id)
+
+
+def invite(ledger: Ledger, account_id: str, why: str, person: Person, now: datetime) -> str:
+    """Make a code with which one sign-in becomes a way into this account. Raises NotFound, InvalidOptions."""
+    code = secrets.token_urlsafe(24)
+    ledger.invites.make(code, account_id, by=person.by, now=now, why=_why(why))
+    return code
 
 
 def requests(ledger: Ledger) -> Sequence[Request]:

@@ -206,6 +206,10 @@ class Store:
         more = {"account_id": gone.account_id, "user": user, "label": gone.label, "issuer": gone.issuer}
         await self._tell("/daas/links/unlinked", **more)
 
+    async def invite(self, user: str, why: str, person: Person) -> str:
+        """See identity_queries.invite. The hub looks the account up: it may never have been used."""
+        return await self.call(i.invite, await self._hub.account_id(user), why, person, _now())
+
     async def access_requests(self) -> Sequence[Request]:
         """See identity_queries.requests."""
         return await self.call(i.requests)
