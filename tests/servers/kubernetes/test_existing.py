@@ -26,6 +26,7 @@ ANY_CLUSTER = {
     "tests/flow/test_kube_flow.py": ["test_a_server_is_a_pod_of_the_person_and_her_home_comes_back"],
     "tests/flow/test_kube_start_told.py": [],
     "tests/faults/test_kube_expire.py": [],
+    "tests/faults/test_kube_reasons.py": [],
     "tests/faults/test_kube_recovery.py": [],
     "tests/faults/test_kube_recovery_claim.py": [
         "test_the_first_ledger_has_the_namespace_until_another_takes_it_over",
