@@ -71,8 +71,9 @@ async def test_one_of_two_then_both_then_back(hub: HubServer, ways: list[FaultPr
     assert await watched_health(hub, login, start) < 1  # type: ignore[arg-type]
     status, said = login.result()
     assert (status, "try again" in said) == (503, True)
-    refused, answer = start.result()
-    assert (refused, "was not started" in answer["message"]) == (503, True)
+    # Who ada is was known a moment ago, which is enough for a day (core/access.py).
+    assert start.result()[0] in (201, 202)
+    assert (await hub.api("DELETE", "users/ada/server"))[0] in (202, 204)
 
     for way in ways:
         way.fault = Fault.NONE
