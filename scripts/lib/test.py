@@ -12,8 +12,8 @@ from pathlib import Path
 
 CLONE = Path(__file__).resolve().parents[2]
 NO_TESTS_RAN = 5
-DEFAULT_WORKERS = "0"
-"""Of ``DAAS_TEST_WORKERS``; ``auto`` once a whole parallel run has passed."""
+DEFAULT_WORKERS = "auto"
+"""Of ``DAAS_TEST_WORKERS``."""
 MOST_WORKERS = 6
 HARMLESS = {"-q", "-v", "-vv", "-ra", "-x", "--durations", "--junitxml", "--tb", "--color", "--maxfail"}
 """Words of pytest that say nothing of which tests run, nor need a terminal or one process."""
@@ -61,7 +61,7 @@ def workers(arguments: list[str], given: str, cores: int) -> int:
     if any(not (CLONE / word).is_dir() and word.partition("=")[0] not in HARMLESS for word in arguments):
         return 0
     # Tests wait more than they compute; each worker more is a hub, a browser and a directory more.
-    return min(cores + 1, MOST_WORKERS)
+    return min(max(2, cores - 1), MOST_WORKERS)
 
 
 def run(argv: list[str], environment: dict[str, str]) -> int:

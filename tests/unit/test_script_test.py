@@ -71,12 +71,13 @@ def test_nothing_is_built_where_no_test_can_use_it(
 @pytest.mark.parametrize(
     ("arguments", "given", "cores", "count"),
     [
-        ([], "", 4, 0),
-        ([], "auto", 2, 3),
-        ([], "auto", 4, 5),
+        ([], "", 4, 3),
+        ([], "auto", 1, 2),
+        ([], "auto", 2, 2),
+        ([], "auto", 4, 3),
         ([], "auto", 64, 6),
-        (["--durations=60", "-q"], "auto", 2, 3),
-        (["tests/faults", "tests/flow"], "auto", 2, 3),
+        (["--durations=60", "-q"], "auto", 2, 2),
+        (["tests/faults", "tests/flow"], "auto", 2, 2),
         (["tests/unit/test_naming.py"], "auto", 2, 0),
         (["tests/unit", "-k", "naming"], "auto", 2, 0),
         (["--pdb"], "auto", 2, 0),
