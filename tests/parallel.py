@@ -37,11 +37,15 @@ FOLDER = "daas_folder"
 END_WITHIN_S = 150.0
 """How long an interrupted worker may take to end what it has started: a cluster, hubs, servers."""
 LONG: dict[str, float] = {
+    "tests/faults/test_kube_outage.py": 340,
+    "tests/servers/kubernetes/test_existing.py": 280,
     "tests/faults/test_kube_recovery.py": 190,
     "tests/flow/test_kube_flow.py": 120,
     "tests/flow/test_starts_that_fail.py": 110,
     "tests/faults/test_hub_restart.py": 100,
     "tests/faults/test_other_machines.py": 100,
+    "tests/faults/test_directory_hub.py": 90,
+    "tests/faults/test_directory_outage.py": 60,
     "tests/images/test_singleuser_base.py": 75,
     "tests/faults/test_kube_recovery_volumes.py": 70,
     "tests/browser/test_console_pages.py": 65,
@@ -62,7 +66,6 @@ LONG: dict[str, float] = {
     "tests/flow/test_unchecked_hub.py": 32,
     "tests/flow/test_reconciler.py": 26,
     "tests/flow/test_demo.py": 40,
-    "tests/faults/test_kube_outage.py": 25,
     "tests/unit/test_script_test.py": 40,
 }
 """File → seconds that it takes, where that is long. Wrong figures cost time, nothing else."""
