@@ -45,7 +45,7 @@ LONG: dict[str, float] = {
     "tests/faults/test_hub_restart.py": 100,
     "tests/faults/test_other_machines.py": 100,
     "tests/faults/test_directory_hub.py": 90,
-    "tests/faults/test_directory_outage.py": 60,
+    "tests/flow/test_directory_outage.py": 60,
     "tests/images/test_singleuser_base.py": 75,
     "tests/faults/test_kube_recovery_volumes.py": 70,
     "tests/browser/test_console_pages.py": 65,
