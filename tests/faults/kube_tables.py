@@ -106,3 +106,4 @@ async def tables_place(kube_rig: Cluster, tmp_path: Path) -> AsyncIterator[Place
             await made.past.close()
     finally:
         await proxy.stop()
+        await asyncio.to_thread(kube_rig.kubectl, "delete", "node", NODE, "--wait=false")

@@ -109,7 +109,9 @@ class Cluster(Client):
         """A node that holds pods without running them, once it is ready. ``amounts``: what it has, by resource."""
         self.apply(simulated_node(name))
         amounts = {"pods": "10000", "cpu": "1000", "memory": "4Ti", **amounts}
-        status = json.dumps({"status": {"capacity": amounts, "allocatable": amounts}})
+        # As this kubelet's own: a node without it would make the whole cluster one that is not strict.
+        features = {"supplementalGroupsPolicy": True}
+        status = json.dumps({"status": {"capacity": amounts, "allocatable": amounts, "features": features}})
         self.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", status)
 
         def ready() -> bool:
