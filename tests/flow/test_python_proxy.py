@@ -235,7 +235,7 @@ async def server(visitor: Visitor, name: str) -> Any:
 
 def proxies(demo: DemoServer) -> list[str]:
     """The modules that this demo's proxies run as."""
-    commands = [Path(f"/proc/{p.pid}/cmdline").read_bytes().decode().split("\0") for p in demo.processes()]
+    commands = [line.decode().split("\0") for line in demo.command_lines()]
     return [argv[argv.index("-m") + 1] for argv in commands if "--error-target" in argv]
 
 

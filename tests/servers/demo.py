@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.cookiejar
 import json
 import os
@@ -108,6 +109,14 @@ class DemoServer:
                     found += [known] if known else []
             except OSError:
                 continue
+        return found
+
+    def command_lines(self) -> list[bytes]:
+        """Of these processes, as far as they have not ended meanwhile."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(OSError):
+                found.append(Path(f"/proc/{process.pid}/cmdline").read_bytes())
         return found
 
     async def end(self, number: int = signal.SIGINT, *, within_s: float = 60) -> int:
