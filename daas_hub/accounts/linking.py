@@ -8,7 +8,17 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from daas_hub.core.errors import LinkRefused, NotFound
-from daas_hub.core.linking import INVITE, MAX_TEXT_CHARS, Key, Proof, label, removable, site_key
+from daas_hub.core.linking import (
+    AUTHORITATIVE,
+    INVITE,
+    MAX_TEXT_CHARS,
+    Key,
+    Proof,
+    Verdict,
+    label,
+    removable,
+    site_key,
+)
 from daas_hub.core.models import Identity
 from daas_hub.db.accounts import AccountRow
 from daas_hub.db.invites import hash_of
@@ -83,6 +93,23 @@ class Linking:
         more = {"label": name, "proof": proof.how, "by": by, "now": self.now()}
         if await self.run(self.ledger.links.add, key, account.id, **more):
             self.told.made(account.id, name, came_by.issuer)
+
+    async def vouched(self, came_by: Identity, site: Identity) -> bool:
+        """Link what an authoritative issuer says belongs together; False: that was unlinked before.
+
+        Raises LinkRefused, LedgerBusy, AccountRefused.
+        """
+        account = await self.record(site)
+        key, name = (came_by.issuer, came_by.subject), label(came_by)
+        more = {"label": name, "proof": AUTHORITATIVE, "by": f"issuer:{came_by.issuer}", "now": self.now()}
+        try:
+            if await self.run(self.ledger.links.add, key, account.id, **more):
+                self.told.made(account.id, name, came_by.issuer)
+        except LinkRefused as error:
+            if error.reason != f"link_{Verdict.ENDED}":
+                raise
+            return False
+        return True
 
     async def _redeem(self, came_by: Identity, code_hash: str) -> None:
         key, name = (came_by.issuer, came_by.subject), label(came_by)

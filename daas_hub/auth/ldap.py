@@ -291,6 +291,13 @@ class DaasLDAPAuthenticator(LooksByDirectory, LDAPFlavour, LDAPServers, Attempts
         """Who has this lasting id now; None: gone or locked. For sign-ins by a link. Raises DirectoryUnavailable."""
         return _active(await self.directory.lookup_subject(subject))
 
+    async def active_with(self, attribute: str, value: str) -> Identity | None:
+        """The one who has exactly this value and could sign in; None: nobody, or a locked account.
+
+        Raises DirectoryUnavailable, also where several have it.
+        """
+        return _active(await self.directory.lookup_value(attribute, value))
+
     async def has_number(self, kind: Kind, number: int) -> bool:
         """Whether the directory has given this uid or gid to anybody. Raises DirectoryUnavailable."""
         return await self.directory.has_number(kind, number)

@@ -59,6 +59,14 @@ class SiteIdentities(Protocol):
         """
         ...
 
+    async def vouched(self, handler: web.RequestHandler, came_by: Identity, /) -> Identity | None:
+        """In a sign-in of somebody without a link: the site identity that her issuer is believed to name, linked now.
+
+        None: it names nobody, or is not believed that. Raises LinkRefused, AccountRefused, and HTTPError where that
+        account must not be used here.
+        """
+        ...
+
     def rules(self, site: Identity) -> Any | None:
         """The authenticator whose lists say what this site identity may do; None: the provider's own."""
         ...
@@ -91,6 +99,10 @@ class ProvidersOwn:
     async def site_identity(self, came_by: Identity, proof: Proof | None = None) -> Identity | None:  # noqa: ARG002
         """The same."""
         return came_by
+
+    async def vouched(self, _handler: web.RequestHandler, _came_by: Identity, /) -> Identity | None:
+        """There is nothing to link."""
+        return None
 
     def rules(self, _site: Identity) -> Any | None:
         """Nobody else's."""

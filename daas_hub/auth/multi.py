@@ -11,7 +11,7 @@ from traitlets import Dict, List, Unicode, default
 
 from daas_hub.auth import break_glass, ways
 from daas_hub.auth.attempts import Attempts
-from daas_hub.auth.common import identity_in, maybe, refuse_unknown_settings
+from daas_hub.auth.common import identity_in, maybe, refuse_unknown_settings, site_groups
 from daas_hub.auth.link_cookie import WaitingPeople
 from daas_hub.auth.looks import Look, Person, look
 from daas_hub.auth.mail_settings import MailTraits
@@ -21,6 +21,7 @@ from daas_hub.auth.own_name import OwnNames
 from daas_hub.auth.pages import AskHandler, CodeHandler, LinkHandler, LogoutOfWayHandler
 from daas_hub.auth.sites import LinkedSites
 from daas_hub.auth.unlink_pages import UnlinkHandler
+from daas_hub.auth.ways import Way
 from daas_hub.core.access import Answer
 from daas_hub.core.allocation import Kind
 from daas_hub.core.errors import AccountRefused, ConfigError, DirectoryUnavailable
@@ -67,8 +68,9 @@ class DaasAuthenticator(MailTraits, Attempts, OneName):
         self.providers = {way.name: way for way in made if way.kind == "oidc"}
         self.directory_ways = {way.name: way for way in made if way.kind == "ldap"}
         self.directories = {ways.issuer_of(way): way.authenticator for way in self.directory_ways.values()}
-        if self.directories:
-            for way in self.providers.values():
+        for way in self.providers.values():
+            self._require_directory(way)
+            if self.directories:
                 way.authenticator.sites = LinkedSites(self, way.name)
         self.local = break_glass.read(self.break_glass_file).name if self.break_glass_file else ""
         self.waiting = WaitingPeople()
@@ -113,6 +115,33 @@ class DaasAuthenticator(MailTraits, Attempts, OneName):
             raise web.HTTPError(409, RESERVED)
         await self.require_own_name(handler, identity)
         return model
+
+    def _require_directory(self, way: Way) -> None:
+        rule = way.authenticator.link_rule
+        if rule is not None and rule.directory not in self.directory_ways:
+            known = ", ".join(self.directory_ways) or "none"
+            raise ConfigError(
+                f"{ways.SETTING}, way {way.name}: link_by names the directory {rule.directory!r}; this hub has {known}."
+            )
+        if rule is not None:
+            settings = self.directory_ways[rule.directory].authenticator.directory.settings
+            if rule.attribute.lower() in {n.lower() for n in (settings.name_attribute, *settings.login_attributes)}:
+                raise ConfigError(
+                    f"{ways.SETTING}, way {way.name}: link_by has {rule.attribute}, a name that people sign in with; "
+                    "an equal name proves nothing."
+                )
+
+    async def require_open(self, handler: Any, identity: Identity, model: dict[str, Any] | None = None) -> None:
+        """Raise HTTPError where this person of a directory is not let in here. ``model``: of her sign-in, if any.
+
+        Raises LedgerBusy.
+        """
+        if model is None:
+            model = await site_groups.united(self, identity, self.directories[identity.issuer].auth_model)
+        name = self.normalize_username(model["name"])
+        await self.check_blocked_users(name, model)
+        await self.check_allowed(name, model)
+        await self.require_own_name(handler, identity)
 
     async def require_own_name(self, handler: Any, identity: Identity) -> None:
         """Raise HTTPError 409 where her name is another one's here."""

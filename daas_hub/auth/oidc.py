@@ -83,6 +83,7 @@ class DaasOIDCAuthenticator(LooksByProvider, OneName, OIDCSettings, GenericOAuth
         )
         self.rules = self.claim_rules()
         self.provider = Provider(self.provider_settings())
+        self.link_rule = self.rule_of_links()
         self.states = States(f"{self.way_name}\0{self.issuer}")
         self.sites: SiteIdentities = ProvidersOwn(self.issuer)
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -154,6 +155,7 @@ class DaasOIDCAuthenticator(LooksByProvider, OneName, OIDCSettings, GenericOAuth
             async with asyncio.timeout(self.login_within_s):
                 came_by, tokens = await self._came(data["code"], pending)
                 site = await self.sites.site_identity(came_by, Proof.read(pending.proof))
+                site = site or await self.sites.vouched(handler, came_by)
         except TimeoutError as error:
             raise unavailable("slow", f"a sign-in took longer than {self.login_within_s:g} s") from error
         if site is None:

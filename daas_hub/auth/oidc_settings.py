@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from traitlets import Bool, Dict, Enum, Float, HasTraits, List, Set, Unicode, de
 from daas_hub.clients.oidc import ProviderSettings
 from daas_hub.core.errors import ConfigError
 from daas_hub.core.id_token import ALGORITHMS
+from daas_hub.core.linking import NO_ATTRIBUTES, NO_CLAIMS, LinkRule
 from daas_hub.core.oidc_claims import POSIX, ClaimRules
 from daas_hub.core.oidc_presets import PRESETS, default_of
 
@@ -49,6 +51,10 @@ OURS = frozenset(
 ) | frozenset({"code_challenge", "code_challenge_method", "request", "request_uri"})
 
 
+ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+"""RFC 4512 §1.4."""
+
+
 class OIDCSettings(HasTraits):
     """One provider: who it is, what of it is believed, whom it lets in. A part of the authenticator."""
 
@@ -56,6 +62,7 @@ class OIDCSettings(HasTraits):
     client_id: Any
     scope: Any
     extra_authorize_params: Any
+    way_name: Any
 
     preset = Enum(
         sorted(PRESETS),
@@ -154,6 +161,14 @@ class OIDCSettings(HasTraits):
         "`home` and `shell`. Empty: an administrator enters accounts.",
     ).tag(config=True)
 
+    link_by = Dict(
+        Unicode(),
+        Unicode(),
+        help="For an issuer that is authoritative for the people of the site's directory: `claim` has the value of "
+        "`attribute` in the directory of the way `directory`, and whoever comes for the first time is linked to that "
+        "entry without a password. Never a name or a mail address. Empty: people prove both sides.",
+    ).tag(config=True)
+
     blocked_groups = Set(
         Unicode(), help="Groups whose members may not sign in, administrators too: it beats every allowance."
     ).tag(config=True)
@@ -219,7 +234,26 @@ class OIDCSettings(HasTraits):
             mail_domains=frozenset(domain.lower() for domain in self.mail_domains),
             mail_verified_claim=self.mail_verified_claim,
             posix=dict(self.posix_claims),
+            link_claim=self.link_by.get("claim", ""),
         )
+
+    def rule_of_links(self) -> LinkRule | None:
+        """What the issuer is believed about entries of the directory. Raises ConfigError."""
+        if not self.link_by:
+            return None
+        if set(self.link_by) != {"claim", "directory", "attribute"} or not all(self.link_by.values()):
+            raise ConfigError(f"{CLASS}.link_by has {sorted(self.link_by)}; it needs claim, directory and attribute.")
+        if not self.way_name:
+            raise ConfigError(f"{CLASS}.link_by has no effect without a directory: see DaasAuthenticator.ways.")
+        rule = LinkRule(**self.link_by)
+        if rule.claim in NO_CLAIMS or rule.attribute.lower() in NO_ATTRIBUTES:
+            raise ConfigError(
+                f"{CLASS}.link_by: {rule.claim} and {rule.attribute} are believed of nobody: people choose names and "
+                "addresses, or share them. Take a lasting id, such as eduPersonUniqueId, employeeNumber or entryUUID."
+            )
+        if ATTRIBUTE.fullmatch(rule.attribute) is None:
+            raise ConfigError(f"{CLASS}.link_by: {rule.attribute!r} is no name of an attribute.")
+        return rule
 
     def provider_settings(self) -> ProviderSettings:
         """The settings in the form of the client. Raises ConfigError for what cannot work."""

@@ -118,10 +118,7 @@ class LinkHandler(OurPage):
         identity = identity_in(model["auth_state"]) if model is not None else None
         if model is None or identity is None:
             return None
-        name = self.authenticator.normalize_username(model["name"])
-        await self.authenticator.check_blocked_users(name, model)
-        await self.authenticator.check_allowed(name, model)
-        await self.authenticator.require_own_name(self, identity)
+        await self.authenticator.require_open(self, identity, model)
         await self.authenticator.linking.record(identity)
         return Proof((who.issuer, who.subject), (identity.issuer, identity.subject), "password")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from jupyterhub.utils import url_path_join
@@ -11,6 +12,9 @@ from daas_hub.auth.unlink_pages import unlinked
 from daas_hub.core.errors import DirectoryUnavailable, LedgerBusy, NotFound
 from daas_hub.core.linking import UNLINK, Proof
 from daas_hub.core.models import Identity
+from daas_hub.core.oidc_claims import ENTRY
+
+log = logging.getLogger("daas_hub.linking")
 
 
 class LinkedSites:
@@ -42,6 +46,22 @@ class LinkedSites:
             raise AccountGone(f"{came_by.issuer} {came_by.subject}: {key[0]} has no active entry {key[1]}")
         linking.used(came_by)
         return site
+
+    async def vouched(self, handler: Any, came_by: Identity, /) -> Identity | None:
+        """Where her issuer is authoritative: the one entry that it names, which must be let in as by its password."""
+        rule, entry = self._hub.providers[self._way_name].authenticator.link_rule, came_by.attributes.get(ENTRY)
+        if rule is None or not entry:
+            return None
+        site: Identity | None
+        site = await self._hub.directory_ways[rule.directory].authenticator.active_with(rule.attribute, entry)
+        if site is None:
+            log.warning("%s says %s = %r of somebody: no such entry is active", came_by.issuer, rule.attribute, entry)
+            return None
+        try:
+            await self._hub.require_open(handler, site)
+            return site if await self._hub.linking.vouched(came_by, site) else None
+        except LedgerBusy as error:
+            raise DirectoryUnavailable(error.message, reason=error.reason, log_message=error.log_message) from error
 
     def rules(self, site: Identity) -> Any | None:
         """Those of her directory."""

@@ -29,6 +29,7 @@ from daas_hub.wiring.configuration import OWNED
 
 from .doctor_directory import directory
 from .doctor_oidc import provider
+from .doctor_ways import linking
 from .finding import Finding
 from .urls import absent, masked
 
@@ -63,6 +64,7 @@ def looks(app: Any, authenticator_class: Any) -> Iterator[Finding]:
         lambda: crypt_key(config),
         lambda: directory(authenticator_class, config, ASK_WITHIN_S),
         lambda: provider(authenticator_class, config, ASK_WITHIN_S),
+        lambda: linking(authenticator_class, config),
         lambda: ledger(config),
         lambda: backends(config),
         clock,

@@ -12,6 +12,7 @@ from traitlets.config import Config
 from daas_hub.clients.directory_look import Seen
 from daas_hub.core.errors import DaasError, DirectoryUnavailable
 
+from .doctor_ways import each
 from .finding import Finding
 
 CHECK = "check server, certificate, bind DN and password of the service bind"
@@ -37,18 +38,22 @@ FIXES = (
 
 def directory(authenticator_class: Any, config: Config, within_s: float) -> Iterator[Finding]:
     """Every server: the bind, its certificate, the bases, its clock; nothing where people sign in otherwise."""
-    asked = getattr(authenticator_class(config=config), "directory", None)
-    if asked is None:
+    ways = each(authenticator_class(config=config), "directory")
+    if not ways:
         yield Finding("note", "directory", f"{authenticator_class.__name__} asks none")
-        return
+    for name, way in ways:
+        yield from _directory(f"directory{name}", way.directory, within_s)
+
+
+def _directory(what: str, asked: Any, within_s: float) -> Iterator[Finding]:
     try:
         found = asyncio.run(asyncio.wait_for(_look(asked), within_s))
     except (DaasError, TimeoutError) as error:
         text = getattr(error, "log_message", "") or f"no answer within {within_s:g} s"
-        yield Finding("error", "directory", text, fix(text))
+        yield Finding("error", what, text, fix(text))
         return
     for uri, seen in found.items():
-        yield from _server(uri, seen)
+        yield from _server(f"{what} {uri}", seen)
 
 
 def fix(text: str) -> str:
@@ -56,8 +61,7 @@ def fix(text: str) -> str:
     return next((mend for words, mend in FIXES if words in text), CHECK)
 
 
-def _server(uri: str, seen: Seen | DirectoryUnavailable) -> Iterator[Finding]:
-    what = f"directory {uri}"
+def _server(what: str, seen: Seen | DirectoryUnavailable) -> Iterator[Finding]:
     if isinstance(seen, DirectoryUnavailable):
         yield Finding("error", what, seen.log_message, fix(seen.log_message))
         return

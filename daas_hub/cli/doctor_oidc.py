@@ -10,6 +10,7 @@ from traitlets.config import Config
 
 from daas_hub.core.errors import DaasError
 
+from .doctor_ways import each
 from .finding import Finding
 
 WHAT = "identity provider"
@@ -19,36 +20,38 @@ CLOCKS = "let both machines keep their time (chrony, systemd-timesyncd), or rais
 
 def provider(authenticator_class: Any, config: Config, within_s: float) -> Iterator[Finding]:
     """Discovery, keys, what the provider can do; nothing where people sign in otherwise."""
-    authenticator = authenticator_class(config=config)
-    asked = getattr(authenticator, "provider", None)
-    if asked is None:
-        return
+    for name, way in each(authenticator_class(config=config), "provider"):
+        yield from _provider(f"{WHAT}{name}", way, within_s)
+
+
+def _provider(what: str, authenticator: Any, within_s: float) -> Iterator[Finding]:
+    asked = authenticator.provider
     try:
         ahead_s, metadata = asyncio.run(asyncio.wait_for(_ask(asked), within_s))
     except (DaasError, TimeoutError) as error:
         text = getattr(error, "log_message", "") or f"no answer within {within_s:g} s"
-        yield Finding("error", WHAT, text, CHECK)
+        yield Finding("error", what, text, CHECK)
         return
-    yield Finding("ok", WHAT, f"{asked.settings.issuer} answers, and is this issuer")
-    yield from _can(metadata, set(authenticator.algorithms))
+    yield Finding("ok", what, f"{asked.settings.issuer} answers, and is this issuer")
+    yield from _can(what, metadata, set(authenticator.algorithms))
     if ahead_s is None:
-        yield Finding("note", WHAT, "it does not say its time")
+        yield Finding("note", what, "it does not say its time")
     elif abs(ahead_s) > authenticator.clock_leeway_s:
         found = f"this clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the provider's"
-        yield Finding("error", WHAT, f"{found}; {authenticator.clock_leeway_s:g} s are allowed", CLOCKS)
+        yield Finding("error", what, f"{found}; {authenticator.clock_leeway_s:g} s are allowed", CLOCKS)
 
 
-def _can(metadata: dict[str, Any], algorithms: set[str]) -> Iterator[Finding]:
+def _can(what: str, metadata: dict[str, Any], algorithms: set[str]) -> Iterator[Finding]:
     """What a provider says that it can do; one that says nothing of it is believed."""
     signs = set(metadata.get("id_token_signing_alg_values_supported") or algorithms)
     if not signs & algorithms:
         found = f"it signs with {', '.join(sorted(signs))}, none of which is accepted"
-        yield Finding("error", WHAT, found, "let the client's id_tokens be signed with RS256 or ES256")
+        yield Finding("error", what, found, "let the client's id_tokens be signed with RS256 or ES256")
     if "S256" not in (metadata.get("code_challenge_methods_supported") or ["S256"]):
-        yield Finding("note", WHAT, "it knows no PKCE with S256; the hub sends it all the same")
+        yield Finding("note", what, "it knows no PKCE with S256; the hub sends it all the same")
     if "refresh_token" not in (metadata.get("grant_types_supported") or ["refresh_token"]):
         found = "it gives no refresh tokens: people sign in again whenever an access token ends"
-        yield Finding("note", WHAT, found, "allow them for this client")
+        yield Finding("note", what, found, "allow them for this client")
 
 
 async def _ask(asked: Any) -> tuple[float | None, dict[str, Any]]:

@@ -21,13 +21,15 @@ from daas_hub.core.directory import (
     Attributes,
     Verdict,
     canonical_name,
-    escape,
     first,
     identity_of,
     lock_state,
     others,
     refusal,
+    same_value,
+    subject_filter,
     subject_of,
+    value_filter,
 )
 from daas_hub.core.directory_ad import sub_code
 from daas_hub.core.directory_flavours import NestedGroups
@@ -161,6 +163,10 @@ class Directory:
         """
         return await self._asking.ask(self._asking.others, self._known_subject, subject, alone=alone)
 
+    async def lookup_value(self, attribute: str, value: str) -> tuple[Identity, Verdict] | None:
+        """The same by exactly this value of an attribute. Raises DirectoryUnavailable, also where several have it."""
+        return await self._asking.ask(self._asking.others, self._known_value, attribute, value)
+
     async def require_alone(self, identity: Identity) -> None:
         """Raises AccountRefused where another entry has her uid, DirectoryUnavailable."""
         await self._asking.ask(self._asking.others, self._alone, identity)
@@ -226,6 +232,19 @@ class Directory:
             if alone and found is not None:
                 self._refuse_shared_uid(service, found[0])
             return found
+
+        return self._pool.ask(turn, ask)
+
+    def _known_value(self, turn: Turn, attribute: str, value: str) -> tuple[Identity, Verdict] | None:
+        # Only whoever could sign in by a password is meant.
+        wanted = f"(&{self.settings.user_filter.replace('{name}', '*')}{value_filter(attribute, value)})"
+
+        def ask(service: Session) -> tuple[Identity, Verdict] | None:
+            seen = service.search(self.settings.user_search_base, wanted, sorted({*self._wanted, attribute}))
+            people = [person for person in seen if same_value(person, attribute, value)]
+            if len(people) > 1:
+                raise self._ambiguous(f"{len(people)} entries have this {attribute}")
+            return self._judged(service, people[0] if people else None)
 
         return self._pool.ask(turn, ask)
 
@@ -373,14 +392,4 @@ def sendable(password: str) -> bool:
         return False
 
 
-def subject_filter(subject: str) -> str:
-    """Finds an entry by its lasting id: entryUUID (RFC 4530), or Active Directory's objectGUID."""
-    by_uuid = f"(entryUUID={escape(subject)})"
-    try:
-        raw = uuid.UUID(subject).bytes_le
-    except ValueError:
-        return by_uuid
-    return f"(|{by_uuid}(objectGUID={''.join(f'{chr(92)}{byte:02x}' for byte in raw)}))"
-
-
-__all__ = ["Address", "Directory", "DirectorySettings", "LoginOutcome", "Verdict", "fill"]
+__all__ = ["Address", "Directory", "DirectorySettings", "LoginOutcome", "Verdict", "fill", "subject_filter"]

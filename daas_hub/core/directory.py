@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -147,6 +148,32 @@ def subject_of(person: Attributes) -> str:
     """The lasting id of an entry. Without one the DN must do: a rename is then another person, the safe side."""
     lasting = first(person, "entryUUID") or first(person, "objectGUID")
     return lasting or DN_SUBJECT + (first(person, "dn") or "").lower()
+
+
+def subject_filter(subject: str) -> str:
+    """Finds an entry by its lasting id: entryUUID (RFC 4530), or Active Directory's objectGUID."""
+    by_uuid = f"(entryUUID={escape(subject)})"
+    try:
+        raw = uuid.UUID(subject).bytes_le
+    except ValueError:
+        return by_uuid
+    return f"(|{by_uuid}(objectGUID={''.join(f'{chr(92)}{byte:02x}' for byte in raw)}))"
+
+
+LASTING = frozenset({"entryuuid", "objectguid"})
+"""Attributes that every entry has and keeps; the second is bytes, written as the first is."""
+
+
+def value_filter(attribute: str, value: str) -> str:
+    """Finds entries by a value; what the directory takes for equal may be more than ``same_value`` does."""
+    return subject_filter(value.lower()) if attribute.lower() in LASTING else f"({attribute}={escape(value)})"
+
+
+def same_value(entry: Attributes, attribute: str, value: str) -> bool:
+    """Whether an entry has exactly this value: neither case nor blanks are overlooked."""
+    if attribute.lower() in LASTING:
+        return (first(entry, attribute) or "").lower() == value.lower()
+    return value in (entry.get(attribute.lower()) or ())
 
 
 def others(subject: str, entries: Iterable[Attributes], attribute: str) -> list[str]:

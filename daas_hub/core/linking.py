@@ -25,8 +25,28 @@ INVITE = "invite"
 UNLINK = "unlink"
 """``Proof.how`` of who proves both sides to take a link away."""
 
+AUTHORITATIVE = "authoritative issuer"
+"""How a link is proved where the site believes an issuer which entry of the directory somebody is."""
+NO_CLAIMS = frozenset(
+    {"email", "preferred_username", "upn", "unique_name", "name", "nickname", "given_name", "family_name", "groups"}
+)
+"""Claims that many providers let people choose: an equal name or address proves nothing."""
+NO_ATTRIBUTES = frozenset(
+    {"mail", "cn", "sn", "givenname", "displayname", "gecos", "uid", "samaccountname", "userprincipalname", "memberof"}
+) | frozenset({"proxyaddresses", "maillocaladdress", "description", "objectclass", "userpassword"})
+"""Attributes with names, addresses, and what several people share; in small letters."""
+
 Key = tuple[str, str]
 """(issuer, subject)."""
+
+
+@dataclass(frozen=True)
+class LinkRule:
+    """What one issuer is believed: her ``claim`` has the value of ``attribute`` in the directory of this way."""
+
+    claim: str
+    directory: str
+    attribute: str
 
 
 class Verdict(StrEnum):
@@ -39,6 +59,8 @@ class Verdict(StrEnum):
     DIRECTORY = "directory"
     """A directory's entries are accounts, not ways into others."""
     FULL = "full"
+    ENDED = "ended"
+    """It was unlinked from this account before: no claim brings that back, only a proof of both sides does."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +92,17 @@ def _key(value: object) -> Key | None:
     return None
 
 
-def judge(identity: Key, account_id: str, holder: str | None, links: Sequence[Key]) -> Verdict:
-    """``holder``: the account that the identity opens now; ``links``: all identities of the account that wants it."""
+def judge(identity: Key, account_id: str, holder: str | None, links: Sequence[Key], *, ended: bool = False) -> Verdict:
+    """``holder``: the account that the identity opens now; ``links``: all identities of the account that wants it.
+
+    ``ended``: only an issuer says that they belong together, and they were unlinked before.
+    """
     if is_directory(identity[0]):
         return Verdict.DIRECTORY
     if holder is not None:
         return Verdict.ALREADY if holder == account_id else Verdict.TAKEN
+    if ended:
+        return Verdict.ENDED
     return Verdict.LINK if len(links) < MAX_LINKS else Verdict.FULL
 
 

@@ -21,6 +21,8 @@ MAX_GROUPS = 5000
 MAX_GROUP_CHARS = 255
 MAX_LABEL_CHARS = 200
 POSIX = ("uid_number", "gid_number", "home", "shell")
+ENTRY = "entry"
+"""The attribute of an identity with what an authoritative issuer says of her entry in the directory."""
 _MAIL = re.compile(r"[^\s@<>\"\\,;:()\[\]]{1,64}@([a-z0-9-]+(?:\.[a-z0-9-]+)+)", re.ASCII | re.IGNORECASE)
 
 
@@ -45,6 +47,8 @@ class ClaimRules:
     mail_verified_claim: str = "email_verified"
     posix: Mapping[str, str] = field(default_factory=dict)
     """uid_number, gid_number, home, shell → claim; empty: the issuer says nothing about accounts."""
+    link_claim: str = ""
+    """Says which entry of the site's directory somebody is; empty: the issuer is not believed that."""
 
 
 class GroupsElsewhere(Exception):
@@ -68,12 +72,29 @@ def identity_of(claims: Mapping[str, Any], rules: ClaimRules, groups: Sequence[s
         display_name=_label(claims.get(rules.display_claim)) or _label(claims.get("preferred_username")),
         mail=mail_of(claims, rules),
         groups=tuple(sorted({rules.group_prefix + name for name in names})),
-        attributes={
-            name: _number(claims[claim]) if name in ("uid_number", "gid_number") else claims[claim]
-            for name, claim in rules.posix.items()
-            if claims.get(claim) is not None
-        },
+        attributes=_attributes(claims, rules),
     )
+
+
+def _attributes(claims: Mapping[str, Any], rules: ClaimRules) -> dict[str, Any]:
+    found = {
+        name: _number(claims[claim]) if name in ("uid_number", "gid_number") else claims[claim]
+        for name, claim in rules.posix.items()
+        if claims.get(claim) is not None
+    }
+    entry = entry_of(claims.get(rules.link_claim)) if rules.link_claim else ""
+    return {**found, ENTRY: entry} if entry else found
+
+
+def entry_of(value: Any) -> str:
+    """Which entry of the directory an authoritative issuer names; empty: none, or not clearly one.
+
+    Text, or a list of one: some providers give every attribute as a list.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    clear = isinstance(value, str) and 0 < len(value) <= MAX_LABEL_CHARS and value.isprintable()
+    return value if clear and value == value.strip() else ""
 
 
 def _number(value: Any) -> Any:

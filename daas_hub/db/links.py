@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from daas_hub.core.errors import LinkRefused, NotFound
-from daas_hub.core.linking import MAX_OPEN_REQUESTS, Key, Verdict, judge
+from daas_hub.core.linking import AUTHORITATIVE, MAX_OPEN_REQUESTS, Key, Verdict, judge
 from daas_hub.core.models import Json
 
 from . import audit
 from .engine import Database
 from .engine import insert as upsert
-from .schema import accounts, links, notices, requests
+from .schema import accounts, ended_links, links, notices, requests
 
 ACCESS = "access"
 """The kind of requests of people who have no account here yet."""
@@ -29,6 +29,7 @@ REFUSED = {
     Verdict.TAKEN: "This sign-in belongs to another account of this site already. Nothing was changed. An "
     "administrator of this service can say whose it is.",
     Verdict.DIRECTORY: "An entry of the directory is an account by itself; it is no way into another one.",
+    Verdict.ENDED: "This sign-in was unlinked from the account before. It is linked again by a proof of both.",
     Verdict.FULL: "This account has as many ways in as it can have. Unlink one that is not used any more.",
 }
 
@@ -146,7 +147,9 @@ def add_link(c: Connection, key: Key, account_id: str, label: str, proof: str, b
     if c.execute(select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()).first() is None:
         raise NotFound("There is no such account.")
     holder = _find(c, key)
-    verdict = judge(key, account_id, holder.account_id if holder else None, [link.key for link in _of(c, account_id)])
+    hers = [link.key for link in _of(c, account_id)]
+    ended = proof == AUTHORITATIVE and _ended(c, key, account_id)
+    verdict = judge(key, account_id, holder.account_id if holder else None, hers, ended=ended)
     if verdict is Verdict.ALREADY:
         return False
     if verdict is Verdict.LINK:
@@ -167,6 +170,12 @@ def add_link(c: Connection, key: Key, account_id: str, label: str, proof: str, b
     return True
 
 
+def _ended(c: Connection, key: Key, account_id: str) -> bool:
+    t = ended_links.c
+    query = select(t.ended_at).where(t.issuer == key[0], t.subject == key[1], t.account_id == account_id)
+    return c.execute(query).first() is not None
+
+
 def _tell(c: Connection, account_id: str, what: str, now: datetime) -> None:
     """The owner reads it on her home page until she dismisses it: whoever did it, it is her account."""
     text = f"{what} If this is not right, tell an administrator at once."
@@ -181,6 +190,8 @@ def _remove(c: Connection, link_id: int, by: str, now: datetime, why: str, accou
     if judge(link.key, link.account_id, None, ()) is Verdict.DIRECTORY:
         raise LinkRefused(REFUSED[Verdict.DIRECTORY], reason="link_directory")
     c.execute(delete(links).where(links.c.id == link_id))
+    row_ended = {"issuer": link.issuer, "subject": link.subject, "account_id": link.account_id, "ended_at": now}
+    c.execute(upsert(c, ended_links).values(**row_ended).on_conflict_do_nothing())
     old = {"issuer": link.issuer, "subject": link.subject, "proof": link.proof, "label": link.label}
     subject = f"account:{link.account_id}"
     audit.write(c, at=now, who=by, action="unlink", subject=subject, old=old, why=why)

@@ -298,6 +298,16 @@ links = Table(
 )
 """Which identity is which account. The key of an identity is (issuer, subject), never a name."""
 
+ended_links = Table(
+    "ended_links",
+    metadata,
+    Column("issuer", String(500), primary_key=True),
+    Column("subject", String(500), primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("ended_at", UtcTime, nullable=False),
+)
+"""What was unlinked, and by no more than an issuer's word is not linked again."""
+
 requests = Table(
     "requests",
     metadata,

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from daas_hub.core.errors import LinkRefused, NotFound
-from daas_hub.core.linking import MAX_LINKS
+from daas_hub.core.linking import AUTHORITATIVE, MAX_LINKS
 from daas_hub.db.invites import LASTS, hash_of
 from daas_hub.db.ledger import Ledger
 
@@ -73,6 +73,20 @@ class LinksContract(Opened):
             ledger.links.remove(entry.id, by="admin:boss", now=NOW)
         ledger.links.remove(first.id, by="admin:boss", now=NOW)
         assert ledger.links.find(first.key) is None
+
+    def test_an_issuers_word_brings_nothing_back(self, ledger: Ledger) -> None:
+        ada, bob = two(ledger)
+        more = {"label": "Ada", "proof": AUTHORITATIVE, "by": "issuer:x"}
+        assert ledger.links.add((ISSUER, "1"), ada, **more, now=NOW)
+        assert not ledger.links.add((ISSUER, "1"), ada, **more, now=NOW)
+        for _ in range(2):
+            ledger.links.remove(ledger.links.of(ada)[1].id, by="user:ada", now=NOW)
+            with pytest.raises(LinkRefused, match="unlinked from the account before"):
+                ledger.links.add((ISSUER, "1"), ada, **more, now=NOW)
+            assert add(ledger, "1", ada)
+        ledger.links.remove(ledger.links.of(ada)[1].id, by="user:ada", now=NOW)
+        # Of another account nothing is known.
+        assert ledger.links.add((ISSUER, "1"), bob, **more, now=NOW)
 
     def test_a_request_is_open_once_and_decided_once(self, ledger: Ledger) -> None:
         ada, bob = two(ledger)

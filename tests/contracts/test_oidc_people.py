@@ -187,6 +187,9 @@ class Linked:
         ada = Identity("ldap:ldap", "uuid-of-ada", "ada", groups=("lab",))
         return ada if came_by.subject == "1" and not self.gone else None
 
+    async def vouched(self, handler: Any, came_by: Identity, /) -> Identity | None:
+        return None
+
     async def fresh_identity(self, identity: Identity, *, alone: bool = False) -> Identity | None:
         return None if self.gone else identity
 
@@ -252,6 +255,7 @@ async def test_the_default_asks_nobody_about_another_issuers_people(rig: Rig) ->
 
 
 GOOD = {"issuer": "https://idp.site", "client_id": "daas"}
+LINK_BY = {"claim": "person", "directory": "site", "attribute": "employeeNumber"}
 WRONG = [
     ({"issuer": ""}, "issuer is empty"),
     ({"client_id": ""}, "client_id is empty"),
@@ -272,6 +276,11 @@ WRONG = [
     ({"endpoints": {"token_endpoint": "https://idp.site/t"}}, "endpoints"),
     ({"posix_claims": {"uid": "uid"}}, "posix_claims"),
     ({"extra_authorize_params": {"state": "x"}}, "extra_authorize_params"),
+    ({"link_by": {"claim": "person"}}, "it needs claim, directory and attribute"),
+    ({"link_by": LINK_BY, "way_name": ""}, "no effect without a directory"),
+    ({"link_by": {**LINK_BY, "claim": "email"}, "way_name": "x"}, "believed of nobody"),
+    ({"link_by": {**LINK_BY, "attribute": "sAMAccountName"}, "way_name": "x"}, "believed of nobody"),
+    ({"link_by": {**LINK_BY, "attribute": "a)(b"}, "way_name": "x"}, "no name of an attribute"),
     ({"extra_authorize_params": {"request_uri": "x"}}, "extra_authorize_params"),
 ]
 
