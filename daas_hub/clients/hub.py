@@ -143,14 +143,18 @@ class HubClient:
         if answer.code != HTTPStatus.NO_CONTENT:
             raise HubUnavailable(f"The hub was not told: {answer.code} {self._refusal(path, answer)}")
 
-    async def banner(self, user: str) -> str:
-        """What stands above the pages of a user now; empty: nothing. Raises HubUnavailable."""
+    async def banner(self, user: str) -> tuple[str, bool]:
+        """What stands above the pages of a user now (empty: nothing), and whether she may only read them.
+
+        Raises HubUnavailable.
+        """
         path = f"/daas/users/{quote(user, safe='')}/banner"
         answer = await self._ask("GET", path)
         if answer.code != HTTPStatus.OK:
             raise HubUnavailable(f"The hub does not tell its banner: {answer.code} {self._refusal(path, answer)}")
         try:
-            return str(json.loads(answer.body)["text"])
+            said = json.loads(answer.body)
+            return str(said["text"]), said["read_only"] is True
         except (ValueError, KeyError, TypeError) as error:
             raise HubUnavailable(f"The hub does not tell its banner: {type(error).__name__}") from error
 

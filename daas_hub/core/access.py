@@ -120,6 +120,12 @@ def decide(answer: Answer, *, age_s: float, limits: Limits, admin: bool, fewer_g
             return UNCLEAR if recent else UNCLEAR_LONG
 
 
+READ_ONLY = (
+    "The site's directory has told nothing about you for longer than this service waits, so these pages only show what "
+    "is there. Nothing was changed. What runs goes on. Try again when the directory answers."
+)
+
+
 def too_old(age_s: float, limit_s: float) -> str:
     """Why nothing is started: for the person."""
     return (

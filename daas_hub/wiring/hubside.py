@@ -21,7 +21,7 @@ from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
 from .ending import Ending
-from .sweep import Sweep, banner
+from .sweep import Sweep, banner, read_only
 
 ACCOUNTS = r"/api/daas/accounts/([^/]+)"
 GROUPS = r"/api/daas/groups"
@@ -143,9 +143,10 @@ class BannerOfUser(HubSide):
     """``GET``: what stands above the pages of a user, because her directory cannot be asked."""
 
     def get(self, name: str) -> None:
-        """200 with ``text``, empty where there is nothing to say."""
+        """200 with ``text``, empty where there is nothing to say, and ``read_only``."""
         self.require_console()
-        self.finish({"text": banner(self.find_user(name))})
+        user = self.find_user(name)
+        self.finish({"text": banner(user), "read_only": read_only(user)})
 
 
 def add(app: Any, site: DaasHub) -> None:

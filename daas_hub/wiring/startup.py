@@ -20,7 +20,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import alone, claims, groups, hubside, interrupted, judging, linking, renames, services
+from . import alone, claims, groups, hubside, interrupted, judging, linking, read_only, renames, services
 
 
 class StartupChecks(Extension):
@@ -67,6 +67,7 @@ def check(app: Any) -> None:
     alone.require(site)
     interrupted.revoke(app, site)
     hubside.add(app, site)
+    read_only.install()
     renames.follow(app.authenticator)
     groups.follow(site)
     linking.give(app, site)

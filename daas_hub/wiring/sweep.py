@@ -30,6 +30,7 @@ PAGE = 50
 STORED_AGAIN_S = 300.0
 """A good answer is written down again when the stored one is older; the limits are hours."""
 BY = "sweep"
+NOTHING_TOLD = "The site's directory has told nothing about you for some time."
 NEW_UID = "the site's directory gives your account another uid than the one that your files have"
 
 ENDED = Counter("daas_access_ended", "People whose access was ended because of what their directory or provider said")
@@ -190,4 +191,12 @@ def banner(user: Any) -> str:
         return ""
     if found.access.starts is access.Starts.CACHED:
         return "The site's directory cannot be asked just now. Your servers go on, and new ones start as ever."
-    return "The site's directory tells nothing about you just now. Your servers go on; new ones are not started."
+    if read_only(user):
+        return f"{NOTHING_TOLD} Your servers go on; new ones are not started, and nothing is changed from these pages."
+    return f"{NOTHING_TOLD} Your servers go on; new ones are not started."
+
+
+def read_only(user: Any) -> bool:
+    """Whether her last good answer is so old that her browser may look at pages and change nothing."""
+    found = known.get(user.id) if user is not None else None
+    return found is not None and found.access.browser is access.Browser.READ_ONLY

@@ -112,6 +112,12 @@ async def test_hours_without_a_directory(outage: Outage, fault: Fault) -> None:
     assert status == 503
     assert "1 d 1 h old" in said["message"]
     assert "new ones are not started" in (await browsers["bob"].call("GET", "/hub/home"))[1]
+    # Pages only show what is there; a token of hers does what it did.
+    assert "nothing is changed from these pages" in (await browsers["bob"].call("GET", "/services/daas/"))[1]
+    for path in ("/hub/spawn/bob", "/hub/api/users/bob/tokens", "/services/daas/notices/1/dismiss"):
+        status, said = await browsers["bob"].call("POST", path, {"profile": "basic"}, form="api" not in path)
+        assert (status, "Nothing was changed" in said) == (503, True), (path, said)
+    assert (await hub.api("POST", "users/bob/tokens", {"note": "by token"}, token=tokens["bob"]))[0] == 201
     # It answers again, and so does everything here.
     outage.proxy.fault = Fault.NONE
     outage.move(0)
@@ -120,4 +126,9 @@ async def test_hours_without_a_directory(outage: Outage, fault: Fault) -> None:
         return (await hub.start_server("boss"))[0] in (201, 202)
 
     await until(started, within_s=30, what="an administrator's start", every_s=0.5)
+
+    async def open_again() -> bool:
+        return (await browsers["bob"].call("POST", "/hub/api/users/bob/tokens", {}))[0] == 201
+
+    await until(open_again, within_s=30, what="her pages", every_s=0.5)
     assert {r.user_name for r in site.launches() if r.state is LaunchState.RUNNING} >= {"ada", "boss"}

@@ -148,7 +148,7 @@ class Visitor:
         return await asyncio.to_thread(self._call, method, path, body, form)
 
     def _call(self, method: str, path: str, body: Any, form: bool) -> tuple[int, str]:
-        headers = {"X-XSRFToken": self.xsrf()}
+        headers = {"X-XSRFToken": self.xsrf("/services/daas/" if path.startswith("/services/daas/") else "/hub/")}
         data = None
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded" if form else "application/json"
@@ -169,9 +169,9 @@ class Visitor:
         except ValueError:
             return status, text
 
-    def xsrf(self) -> str:
-        """The hub's token against forged requests, as it stands in the cookie."""
-        return next((c.value or "" for c in self.jar if c.name == "_xsrf" and c.path == "/hub/"), "")
+    def xsrf(self, of: str = "/hub/") -> str:
+        """The hub's or the console's token against forged requests, as it stands in the cookie."""
+        return next((c.value or "" for c in self.jar if c.name == "_xsrf" and c.path == of), "")
 
     async def sign_in(self, person: dict[str, Any], *, password: str | None = None) -> tuple[int, str]:
         """Fill in the login form."""

@@ -17,7 +17,7 @@ from .handler import SAFE, ConsoleHandler
 from .openapi import document
 from .operations import OPERATIONS
 from .parsing import parse
-from .store import Store, page_size
+from .store import page_size
 
 M = TypeVar("M", bound=BaseModel)
 ROOT = "api/v1/"
@@ -32,12 +32,6 @@ class ApiHandler(ConsoleHandler):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.needs = {o.method: o.scope for o in OPERATIONS if o.path == cls.path}
-
-    @property
-    def store(self) -> Store:
-        """The ledger, off the loop."""
-        store: Store = self.settings["store"]
-        return store
 
     def body(self, model: type[M]) -> M:
         """The request's JSON as ``model``."""

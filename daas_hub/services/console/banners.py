@@ -11,6 +11,7 @@ from daas_hub.core.errors import HubUnavailable
 GOOD_FOR_S = 30.0
 WITHIN_S = 2.0
 MAX_KEPT = 10_000
+NOTHING = ("", False)
 
 
 class Banners:
@@ -18,18 +19,18 @@ class Banners:
 
     def __init__(self, hub: HubClient) -> None:
         self._hub = hub
-        self._kept: dict[str, tuple[float, str]] = {}
+        self._kept: dict[str, tuple[float, tuple[str, bool]]] = {}
 
-    async def of(self, user: str) -> str:
-        """The sentence for this user now; empty: none."""
-        at, text = self._kept.get(user, (0.0, ""))
+    async def of(self, user: str) -> tuple[str, bool]:
+        """The sentence for this user now (empty: none), and whether her pages are for reading only."""
+        at, said = self._kept.get(user, (0.0, NOTHING))
         if at and time.monotonic() - at < GOOD_FOR_S:
-            return text
+            return said
         try:
-            text = await asyncio.wait_for(self._hub.banner(user), WITHIN_S)
+            said = await asyncio.wait_for(self._hub.banner(user), WITHIN_S)
         except (HubUnavailable, TimeoutError):
-            text = ""
+            said = NOTHING
         if len(self._kept) >= MAX_KEPT:
             self._kept.clear()
-        self._kept[user] = (time.monotonic(), text)
-        return text
+        self._kept[user] = (time.monotonic(), said)
+        return said

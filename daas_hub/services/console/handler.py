@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
 from tornado.web import HTTPError, RequestHandler
 
+from daas_hub.core.access import READ_ONLY
 from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
 
 from .access import ANYBODY, Person, right
 from .models import Problem
+from .store import Store
 
 HUB_WITHIN_S = 10.0
 """How long the hub may take to say who a token is, before the person is asked to try again."""
@@ -57,6 +59,9 @@ class ConsoleHandler(HubOAuthenticated, RequestHandler):
 
     for_groups: ClassVar[frozenset[str]] = frozenset()
     """Methods whose scope may be held for one group only: the first part of the path, or, where there is none, any."""
+
+    away = ""
+    """What the hub says of her directory just now."""
 
     _person: Person | None = None
 
@@ -99,6 +104,22 @@ class ConsoleHandler(HubOAuthenticated, RequestHandler):
                 log_message=f"{person.kind} {person.name} lacks the scope {needed}",
             )
         self._person = person
+        await self._look_above(person)
+
+    async def _look_above(self, person: Person) -> None:
+        """What stands above her pages; who may only read them is refused the rest. Tokens stay what they are."""
+        if person.kind != "user" or getattr(self, "_token_authenticated", False):
+            return
+        self.away, read_only = await self.store.banners.of(person.name)
+        if read_only and self.request.method not in SAFE:
+            self._person = None
+            raise HTTPError(503, READ_ONLY)
+
+    @property
+    def store(self) -> Store:
+        """The ledger, off the loop."""
+        store: Store = self.settings["store"]
+        return store
 
     def _may(self, person: Person, scope: str) -> bool:
         if self.request.method not in self.for_groups:

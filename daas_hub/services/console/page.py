@@ -11,7 +11,6 @@ from tornado.web import HTTPError
 from . import models as m
 from .access import ADMIN_UI, ANYBODY, GROUPS_READ, LINKS, Person
 from .handler import SAFE, ConsoleHandler
-from .store import Store
 
 DONE: Mapping[str, str] = {
     "limit-set": "The limit is set.",
@@ -41,20 +40,6 @@ class Page(ConsoleHandler):
     """The base of all pages."""
 
     link: ClassVar[str] = ""
-    away = ""
-    """What the hub says of her directory just now."""
-
-    async def prepare(self) -> None:
-        """As every handler; then what stands above all pages of hers."""
-        await super().prepare()
-        if self._person is not None and self._person.kind == "user":
-            self.away = await self.store.banners.of(self._person.name)
-
-    @property
-    def store(self) -> Store:
-        """The ledger, off the loop."""
-        store: Store = self.settings["store"]
-        return store
 
     def unauthenticated(self) -> None:
         """A page view starts the sign-in; anything else is refused, so no loop of redirects can begin."""
