@@ -120,6 +120,18 @@ def decide(answer: Answer, *, age_s: float, limits: Limits, admin: bool, fewer_g
             return UNCLEAR if recent else UNCLEAR_LONG
 
 
+FEW = 10
+"""So many people may leave between two sweeps at any site."""
+
+
+def believable(ends: int, looked_at: int, share: float) -> bool:
+    """Whether a directory is believed that so many of all people are gone since the last sweep.
+
+    A directory that was restored empty, or a filter that finds nobody, answers as clearly as a true one.
+    """
+    return ends <= FEW or ends <= share * looked_at
+
+
 READ_ONLY = (
     "The site's directory has told nothing about you for longer than this service waits, so these pages only show what "
     "is there. Nothing was changed. What runs goes on. Try again when the directory answers."

@@ -47,5 +47,5 @@ class Sweeping:
         counts: dict[str, int] = {}
         while after is not None and self._may():
             after, counts = await self._hub.sweep(after)
-        if any(counts.get(name) for name in ("ended", "unreachable", "unclear")):
+        if any(counts.get(name) for name in ("ended", "unreachable", "unclear", "held")):
             self._log.info("Swept: %s", ", ".join(f"{name} {count}" for name, count in counts.items()))

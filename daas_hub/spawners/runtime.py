@@ -95,6 +95,15 @@ class DaasHub(SingletonConfigurable):
         help="The same for administrators, in seconds. An hour, because their rights reach everybody.",
     ).tag(config=True)
 
+    sweep_believes_share = Float(
+        0.5,
+        min=0.0,
+        max=1.0,
+        help="Where more than ten people, and more than this share of all who have signed in, seem to have left since "
+        "the last sweep, nobody's access is ended until an administrator says that it is right: a directory that was "
+        "restored empty answers as clearly as a true one. 1: everything is believed.",
+    ).tag(config=True)
+
     closed_profile_grace_s = Float(
         900.0,
         min=0.0,

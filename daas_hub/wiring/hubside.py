@@ -10,6 +10,7 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.apihandlers.base import APIHandler
+from jupyterhub.scopes import needs_scope
 from sqlalchemy import func, select
 from tornado import web
 
@@ -17,7 +18,7 @@ from daas_hub.core.errors import DaasError, NotFound
 from daas_hub.services.settings import HUB_SCOPE
 from daas_hub.spawners import people
 from daas_hub.spawners.record import LaunchRecord
-from daas_hub.spawners.runtime import DaasHub
+from daas_hub.spawners.runtime import DaasHub, utcnow
 from daas_hub.spawners.spawner import DaasSpawner
 
 from .ending import Ending
@@ -28,6 +29,7 @@ GROUPS = r"/api/daas/groups"
 GROUP = r"/api/daas/groups/([^/]+)"
 LOGS = r"/api/daas/launches/([^/]+)/log"
 SWEEP = r"/api/daas/sweep"
+BELIEVED = r"/api/daas/sweep/believed"
 ENDS = r"/api/daas/users/([^/]+)/end_sessions"
 BANNERS = r"/api/daas/users/([^/]+)/banner"
 MAX_WHY = 200
@@ -124,6 +126,23 @@ class SweepPage(HubSide):
         self.finish({"next": following, **asdict(counts)})
 
 
+class SweepBelieved(APIHandler):
+    """``POST``: an administrator says that the many people who seem to have left have: the next sweep ends them."""
+
+    def initialize(self, site: DaasHub, sweep: Sweep) -> None:
+        """With the hub's one sweep."""
+        self.site, self.sweep = site, sweep
+
+    @needs_scope("admin:users")
+    async def post(self) -> None:
+        """204."""
+        who = f"{self.current_user.kind}:{self.current_user.name}"
+        await self.site.run(self.site.ledger.audit.append, utcnow(), who, "believe_sweep", "sweep")
+        self.sweep.believe = True
+        self.set_status(204)
+        self.finish()
+
+
 class EndOfUser(HubSide):
     """``POST`` with ``why``: end the sessions, tokens and servers of a user now. Homes are kept."""
 
@@ -155,13 +174,15 @@ def add(app: Any, site: DaasHub) -> None:
     settings = app.spawner_class(config=app.config)
     known = {"site": site, "settings": settings}
     app.authenticator.end_access = ending = Ending(site)
-    sweeping = {**known, "sweep": Sweep(site, settings, ending)}
+    sweep = Sweep(site, settings, ending)
+    sweeping = {**known, "sweep": sweep}
     ours = [
         (ACCOUNTS, AccountOfUser, known),
         (GROUPS, GroupsKnown, known),
         (GROUP, GroupKnown, known),
         (LOGS, LogOfLaunch, known),
         (SWEEP, SweepPage, sweeping),
+        (BELIEVED, SweepBelieved, {"site": site, "sweep": sweep}),
         (ENDS, EndOfUser, known),
         (BANNERS, BannerOfUser, known),
     ]

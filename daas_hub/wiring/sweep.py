@@ -6,6 +6,7 @@ minutes; the hub looks, because it alone has the service account and the tokens 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from daas_hub.auth import looks
 from daas_hub.auth.common import identity_in
 from daas_hub.auth.looks import Look, Person
 from daas_hub.core import access
-from daas_hub.core.access import Access, Answer
+from daas_hub.core.access import Access, Answer, believable
 from daas_hub.core.errors import DaasError
 from daas_hub.core.models import Identity
 from daas_hub.spawners.runtime import DaasHub
@@ -36,6 +37,7 @@ NEW_UID = "the site's directory gives your account another uid than the one that
 ENDED = Counter("daas_access_ended", "People whose access was ended because of what their directory or provider said")
 UNREACHABLE = Gauge("daas_identity_unreachable_people", "People of whom nothing could be told in the last sweep")
 UNCLEAR = Gauge("daas_identity_unclear_people", "People of whom something that cannot be right was told, last sweep")
+HELD = Gauge("daas_identity_held_people", "People who seem to have left, too many at once to be believed, last sweep")
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,17 @@ class Counts:
     ended: int = 0
     unreachable: int = 0
     unclear: int = 0
+    held: int = 0
+    """Of them those who seem to have left, too many at once to be believed."""
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """One person who was told to be gone."""
+
+    person: Person
+    look: Look
+    began: float
 
 
 class Sweep:
@@ -69,25 +82,27 @@ class Sweep:
         self._counts = Counts()
         self._told: set[int] = set()
         """Of whom something unclear was logged already."""
+        self._leaving: list[Leaving] = []
+        self.believe = False
+        """Whether an administrator has said that the people who seem to be gone are: once."""
 
     async def page(self, handler: Any, after: int) -> tuple[int | None, Counts]:
         """The next people by their id in the hub; where to go on (None: that was all), and the counts so far."""
         if not after:
-            self._counts = Counts()
+            self._counts, self._leaving = Counts(), []
         found = handler.db.query(orm.User).filter(orm.User.id > after, orm.User.encrypted_auth_state.isnot(None))
         rows = found.order_by(orm.User.id).limit(PAGE).all()
         people = [p for p in [await self._person(handler, row) for row in rows] if p is not None]
         began = self._site.now()
         for person, look in zip(people, await looks.look(handler.authenticator, people), strict=True):
-            try:
-                await self._judge(handler, person, look, began)
-            except DaasError as error:
-                # Of the ledger; nobody else waits for her.
-                handler.log.error("What was said of %s is acted on later: %s", person.user.name, error.log_message)
-        if len(rows) == PAGE:
+            await self._acting(handler, self._judge(handler, person, look, began))
+        over = len(rows) < PAGE
+        await self._let_go(handler, over)
+        if not over:
             return int(rows[-1].id), self._counts
         UNREACHABLE.set(self._counts.unreachable)
         UNCLEAR.set(self._counts.unclear)
+        HELD.set(self._counts.held)
         return None, self._counts
 
     async def _person(self, handler: Any, row: Any) -> Person | None:
@@ -117,7 +132,7 @@ class Sweep:
         counts.unclear += decided.alert
         self._alert(handler, user, look, decided)
         if decided.ends:
-            await self._end(handler, person, look, began)
+            self._leaving.append(Leaving(person, look, began))
         elif decided.browser is access.Browser.SIGN_IN:
             # The next request of her browser asks the provider itself, and sends her there.
             user._auth_refreshed = None
@@ -142,6 +157,43 @@ class Sweep:
         if row is None or not isinstance(number, int) or number == row.uid:
             return look
         return Look(Answer.REVOKED, why=NEW_UID)
+
+    async def _let_go(self, handler: Any, over: bool) -> None:
+        """End the access of who has left, at once where that is believable; else when everybody was looked at."""
+        new = [one for one in self._leaving if not one.person.state["daas"].get("ended_at")]
+        share = self._site.sweep_believes_share
+        believed = self.believe or believable(self._counts.ended + len(new), self._counts.looked_at, share)
+        if not believed and not over:
+            return
+        leaving, self._leaving = self._leaving, []
+        for one in leaving:
+            if believed or one not in new:
+                await self._acting(handler, self._end(handler, one.person, one.look, one.began))
+            else:
+                self._hold(one)
+        if not believed:
+            self._counts.held = len(new)
+            handler.log.critical(
+                "%d of %d people seem to have left since the last sweep. That is not believed (DaasHub."
+                "sweep_believes_share): nobody's access was ended. If it is right, see docs/reference/access.md.",
+                len(new),
+                self._counts.looked_at,
+            )
+        if over:
+            self.believe = False
+
+    def _hold(self, one: Leaving) -> None:
+        user, limits = one.person.user, self._site.identity_limits()
+        age_s = max(0.0, self._site.now() - float(one.person.state["daas"]["confirmed_at"]))
+        known[user.id] = Known(access.decide(Answer.UNCLEAR, age_s=age_s, limits=limits, admin=user.admin), age_s)
+        self._counts.unclear += 1
+
+    async def _acting(self, handler: Any, acting: Awaitable[None]) -> None:
+        try:
+            await acting
+        except DaasError as error:
+            # Of the ledger; nobody else waits for her.
+            handler.log.error("What was said of somebody is acted on later: %s", error.log_message)
 
     async def _end(self, handler: Any, person: Person, look: Look, began: float) -> None:
         user = person.user

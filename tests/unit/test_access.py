@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from daas_hub.core.access import Answer, Browser, Limits, decide, too_old
+from daas_hub.core.access import Answer, Browser, Limits, believable, decide, too_old
 
 HOUR = 3600.0
 TABLE = """
@@ -60,3 +60,12 @@ def test_the_limits_are_the_sites() -> None:
 def test_the_reason_has_the_numbers() -> None:
     assert "1 d 1 h old" in too_old(25 * HOUR, 24 * HOUR)
     assert "for 1 d after" in too_old(25 * HOUR, 24 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("ends", "of", "believed"),
+    [(0, 0, True), (10, 10, True), (11, 21, False), (11, 22, True), (500, 1000, True), (501, 1000, False)],
+)
+def test_how_many_may_leave_at_once(ends: int, of: int, believed: bool) -> None:
+    assert believable(ends, of, 0.5) is believed
+    assert believable(ends, of, 1.0)
