@@ -138,6 +138,7 @@ class DaasLDAPAuthenticator(LooksByDirectory, LDAPFlavour, LDAPServers, Attempts
                 ca_file=self.tls_ca_file,
                 connect_within_s=self.connect_within_s,
                 answer_within_s=self.answer_within_s,
+                referral_hosts=frozenset(self.referral_hosts),
             ),
             servers=servers,
             srv_domain=self.srv_domain,

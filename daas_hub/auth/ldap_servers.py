@@ -6,12 +6,13 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from traitlets import Bool, Float, HasTraits, List, Unicode, default
+from traitlets import Bool, Float, HasTraits, List, Set, Unicode, default
 
 from daas_hub.core.errors import ConfigError
 from daas_hub.core.failover import Server, Tier, listed
 
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62}\.)*[a-z0-9-]{1,63}\.?", re.IGNORECASE | re.ASCII)
+_PLACE = re.compile(r"[a-z0-9_]([a-z0-9_.:-]{0,251}[a-z0-9])?:[1-9][0-9]{0,4}", re.ASCII)
 
 
 class LDAPServers(HasTraits):
@@ -34,6 +35,13 @@ class LDAPServers(HasTraits):
         help="Domain whose servers DNS tells (`_ldap._tcp.DOMAIN`, RFC 2782), with StartTLS, after those of "
         "`server_uris`. Only servers inside the domain are asked, because the certificate is checked against the name "
         "that DNS gave. Empty: DNS is not asked.",
+    ).tag(config=True)
+
+    referral_hosts = Set(
+        Unicode(),
+        help="Other servers (`host:port`) that hold parts of the directory: where a server refers to one of these, it "
+        "is asked too, with the service account, and gets the passwords of people whose entries it has; same CA, TLS "
+        "as here. Empty: no referral is followed, because whoever can write one would collect passwords.",
     ).tag(config=True)
 
     allow_plaintext = Bool(
@@ -65,6 +73,10 @@ class LDAPServers(HasTraits):
         for setting in ("server_uris", "backup_server_uris"):
             for uri in getattr(self, setting):
                 _check(setting, uri)
+        for place in self.referral_hosts:
+            if not _PLACE.fullmatch(place):
+                name = f"DaasLDAPAuthenticator.referral_hosts: {place!r}"
+                raise ConfigError(f"{name} must be host:port, in small letters.")
         both = [*self.server_uris, *self.backup_server_uris]
         twice = {uri for uri in both if both.count(uri) > 1}
         if twice:

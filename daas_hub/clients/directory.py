@@ -45,7 +45,7 @@ from .directory_look import Seen, see
 from .directory_pool import Pool
 from .directory_queue import Turn
 from .directory_servers import Servers
-from .directory_session import Address, Session, unavailable
+from .directory_session import SERVER, Address, Session, unavailable
 
 MAX_PASSWORD_BYTES = 4096
 ANY = "(objectClass=*)"
@@ -201,7 +201,7 @@ class Directory:
             person = self._one(service, typed)
             dn = first(person, "dn") if person else None
             admit(subject_of(person) if person else typed[0].value)
-            with turn.session() as hers:
+            with turn.session(first(person, SERVER) if person else None) as hers:
                 accepted = hers.bind(dn or self._nobody(), password, once=True)
                 code = sub_code(hers.refused_with)
             if person is None:

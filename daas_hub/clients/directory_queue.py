@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from daas_hub.core.errors import DirectoryBusy
@@ -28,9 +29,9 @@ class Turn:
         self._connections: list[Any] = []
         self._over = False
 
-    def session(self) -> AbstractContextManager[Session]:
-        """A conversation with this server."""
-        return session(self.address, self.register)
+    def session(self, uri: str | None = None) -> AbstractContextManager[Session]:
+        """A conversation with this server, or with one that it referred to."""
+        return session(replace(self.address, uri=uri or self.address.uri), self.register)
 
     def release(self) -> None:
         """Its connections are somebody else's from now on, or closed."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import ldap3
 from ldap3.core.results import RESULT_INVALID_CREDENTIALS, RESULT_SUCCESS
@@ -27,6 +27,7 @@ from daas_hub.core.errors import DaasError, DirectoryUnavailable
 PAGES = (1000, 100, 10)
 """Entries asked for in one page of a search; fewer where the server allows no such page (OpenLDAP's ``size.pr``)."""
 ADMIN_LIMIT = 11
+REFERRAL = 10
 NO_SUCH_OBJECT = 32
 UNANSWERED = "directory_unanswered"
 BIND_REFUSED = frozenset({RESULT_INVALID_CREDENTIALS, NO_SUCH_OBJECT, 19, 48, 50, 53})
@@ -44,6 +45,9 @@ class Address:
     ca_file: str | None = None
     connect_within_s: float = 3.0
     answer_within_s: float = 6.0
+    referral_hosts: frozenset[str] = frozenset()
+    """``host:port`` of other servers that hold parts of the directory and may get the service's and people's passwords
+    when this one refers to them. Empty: no referral is followed."""
 
     def of(self, uri: str, within_s: float) -> Address:
         """The same protection for another server, where only ``within_s`` are left."""
@@ -57,15 +61,21 @@ class Address:
 
 
 Entry = dict[str, list[str]]
-"""Lower-case attribute → values, and ``dn``."""
+"""Lower-case attribute → values, and ``dn``; and ``SERVER`` where another server has it."""
+SERVER = "@server"
+"""No attribute is called so (RFC 4512 §1.4): the address that an entry came from by a referral."""
+Register = Callable[[Any], None]
+"""Gets each connection, so that another thread can cut it."""
 
 
 class Session:
     """A conversation, open inside ``session(…)``."""
 
-    def __init__(self, connection: ldap3.Connection, address: Address) -> None:
+    def __init__(self, connection: ldap3.Connection, address: Address, register: Register) -> None:
         self._connection = connection
         self.address = address
+        self._register = register
+        self._bound_as = ("", "")
         self._pages = list(PAGES)
         self.refused_with = ""
         """The server's words for the bind that it refused last."""
@@ -77,8 +87,9 @@ class Session:
         until = (get() or {}).get("notAfter") if get is not None else None
         return datetime.fromtimestamp(ssl.cert_time_to_seconds(until), UTC) if until else None
 
-    def lend(self, register: Callable[[Any], None]) -> None:
+    def lend(self, register: Register) -> None:
         """For another question from now on: ``register`` gets the connection, as in ``session``."""
+        self._register = register
         register(self._connection)
 
     @property
@@ -108,6 +119,7 @@ class Session:
             raise unavailable(self.address, detail, reason=UNANSWERED if once else None) from error
         code: int = c.result["result"]
         if code == RESULT_SUCCESS:
+            self._bound_as = (dn, password)
             return True
         if code in BIND_REFUSED:
             self.refused_with = str(c.result.get("message") or "")
@@ -115,11 +127,13 @@ class Session:
         raise unavailable(self.address, f"bind answered {c.result['description']}")
 
     def search(self, base: str, query: str, attributes: Sequence[str], *, subtree: bool = True) -> list[Entry]:
-        """All entries below ``base`` (or the one that it names), page by page; referrals are left out.
+        """All entries below ``base`` (or the one that it names), page by page; where the server refers to another
+        one, also those there, if that one is allowed; else they are left out.
 
         An answer that the server cut short (size or time limit) is no answer: groups would be missing silently.
         """
         entries: list[Entry] = []
+        elsewhere: list[str] = []
         cookie: bytes | None = None
         while True:
             self._connection.search(
@@ -134,16 +148,46 @@ class Session:
             result = self._connection.result
             if result["result"] == NO_SUCH_OBJECT:
                 return entries
+            if result["result"] == REFERRAL and (there := self._allowed(result.get("referrals") or ())):
+                return self._follow([there], query, attributes, subtree)
             if result["result"] == ADMIN_LIMIT and not entries and len(self._pages) > 1:
                 self._pages.pop(0)
                 continue
             if result["result"] != RESULT_SUCCESS:
                 raise unavailable(self.address, f"search below {base} answered {result['description']}")
-            entries += [_entry(found) for found in self._connection.response if found["type"] == "searchResEntry"]
+            for found in self._connection.response:
+                if found["type"] == "searchResEntry":
+                    entries.append(_entry(found))
+                elif there := self._allowed(found.get("uri") or ()):
+                    elsewhere.append(there)
             control = (result.get("controls") or {}).get("1.2.840.113556.1.4.319")
             cookie = control["value"]["cookie"] if control else None
             if not cookie:
-                return [self._complete(entry) for entry in entries]
+                whole = [self._complete(entry) for entry in entries]
+                return whole + self._follow(elsewhere, query, attributes, subtree)
+
+    def _allowed(self, uris: Sequence[str]) -> str:
+        """The first of equal places (RFC 4511 §4.1.10) that may be asked; empty: none."""
+        return next((uri for uri in uris if _host_and_port(uri) in self.address.referral_hosts), "")
+
+    def _follow(self, uris: Sequence[str], query: str, attributes: Sequence[str], subtree: bool) -> list[Entry]:
+        """What is at these places, asked as whoever asks here. Each protects as this server does; none refers further.
+
+        A place that does not answer makes the whole answer unclear, not empty: who is there is not gone.
+        """
+        found: list[Entry] = []
+        for uri in dict.fromkeys(uris):
+            parts = urlsplit(uri)
+            there = replace(self.address, uri=f"{parts.scheme}://{parts.netloc}", referral_hosts=frozenset())
+            try:
+                with session(there, self._register) as other:
+                    if any(self._bound_as) and not other.bind(*self._bound_as):
+                        raise self.incomplete(f"{self._bound_as[0]} is refused at {there.uri}")
+                    entries = other.search(unquote(parts.path[1:]), query, attributes, subtree=subtree)
+            except DirectoryUnavailable as error:
+                raise self.incomplete(f"a part of it is at {there.uri}: {error.log_message}") from error
+            found += [{**entry, SERVER: [there.uri]} for entry in entries]
+        return found
 
     def incomplete(self, detail: str) -> DirectoryUnavailable:
         """The error for an answer that is not whole."""
@@ -170,8 +214,18 @@ def _last(part: str) -> int | None:
     return int(end) if end.isascii() and end.isdigit() else None
 
 
+def _host_and_port(uri: str) -> str:
+    """``host:port`` of a place that is named in a referral; empty where it is none that can be asked."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port or {"ldap": 389, "ldaps": 636}[parts.scheme]
+    except (ValueError, KeyError):
+        return ""
+    return f"{(parts.hostname or '').lower()}:{port}" if parts.hostname and not parts.username else ""
+
+
 @contextmanager
-def session(address: Address, register: Callable[[Any], None] = lambda _c: None) -> Iterator[Session]:
+def session(address: Address, register: Register = lambda _c: None) -> Iterator[Session]:
     """Connect and protect; unbind at the end. ``register`` gets the connection, so that another thread can cut it.
 
     Raises DirectoryUnavailable for whatever goes wrong on the way, also a certificate that is not the server's.
@@ -184,7 +238,7 @@ def session(address: Address, register: Callable[[Any], None] = lambda _c: None)
             # Its answer belongs to connecting: a server that is silent costs that time, not the longer one.
             connection.socket.settimeout(address.connect_within_s)
             connection.start_tls(read_server_info=False)
-        yield Session(connection, address)
+        yield Session(connection, address, register)
     except DaasError:
         raise
     except Exception as error:

@@ -42,11 +42,23 @@ async def loop_gap() -> AsyncIterator[Gap]:
 
 @asynccontextmanager
 async def directory_behind(
-    proxy: FaultProxy, slapd: Slapd, *, ca_file: Path | None = None, scheme: str = "ldap", **changes: object
+    proxy: FaultProxy,
+    slapd: Slapd,
+    *,
+    ca_file: Path | None = None,
+    scheme: str = "ldap",
+    referral_hosts: frozenset[str] = frozenset(),
+    **changes: object,
 ) -> AsyncIterator[Directory]:
     """A client that asks ``slapd`` through ``proxy``, with times as short as a test's."""
     whole = settings(slapd, f"{scheme}://{proxy.host}:{proxy.port}")
-    address = replace(whole.address, ca_file=str(ca_file or slapd.ca_file), connect_within_s=1, answer_within_s=2)
+    address = replace(
+        whole.address,
+        ca_file=str(ca_file or slapd.ca_file),
+        connect_within_s=1,
+        answer_within_s=2,
+        referral_hosts=referral_hosts,
+    )
     times = {"login_within_s": 3.0, "hold_down_s": 0.5, "threads": 2}
     directory = Directory(replace(whole, address=address, **{**times, **changes}))  # type: ignore[arg-type]
     try:

@@ -149,6 +149,46 @@ async def test_through_starttls_nothing_can_be_read_on_the_way(slapd: Slapd) -> 
     await proxy.stop()
 
 
+async def test_only_a_server_of_the_list_is_referred_to(slapd: Slapd, tmp_path: Path) -> None:
+    """A part of the people is elsewhere: found there, their password proved there; nowhere else, and not further."""
+    (tmp_path / "branch").mkdir()
+    trap, branch = await FaultProxy(None).start(), await Slapd(tmp_path / "branch", Path("/home")).start()
+    ou = f"ou=branch,ou=people,{BASE}"
+    refer = f"dn: {ou}\nobjectClass: referral\nobjectClass: extensibleObject\nou: branch\nref: ldap://127.0.0.1:"
+    await slapd.add(f"{refer}{branch.port}/{ou}\n")
+    zoe = "objectClass: inetOrgPerson\nobjectClass: posixAccount\nuid: zoe\ncn: Zoe\nsn: Zoe\nuidNumber: 22001\n"
+    zoe += "gidNumber: 30001\nhomeDirectory: /home/zoe\nuserPassword: zoe-secret\n"
+    await branch.add(f"dn: {ou}\nobjectClass: organizationalUnit\nou: branch\n")
+    await branch.add(f"dn: uid=zoe,{ou}\n{zoe}")
+    further = refer.replace("ou=branch", "ou=further,ou=branch").replace("ou: branch", "ou: further")
+    await branch.add(f"{further}{trap.port}/{ou}\n")
+    way = FaultProxy(None)
+    way.port = slapd.port
+    hosts = frozenset({f"127.0.0.1:{branch.port}"})
+    try:
+        async with directory_behind(way, slapd) as directory:
+            assert await directory.lookup("zoe") is None
+        async with directory_behind(way, slapd, referral_hosts=hosts) as directory:
+            outcome = await directory.authenticate("zoe", "zoe-secret")
+            assert outcome.verdict is Verdict.OK
+            assert outcome.identity is not None
+            assert (outcome.identity.name, outcome.identity.attributes["uid_number"]) == ("zoe", 22001)
+            found = await directory.lookup_subject(outcome.identity.subject)
+            assert found is not None
+            assert found[0].name == "zoe"
+            assert (await directory.authenticate("zoe", "ada-secret")).verdict is Verdict.WRONG
+            assert (await directory.authenticate("ada", "ada-secret")).verdict is Verdict.OK
+            await branch.stop()
+            # Who is there is not gone, and nobody's groups are fewer: nothing is known.
+            with pytest.raises(DirectoryUnavailable) as error:
+                await directory.lookup("zoe")
+            assert error.value.reason == "directory_incomplete"
+        assert trap.connections == 0
+    finally:
+        await branch.stop()
+        await trap.stop()
+
+
 async def test_referrals_are_never_followed(slapd: Slapd) -> None:
     trap = await FaultProxy(None).start()
     entry = "objectClass: referral\nobjectClass: extensibleObject\nou: away\nref: ldap://127.0.0.1:{port}/ou=x,{base}\n"
