@@ -225,6 +225,7 @@ BAD = [
     ({"server_uris": ["ldaps://a/dc=site"]}, "must be ldaps://host"),
     ({"backup_server_uris": ["b"]}, "backup_server_uris"),
     ({"srv_domain": "site test"}, "srv_domain"),
+    ({"referral_hosts": {"ldap://other:389"}}, "referral_hosts"),
     ({"user_search_base": ""}, "user_search_base"),
     ({"user_filter": "(uid=*)"}, "user_filter"),
     ({"user_filter": "(uid={username})"}, "user_filter"),
