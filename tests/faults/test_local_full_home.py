@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from tornado.websocket import websocket_connect
 
 from daas_hub.core.models import Resources
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import SECRET, Saved
 from tests.servers.local_place import GID, UID, LocalPlace, local_place
 from tests.servers.reachable_python import singleuser
+from tests.servers.websockets import websocket
 
 pytestmark = pytest.mark.needs("root")
 
@@ -98,14 +98,13 @@ class Lab:
         status, kernel = await self.call("POST", "/api/kernels", {})
         assert status == 201, kernel
         address = f"{self.url.replace('http', 'ws', 1)}/api/kernels/{kernel['id']}/channels"
-        socket = await websocket_connect(HTTPRequest(address, headers=self.headers))
         header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "username": "", "session": "s"}
         header |= {"version": "5.3", "date": ""}
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
-        await socket.write_message(json.dumps(message))
         printed = ""
-        async with asyncio.timeout(40):
+        async with websocket(address, self.headers) as socket, asyncio.timeout(40):
+            await socket.write_message(json.dumps(message))
             while True:
                 got = json.loads(str(await socket.read_message()))
                 if got["parent_header"].get("msg_id") != header["msg_id"]:
@@ -113,7 +112,6 @@ class Lab:
                 if got["msg_type"] == "stream":
                     printed += got["content"]["text"]
                 if got["msg_type"] == "execute_reply":
-                    socket.close()
                     return printed
 
 

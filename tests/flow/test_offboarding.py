@@ -19,6 +19,7 @@ from tests.flow.site import Site
 from tests.servers.demo import Visitor
 from tests.servers.kernels import ServerApi
 from tests.servers.slapd import BASE
+from tests.servers.websockets import hang_up
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(240)]
@@ -78,19 +79,11 @@ async def cut(socket: WebSocketClientConnection) -> None:
         pass
 
 
-def close(socket: WebSocketClientConnection) -> None:
-    """End it from here, the connection as well."""
-    stream = socket.protocol.stream if socket.protocol is not None else None
-    socket.close()
-    if stream is not None:
-        stream.close()
-
-
 async def out(site: Site, name: str, working: Working) -> None:
     """All of it ends by itself; only then anything is asked for her."""
     async with asyncio.timeout(2 * SWEEP_S + STOP_S):
         await cut(working.socket)
-    close(working.socket)
+    hang_up(working.socket)
     await until(lambda: not site.servers(name), within_s=STOP_S, what="her server is gone")
     await until(lambda: ended(site, working), within_s=STOP_S, what="her launch is settled")
     assert (await site.hub.api("GET", "user", token=working.token))[0] == 403
@@ -152,7 +145,7 @@ async def test_whoever_left_is_out_and_comes_back_as_the_same(site: Site) -> Non
     assert next(r for r in site.launches() if r.id == again.row_id).account_id == account
     assert (site.home("ada") / "result.txt").read_text() == "kept"
     for at_work in (bob, again):
-        close(at_work.socket)
+        hang_up(at_work.socket)
     await site.stop_servers()
 
 
@@ -182,4 +175,4 @@ async def test_who_loses_a_group_stays_with_less(site: Site) -> None:
     assert (await site.hub.api("GET", "user", token=carl.token))[0] == 200
     assert site.servers("boss")
     for at_work in (boss, carl):
-        close(at_work.socket)
+        hang_up(at_work.socket)

@@ -17,13 +17,14 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
-from tornado.websocket import WebSocketHandler, websocket_connect
+from tornado.websocket import WebSocketHandler
 
 from daas_hub.demo.proxy_command import CHOSEN, LACKS, proxy_command
 from tests.servers.demo import DemoServer, Visitor
 from tests.servers.hub import http_call
 from tests.servers.kernels import ServerApi
 from tests.servers.ports import free_port
+from tests.servers.websockets import websocket
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -151,12 +152,11 @@ async def test_the_page_is_right_that_a_reply_comes_only_at_its_end(proxy: Pytho
 
 
 async def test_the_page_is_right_that_a_closed_socket_is_not_passed_on(proxy: PythonProxy) -> None:
-    socket = await websocket_connect(f"ws://127.0.0.1:{proxy.port}/closing")
-    await socket.write_message("end")
-    await asyncio.wait_for(proxy.backend.socket_closed.wait(), 10)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(socket.read_message(), 1)
-    socket.close()
+    async with websocket(f"ws://127.0.0.1:{proxy.port}/closing") as socket:
+        await socket.write_message("end")
+        await asyncio.wait_for(proxy.backend.socket_closed.wait(), 10)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(socket.read_message(), 1)
     assert "stays open when its server has ended" in LACKS
 
 

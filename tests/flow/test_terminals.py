@@ -9,12 +9,11 @@ import re
 from pathlib import Path
 
 import pytest
-from tornado.httpclient import HTTPRequest
-from tornado.websocket import websocket_connect
 
 from tests.flow.site import Site
 from tests.servers.hub import http_call
 from tests.servers.reachable_python import singleuser
+from tests.servers.websockets import websocket
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(180)]
@@ -26,17 +25,15 @@ async def terminal_says(url: str, token: str, expression: str) -> str:
     status, made = await asyncio.to_thread(http_call, "POST", f"{url}api/terminals", b"{}", headers)
     assert status == 200, made
     address = f"{url}terminals/websocket/{made['name']}".replace("http", "ws", 1)
-    socket = await websocket_connect(HTTPRequest(address, headers=headers, connect_timeout=10))
-    # In two parts, so that the terminal's echo of what is typed is not what is looked for.
-    await socket.write_message(json.dumps(["stdin", f'echo "<""<{expression}>"">"\r']))
     printed = ""
-    async with asyncio.timeout(30):
+    async with websocket(address, headers) as socket, asyncio.timeout(30):
+        # In two parts, so that the terminal's echo of what is typed is not what is looked for.
+        await socket.write_message(json.dumps(["stdin", f'echo "<""<{expression}>"">"\r']))
         while (found := re.search("<<(.*?)>>", printed, re.DOTALL)) is None:
             raw = await socket.read_message()
             assert raw is not None, f"the terminal ended: {printed}"
             kind, text = json.loads(raw)[:2]
             printed += text if kind == "stdout" else ""
-    socket.close()
     return found[1]
 
 

@@ -7,10 +7,10 @@ import json
 import uuid
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 
 from tests.servers.hub import http_call
+from tests.servers.websockets import websocket
 
 
 class ServerApi:
@@ -30,10 +30,10 @@ class ServerApi:
         """What a stranger gets at a path below the server: the status of a page, and that of a websocket."""
         page = await AsyncHTTPClient().fetch(self._url + path, follow_redirects=False, raise_error=False)
         try:
-            (await websocket_connect(self._url.replace("http", "ws", 1) + path, connect_timeout=10)).close()
+            async with websocket(self._url.replace("http", "ws", 1) + path):
+                return page.code, 101
         except HTTPClientError as error:
             return page.code, error.code
-        return page.code, 101
 
     async def new_kernel(self, name: str = "python3") -> str:
         """Start a kernel and return its id."""
@@ -48,12 +48,11 @@ class ServerApi:
         With ``finish`` it waits for the cell's end, else only until the kernel is busy.
         """
         url = f"{self._url}api/kernels/{kernel}/channels".replace("http", "ws", 1)
-        socket = await websocket_connect(HTTPRequest(url, headers=self._headers, connect_timeout=10))
         message = {"header": header("execute_request"), "parent_header": {}, "metadata": {}, "channel": "shell"}
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
-        await socket.write_message(json.dumps(message | {"content": content, "buffers": []}))
         printed, ends = "", {"execute_reply", "idle"} if finish else {"busy"}
-        async with asyncio.timeout(within_s):
+        async with websocket(url, self._headers) as socket, asyncio.timeout(within_s):
+            await socket.write_message(json.dumps(message | {"content": content, "buffers": []}))
             while ends:
                 raw = await socket.read_message()
                 assert raw is not None, "the kernel's socket was closed"
@@ -66,7 +65,6 @@ class ServerApi:
                 elif kind == "error":
                     printed += "\n".join(content["traceback"])
                 ends.discard(content["execution_state"] if kind == "status" else kind)
-        socket.close()
         return printed
 
 
