@@ -31,7 +31,6 @@ ENDPOINTS = (
     "token_endpoint",
     "userinfo_endpoint",
     "jwks_uri",
-    "introspection_endpoint",
     "revocation_endpoint",
     "end_session_endpoint",
 )
@@ -229,16 +228,6 @@ class Provider:
         if not isinstance(found, list) or "@odata.nextLink" in answer:
             raise unavailable("groups", "its list of groups is none, or is not whole")
         return found
-
-    async def is_active(self, token: str) -> bool:
-        """Whether a token is good, by introspection (RFC 7662). Raises ProviderUnavailable."""
-        metadata = await self.metadata()
-        if "introspection_endpoint" not in metadata:
-            raise unavailable("introspection", "it has no introspection_endpoint")
-        answer = self._json(await self._post(metadata["introspection_endpoint"], {"token": token}), "introspection")
-        if not isinstance(answer.get("active"), bool):
-            raise unavailable("introspection", "it says neither active nor not")
-        return bool(answer["active"])
 
     async def revoke(self, token: str) -> bool:
         """End a token (RFC 7009); False where the provider cannot. Raises ProviderUnavailable."""

@@ -11,6 +11,7 @@ from traitlets.config import Config
 
 from daas_hub.auth.oidc import DaasOIDCAuthenticator
 from daas_hub.auth.oidc_states import Pending
+from daas_hub.clients.oidc import Provider
 from tests.servers.evil_provider import EvilProvider
 from tests.servers.forgeries import CLIENT, SECRET
 
@@ -85,3 +86,12 @@ class Rig:
         self.hub.users[user.name] = user
         user.model = model  # type: ignore[attr-defined]
         return user
+
+
+async def is_active(provider: Provider, token: str) -> bool:
+    """Whether the provider itself holds a token for good, by introspection (RFC 7662)."""
+    metadata = await provider.metadata()
+    answer = await provider._post(metadata["introspection_endpoint"], {"token": token})
+    active = json.loads(answer.body)["active"]
+    assert isinstance(active, bool)
+    return active

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daas_hub.core.errors import ProviderUnavailable
-from tests.contracts.oidc_rig import HubUser, Rig
+from tests.contracts.oidc_rig import HubUser, Rig, is_active
 from tests.servers.evil_provider import EvilProvider
 from tests.servers.forgeries import FORGERIES
 
@@ -109,7 +109,7 @@ async def test_a_client_that_is_refused_is_not_a_person_who_is(rig: Rig) -> None
 async def test_revoked_is_over(rig: Rig) -> None:
     user = await rig.sign_in()
     await rig.authenticator.provider.revoke(await refresh_token(user))
-    assert await rig.authenticator.provider.is_active(await refresh_token(user)) is False
+    assert await is_active(rig.authenticator.provider, await refresh_token(user)) is False
     assert await rig.authenticator.refresh_user(user) is False
 
 
