@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,6 +19,8 @@ from tests.flow.site import Site
 from tests.servers.browser import ChromiumServer, axe
 from tests.servers.forgeries import CLIENT, SECRET
 from tests.servers.keycloak import Keycloak
+from tests.servers.link_site import LinkSite
+from tests.servers.npm import proxy_command
 from tests.servers.reachable_python import reachable_python
 from tests.servers.slapd import PEOPLE
 from tests.servers.tiny_server import program
@@ -219,3 +222,61 @@ async def test_who_is_in_no_allowed_group_is_told(place: Place) -> None:
     await place.sign_in("eve")
     text = place.page.get_by_text("this service is not open to you")
     await text.first.wait_for()
+
+
+class LinkedByKeycloak(LinkSite):
+    """The first provider is Keycloak; people are the directory's."""
+
+    def __init__(self, root: Path, keycloak: Keycloak) -> None:
+        super().__init__(root, proxy=proxy_command())
+        self.keycloak = keycloak
+
+    def ways(self, secret: str) -> list[dict[str, Any]]:
+        made = super().ways(secret)
+        issuer = {"preset": "keycloak", "issuer": self.keycloak.issuer, "client_id": "linked"}
+        settings = {**issuer, "client_secret_file": secret, "allow_plaintext": True}
+        return [{**way, "settings": settings} if way["name"] == "first" else way for way in made]
+
+
+async def at_keycloak(page: Page, name: str) -> None:
+    """Fill in Keycloak's own form; a person who proves herself anew finds her name there."""
+    await page.wait_for_selector("#password")
+    if await page.is_visible("#username"):
+        await page.fill("#username", name)
+    await page.fill("#password", f"{name}-secret")
+    await page.click("#kc-login")
+
+
+async def test_linked_to_the_directory_and_unlinked_by_proof_of_both(keycloak: Keycloak, tmp_path: Path) -> None:
+    """A real provider: the second way there asks nothing, and proving anew asks for the password again."""
+    site = await LinkedByKeycloak(tmp_path, keycloak).start()
+    browser = await ChromiumServer(tmp_path / "chromium.log").start()
+    try:
+        keycloak.client(site.hub.url, client_id="linked", callback="/hub/oidc/first/callback")
+        await asyncio.to_thread(lambda: keycloak.person("wanderer"))
+        page = await (await browser.person()).new_page()
+        page.set_default_timeout(60_000)
+        await page.goto(f"{site.hub.url}/hub/login?next=/hub/token")
+        await page.get_by_role("link", name="Sign in with First Federation").click()
+        await at_keycloak(page, "wanderer")
+        await page.wait_for_url("**/hub/daas/link")
+        await page.fill("#username", "dora")
+        await page.fill("#password", "dora-secret")
+        await page.click("#link")
+        await page.wait_for_url("**/hub/token")
+        (subject,) = [person["id"] for person in keycloak.api("GET", "/lab/users?username=wanderer&exact=true")]
+        assert site.links("dora")[1:] == [(keycloak.issuer, subject, "password")]
+        assert await page.evaluate("window.jhdata.user") == "dora"
+
+        await page.goto(f"{site.hub.url}/services/daas/identities")
+        await page.get_by_role("link", name="Unlink").click()
+        await page.fill("#password", "dora-secret")
+        await page.click("#unlink")
+        await at_keycloak(page, "wanderer")
+        await page.wait_for_selector("#unlinked")
+        assert site.links("dora")[1:] == []
+        await page.goto(f"{site.hub.url}/hub/home")
+        await page.wait_for_selector("#username_input")
+    finally:
+        await browser.stop()
+        await site.stop()

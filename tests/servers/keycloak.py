@@ -159,9 +159,11 @@ class Keycloak:
         for name in ("lab", "operators"):
             self.api("POST", f"/{REALM}/groups", {"name": name})
 
-    def client(self, base: str, **attributes: str) -> None:
-        """Register the hub at ``base`` as the one client; an earlier one is forgotten."""
-        for old in self.api("GET", f"/{REALM}/clients?clientId={CLIENT}"):
+    def client(
+        self, base: str, *, client_id: str = CLIENT, callback: str = "/hub/oauth_callback", **attributes: str
+    ) -> None:
+        """Register the hub at ``base`` as this client; an earlier one is forgotten."""
+        for old in self.api("GET", f"/{REALM}/clients?clientId={client_id}"):
             self.api("DELETE", f"/{REALM}/clients/{old['id']}")
         both = {"id.token.claim": "true", "userinfo.token.claim": "true"}
         mappers = [_mapper("groups", "oidc-group-membership-mapper", {"full.path": "false", **both})]
@@ -172,9 +174,9 @@ class Keycloak:
             "POST",
             f"/{REALM}/clients",
             {
-                "clientId": CLIENT,
+                "clientId": client_id,
                 "secret": SECRET,
-                "redirectUris": [f"{base}/hub/oauth_callback"],
+                "redirectUris": [f"{base}{callback}"],
                 "directAccessGrantsEnabled": False,
                 "attributes": {
                     "pkce.code.challenge.method": "S256",
