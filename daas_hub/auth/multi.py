@@ -16,6 +16,7 @@ from daas_hub.auth.link_cookie import WaitingPeople
 from daas_hub.auth.looks import Look, Person, look
 from daas_hub.auth.mail_settings import MailTraits
 from daas_hub.auth.names import OneName
+from daas_hub.auth.oidc_site_tokens import SiteTokensOfWays
 from daas_hub.auth.oidc_states import Pending
 from daas_hub.auth.own_name import OwnNames
 from daas_hub.auth.pages import AskHandler, CodeHandler, LinkHandler, LogoutOfWayHandler
@@ -30,7 +31,7 @@ from daas_hub.core.models import Identity
 RESERVED = "This name is kept for the administrator of this machine. Ask whoever administers this service."
 
 
-class DaasAuthenticator(MailTraits, Attempts, OneName):
+class DaasAuthenticator(SiteTokensOfWays, MailTraits, Attempts, OneName):
     """Entry point ``daas``. With a directory among the ways, providers are ways into its accounts, by links."""
 
     ways = List(

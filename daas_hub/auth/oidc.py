@@ -30,6 +30,7 @@ from daas_hub.auth.oidc_handlers import OIDCCallbackHandler, OIDCLoginHandler, O
 from daas_hub.auth.oidc_logout import BackchannelLogoutHandler, Once
 from daas_hub.auth.oidc_look import LooksByProvider
 from daas_hub.auth.oidc_settings import REPLACED, OIDCSettings
+from daas_hub.auth.oidc_site_tokens import SiteTokensByProvider
 from daas_hub.auth.oidc_states import Pending, States
 from daas_hub.auth.own_name import OwnNames
 from daas_hub.clients.oidc import Json, Provider, unavailable
@@ -42,7 +43,7 @@ from daas_hub.core.oidc_claims import GroupsElsewhere
 NOT_OPEN = "You are signed in at your identity provider, but this service is not open to you. Ask its administrator."
 
 
-class DaasOIDCAuthenticator(LooksByProvider, OneName, OIDCSettings, GenericOAuthenticator):
+class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDCSettings, GenericOAuthenticator):
     """Entry point ``daas-oidc``. The key of a person is (issuer, subject); every name is a label."""
 
     login_handler = OIDCLoginHandler

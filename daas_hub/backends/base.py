@@ -9,10 +9,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 
-from traitlets import Int, Unicode
+from traitlets import Float, Int, Unicode
 from traitlets.config import LoggingConfigurable
 
 from daas_hub.core.disks import DiskReport
+from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.logs import LINES
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation
 from daas_hub.core.recall import OwnedVolume, Seen
@@ -38,6 +39,15 @@ class Backend(LoggingConfigurable):
         120,
         help="How long a start may take here, in seconds, before it is given up with this backend's own error. "
         "Must be 1 or more; JupyterHub's start_timeout is set 30 s above the largest of the candidates.",
+    ).tag(config=True)
+
+    site_tokens_margin_s = Float(
+        5.0,
+        min=0.1,
+        help="How long before a site token is over its file is removed where there is no fresh one, in seconds: how "
+        "long files of a running server take to change here, and some more. A token that is not good for more than "
+        "twice as long is not handed over. 5 on this machine, where a file changes at once; 120 on Kubernetes, where "
+        "kubelet looks once a minute or so.",
     ).tag(config=True)
 
     @property
@@ -123,6 +133,19 @@ class Backend(LoggingConfigurable):
     async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
         """The last lines of what the server printed, also after its end until ``cleanup``; without secrets, at most
         64 KiB (``core.logs.readable``). Empty: it printed nothing. None: it cannot be told. Never raises."""
+
+    async def hand_over(self, handle: Handle, files: Mapping[str, str]) -> None:  # noqa: ARG002
+        """Replace the whole set of a server's site tokens: what is not in it is gone, and none is ever half there.
+
+        Only its account may read them, in the folder that the variable ``DAAS_SITE_TOKENS`` of the server names. A
+        backend that can do it says so in the handles of servers with ``spec.site_tokens``: ``"site_tokens": True``; by
+        default none can. Idempotent. Raises BackendUnavailable, also where the server is gone.
+        """
+        raise BackendUnavailable(f"On {self.name} servers get no site tokens.", reason="site_tokens")
+
+    async def handed_over(self, handle: Handle) -> Mapping[str, str]:  # noqa: ARG002
+        """The set that is there, of this hub or an earlier one. Raises BackendUnavailable."""
+        return {}
 
     async def software(self, handle: Handle) -> Json:  # noqa: ARG002
         """What a server is made of, as far as this place can tell: ``image``, ``image_digest``, ``manifest`` (name,

@@ -168,6 +168,20 @@ class LocalBackend(LocalSettings, Backend):
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    async def hand_over(self, handle: Handle, files: Mapping[str, str]) -> None:
+        try:
+            folder = LaunchFolder.of(handle)
+            owner = (int(handle["uid"]), int(handle["gid"])) if os.geteuid() == 0 else None
+            await in_thread(folder.put_site_tokens, files, owner)
+        except (OSError, ValueError, KeyError) as error:
+            raise BackendUnavailable(f"The site tokens cannot be handed over now: {error}") from error
+
+    async def handed_over(self, handle: Handle) -> Mapping[str, str]:
+        try:
+            return await in_thread(LaunchFolder.of(handle).saved, "site_tokens") or {}
+        except (OSError, ValueError, KeyError) as error:
+            raise BackendUnavailable(f"The site tokens cannot be read now: {error}") from error
+
     async def software(self, handle: Handle) -> Json:
         program = handle.get("program")
         if not isinstance(program, str):

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from daas_hub.clients.processes import ProcessId
 from daas_hub.core.errors import AccountRefused
 from daas_hub.core.models import Account, Handle, Json, LaunchSpec
+from daas_hub.core.site_tokens import VARIABLE
 from daas_hub.core.units import format_bytes
 
 from .local_folder import LaunchFolder
@@ -122,6 +123,7 @@ def environment(
         "JUPYTER_PATH": _joined(f"{account.home}/.local/share/jupyter", env.get("JUPYTER_PATH")),
         "JUPYTER_CONFIG_PATH": _joined(f"{account.home}/.jupyter", env.get("JUPYTER_CONFIG_PATH")),
         MARK: spec.launch_id,
+        **({VARIABLE: str(folder.site_tokens)} if spec.site_tokens else {}),
         **certificates,
     }
 
@@ -160,6 +162,8 @@ def handle(spec: LaunchSpec, ids: Ids, process: ProcessId, *, port: int, path: P
         "dir": str(path),
         "memory_bytes": spec.resources.mem_limit_bytes,
         "program": spec.cmd[0],
+        "site_tokens": spec.site_tokens,
+        "gid": ids.gid,
         "warnings": [],
     }
 

@@ -26,6 +26,8 @@ from daas_hub.core.id_token import Keys, UnknownKey, header_of
 MAX_BODY_BYTES = 1 << 20
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 NOBODY = "Your identity provider cannot be reached just now, so nobody can sign in with it. Try again in a minute."
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  a word of RFC 8693
 ENDPOINTS = (
     "authorization_endpoint",
     "token_endpoint",
@@ -209,6 +211,29 @@ class Provider:
                     raise unavailable("token_type", f"a token of the type {str(body['token_type'])[:80]!r}")
                 return body
         raise unavailable("token_endpoint", self._said(answer))
+
+    async def exchange_token(self, access_token: str, asked: Mapping[str, str]) -> Json:
+        """Another token for whoever has this one, for one service (RFC 8693).
+
+        Raises SessionRevoked where this one is good no more, TokenRefused (``reason``: the provider's word) where the
+        provider gives none for other reasons, ProviderUnavailable.
+        """
+        form = {**asked, "grant_type": EXCHANGE, "subject_token": access_token}
+        form |= {"subject_token_type": ACCESS_TOKEN, "requested_token_type": ACCESS_TOKEN}
+        answer = await self._post((await self.metadata())["token_endpoint"], form)
+        body = self._maybe_json(answer)
+        if answer.code in (400, 401, 403) and body is not None and isinstance(body.get("error"), str):
+            said = f"a token exchange is refused: {self._said(answer)} {str(body.get('error_description', ''))[:200]!r}"
+            # RFC 8693 §2.2.2 has invalid_request for a subject token that is not good; providers have others as well.
+            if body["error"] in ("invalid_request", "invalid_token", "invalid_grant"):
+                raise SessionRevoked("Your sign-in has ended. Sign in again.", log_message=said)
+            raise TokenRefused("", reason=body["error"][:80], log_message=said)
+        if answer.code != 200 or body is None or not isinstance(body.get("access_token"), str):
+            raise unavailable("token_exchange", self._said(answer))
+        kind, use = body.get("issued_token_type", ACCESS_TOKEN), str(body.get("token_type", "bearer")).lower()
+        if kind != ACCESS_TOKEN or use != "bearer":
+            raise unavailable("token_type", f"a token of the type {str(kind)[:80]!r}, for {use[:80]!r}")
+        return body
 
     async def userinfo(self, access_token: str) -> Json:
         """What the provider says of whoever has this token. Raises SessionRevoked where it is good no more."""

@@ -217,6 +217,8 @@ class LaunchSpec:
     memo: Memo = Memo()
     certificates: Mapping[str, str] | None = None
     """Paths of key, certificate and CA on the hub (internal_ssl), or None."""
+    site_tokens: bool = False
+    """Tokens for other services will be handed over (``Backend.hand_over``): make a place for them."""
     origin: object | None = None
     """The hub's own spawner object, for builders and their hooks only (``backends/child.py``); None elsewhere."""
 

@@ -44,6 +44,7 @@ from daas_hub.db.ledger import LaunchRow, Reservation
 from . import one_user, options, people
 from .record import LaunchRecord
 from .runtime import utcnow, versions
+from .site_tokens import SiteTokens
 
 if TYPE_CHECKING:
     from .spawner import DaasSpawner
@@ -323,6 +324,7 @@ class Admission:
             override=request.override,
             memo=self._memo(request),
             certificates=spawner.cert_paths or None,
+            site_tokens=bool(SiteTokens.names(spawner.authenticator)),
             origin=spawner,
         )
 

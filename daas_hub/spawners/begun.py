@@ -20,6 +20,7 @@ from . import one_user
 from .record import LaunchRecord
 from .runtime import DaasHub, utcnow
 from .settings import SpawnerSettings
+from .site_tokens import SiteTokens
 
 STOP_WITHIN_S = 25.0
 """How long a backend may take to stop a server. With the ledger's own patience before and after, ``stop``
@@ -39,6 +40,7 @@ class BegunServer(SpawnerSettings, Spawner):
         self._failure = ""
         self._polling_began = False
         self._watcher: asyncio.Task[None] | None = None
+        self._site_tokens: SiteTokens | None = None
         self._notifying: asyncio.Task[int | None] | None = None
         self._oauth_scopes: list[str] | None = None
 
@@ -101,6 +103,8 @@ class BegunServer(SpawnerSettings, Spawner):
             self.user.db.commit()
         if self._record is not None:
             self._watcher = asyncio.create_task(self._watch(self._record))
+            self._site_tokens = SiteTokens(self.site, self.authenticator, self.user, self._record, self.log)
+            self._site_tokens.begin()
 
     def stop_polling(self) -> None:
         """Stop watching; the watcher itself may be the caller, by way of the hub's `user_stopped`."""
@@ -108,6 +112,14 @@ class BegunServer(SpawnerSettings, Spawner):
         watcher, self._watcher = self._watcher, None
         if watcher is not None and watcher is not asyncio.current_task():
             watcher.cancel()
+        if self._site_tokens is not None:
+            self._site_tokens.end()
+            self._site_tokens = None
+
+    def access_ended(self, why: str) -> None:
+        """Its owner is out: what she has for other services goes at once, also where the server goes on."""
+        if self._site_tokens is not None:
+            self._site_tokens.over(why)
 
     async def poll_and_notify(self) -> int | None:
         """One at a time: a start that comes while the hub hears of an end waits until the hub is done with it."""

@@ -34,6 +34,8 @@ class Ending:
         ``again``: for what was left the time before; the audit trail has it already.
         """
         end_sessions(handler, user, keep_servers=not servers)
+        for spawner in user.spawners.values():
+            spawner.access_ended(why)
         if servers:
             await close_ways(handler, user)
         try:

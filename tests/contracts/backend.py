@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from daas_hub.backends.base import Backend
-from daas_hub.core.errors import StartFailed
+from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.models import Handle, LaunchSpec, Life
 from daas_hub.core.naming import new_id
+from daas_hub.core.site_tokens import VARIABLE
 from tests.servers.tiny_server import get
 from tests.waiting import until
 
@@ -76,6 +78,8 @@ class BackendContract:
     end_within_s = 5.0
     """From a server's end to its being known."""
     stop_within_s = 20.0
+    tokens_within_s = 5.0
+    """From a hand-over to what the server reads."""
     made_of = frozenset({"image", "image_digest"})
     """What this place can tell of a server."""
 
@@ -218,6 +222,44 @@ class BackendContract:
         assert events
         steps = [event.progress for event in events if event.progress is not None]
         assert steps == sorted(steps)
+
+    # ------------------------------------------------------------ site tokens
+
+    async def test_site_tokens_are_replaced_as_one_set_that_others_do_not_see(self, place: Place, saved: Saved) -> None:
+        spec = replace(place.spec(new_id()), site_tokens=True)
+        await place.backend.prepare(spec)
+        url = await place.backend.start(spec, saved)
+        assert saved.last["site_tokens"] is True
+        folder = (await place.get(url, spec, "whoami"))["environment"][VARIABLE]
+        backend = place.backend
+        assert await backend.handed_over(saved.last) == {}
+
+        async def reads(file: str) -> str:
+            return str((await place.get(url, spec, f"read?{folder}/{file}")).get("text", ""))
+
+        async def there(first: str, second: str) -> bool:
+            return (await reads("storage"), await reads("batch")) == (first, second)
+
+        sets = ({"storage": SECRET, "batch": "b"}, {"storage": SECRET, "batch.missing": "why\n"}, {"batch": SECRET}, {})
+        for files in sets:
+            await backend.hand_over(saved.last, files)
+            await backend.hand_over(saved.last, files)
+            first, second = files.get("storage", ""), files.get("batch", "")
+            await until(lambda f=first, s=second: there(f, s), within_s=self.tokens_within_s, what=f"only {set(files)}")
+            assert await reads("batch.missing") == files.get("batch.missing", "")
+            assert SECRET not in json.dumps(saved.last) + await place.seen_by_others(saved.last)
+            backend = place.another()
+            assert await backend.handed_over(saved.last) == files
+        await backend.hand_over(saved.last, sets[0])
+        await backend.stop(saved.last, within_s=self.stop_within_s)
+        await backend.cleanup(saved.last)
+        with pytest.raises(BackendUnavailable):
+            await backend.hand_over(saved.last, sets[0])
+
+    async def test_who_did_not_ask_for_site_tokens_has_no_place_for_them(self, place: Place, saved: Saved) -> None:
+        spec, url = await self.begin(place, saved)
+        assert VARIABLE not in (await place.get(url, spec, "whoami"))["environment"]
+        assert not saved.last.get("site_tokens")
 
     # ------------------------------------------------------------ look
 

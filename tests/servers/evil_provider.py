@@ -25,6 +25,7 @@ from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.iostream import StreamClosedError
 
+from daas_hub.clients.oidc import ACCESS_TOKEN, EXCHANGE
 from tests.servers.forgeries import CLIENT, SECRET, Json, Token, b64, public, rsa_key
 from tests.servers.ports import free_port
 
@@ -41,11 +42,22 @@ class Grant:
     ended: bool = False
 
 
+@dataclass(frozen=True)
+class Exchanged:
+    """One token for a service: whose, for which, until when."""
+
+    value: str
+    sub: str
+    audience: str
+    expires_at: float
+
+
 @dataclass
 class EvilProvider:
     """One provider. ``people``: subject → claims.
 
-    ``faults``: endpoint → a status, or one of hang, drip (a byte now and then, for ever), huge, garbage, reset.
+    ``faults``: endpoint (or ``exchange``, for that alone) → a status, or one of hang, drip (a byte now and then, for
+    ever), huge, garbage, reset.
     ``tls``: with a certificate, for the host ``name``.
     """
 
@@ -54,6 +66,7 @@ class EvilProvider:
     forge: Callable[[Token], None] | None = None
     faults: dict[str, Any] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
+    grants: Counter[str] = field(default_factory=Counter)
     secrets_seen: set[str] = field(default_factory=set)
     rotate: bool = True
     gives_refresh_token: bool = True
@@ -67,6 +80,12 @@ class EvilProvider:
     name: str = "127.0.0.1"
     address: str = "127.0.0.1"
     clock_ahead_s: float = 0.0
+    exchanged_last_s: int = 300
+    """For how long tokens of an exchange are good."""
+    exchange_more: Json = field(default_factory=dict)
+    """Of each answer to an exchange; ``None`` takes something away."""
+    audiences: set[str] = field(default_factory=lambda: {"storage", "batch"})
+    access_last_s: int = 300
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -76,6 +95,7 @@ class EvilProvider:
         self.refresh_tokens: dict[str, Grant] = {}
         self.access_tokens: dict[str, Grant] = {}
         self.reused = 0
+        self.exchanged: list[Exchanged] = []
         self._release = asyncio.Event()
         self._server: HTTPServer | None = None
 
@@ -122,7 +142,7 @@ class EvilProvider:
     def tokens(self, grant: Grant, *, with_id_token: bool = True) -> Json:
         access = secrets.token_urlsafe(16)
         self.access_tokens[access] = grant
-        answer: Json = {"access_token": access, "token_type": "Bearer", "expires_in": 300}
+        answer: Json = {"access_token": access, "token_type": "Bearer", "expires_in": self.access_last_s}
         if self.gives_refresh_token:
             if self.rotate or not grant.refresh_token:
                 grant.refresh_token = secrets.token_urlsafe(16)
@@ -190,6 +210,8 @@ class EvilProvider:
             if grant is None or grant.challenge != challenge or grant.redirect_uri != form.get("redirect_uri"):
                 return 400, {"error": "invalid_grant"}
             return 200, self.tokens(grant)
+        if form["grant_type"] == EXCHANGE:
+            return self.exchange(form)
         grant = self.refresh_tokens.get(form.get("refresh_token", ""))
         if grant is None or grant.ended:
             return 400, {"error": "invalid_grant"}
@@ -199,6 +221,31 @@ class EvilProvider:
             grant.ended = True
             return 400, {"error": "invalid_grant", "error_description": "reused"}
         return 200, self.tokens(grant, with_id_token=self.id_token_at_refresh)
+
+    def exchange(self, form: dict[str, str]) -> tuple[int, Json]:
+        """RFC 8693, for an access token of ours; ``audiences`` are those that the client may ask for."""
+        grant = self.access_tokens.get(form.get("subject_token", ""))
+        if (form.get("subject_token_type"), form.get("requested_token_type")) != (ACCESS_TOKEN, ACCESS_TOKEN):
+            return 400, {"error": "unsupported_token_type"}
+        if grant is None or grant.ended:
+            return 400, {"error": "invalid_token"}
+        if form.get("audience") not in self.audiences:
+            return 400, {"error": "invalid_target"}
+        value = secrets.token_urlsafe(32)
+        self.secrets_seen.add(value)
+        self.exchanged.append(Exchanged(value, grant.sub, form["audience"], time.time() + self.exchanged_last_s))
+        answer = {"access_token": value, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer"}
+        answer = {**answer, "expires_in": self.exchanged_last_s, **self.exchange_more}
+        return 200, {name: said for name, said in answer.items() if said is not None}
+
+    def good(self, value: str) -> bool:
+        """Whether the service that it is for would take this token now."""
+        return any(one.value == value and time.time() < one.expires_at for one in self.exchanged)
+
+    def end_all(self) -> None:
+        """Every sign-in is over, as after an administrator's click."""
+        for grant in self.access_tokens.values():
+            grant.ended = True
 
     def userinfo(self, access: str) -> tuple[int, Json]:
         grant = self.access_tokens.get(access)
@@ -230,6 +277,9 @@ class _Handler(web.RequestHandler):
         p = self.provider
         form = {name: values[-1].decode() for name, values in self.request.body_arguments.items()}
         if path == "token":
+            p.grants[form.get("grant_type", "")] += 1
+            if form.get("grant_type") == EXCHANGE and await self._fault("exchange"):
+                return
             status, body = p.grant(form, self._client())
             self.set_status(status)
             self.finish(body)
