@@ -74,6 +74,12 @@ class Linking:
             raise NotFound(f"The account {link.account_id} has no entry in the directories of this hub.")
         return found
 
+    async def user_of(self, key: Key) -> str:
+        """The hub user whose account an identity opens; empty: it is not linked. Raises LedgerBusy."""
+        link: Link | None = await self.run(self.ledger.links.find, key)
+        account: AccountRow | None = await self.run(self.ledger.accounts.by_id, link.account_id) if link else None
+        return account.user_name if account is not None else ""
+
     def used(self, came_by: Identity) -> None:
         """An identity opened its account; written when there is time."""
         self.keep(self.run(self.ledger.links.used, (came_by.issuer, came_by.subject), self.now()))

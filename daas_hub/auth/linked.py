@@ -67,6 +67,13 @@ class SiteIdentities(Protocol):
         """
         ...
 
+    async def user_of(self, issuer: str, subject: str, /) -> str:
+        """The hub user whose account this provider's identity opens, by whatever way she came last; empty: nobody.
+
+        Raises LedgerBusy.
+        """
+        ...
+
     def rules(self, site: Identity) -> Any | None:
         """The authenticator whose lists say what this site identity may do; None: the provider's own."""
         ...
@@ -103,6 +110,10 @@ class ProvidersOwn:
     async def vouched(self, _handler: web.RequestHandler, _came_by: Identity, /) -> Identity | None:
         """There is nothing to link."""
         return None
+
+    async def user_of(self, _issuer: str, _subject: str, /) -> str:
+        """There are no links: whoever came by it is known by her sign-in."""
+        return ""
 
     def rules(self, _site: Identity) -> Any | None:
         """Nobody else's."""

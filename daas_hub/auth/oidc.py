@@ -218,6 +218,10 @@ class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDC
             raise TokenRefused("", reason="jti", log_message="a logout token came a second time")
         return claims
 
+    def forget_logout(self, claims: Json) -> None:
+        """What could not be acted on may be said again."""
+        self._logouts.forget(claims["jti"])
+
     async def _identity(self, claims: Json, answer: Json) -> Identity:
         try:
             return oidc_claims.identity_of(claims, self.rules)

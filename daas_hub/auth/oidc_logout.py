@@ -19,7 +19,7 @@ from jupyterhub.handlers import BaseHandler
 from daas_hub.auth.common import identity_in
 from daas_hub.auth.ending import EndAccess, end_sessions
 from daas_hub.auth.oidc_tokens import tokens_of
-from daas_hub.core.errors import DirectoryUnavailable, TokenRefused
+from daas_hub.core.errors import DirectoryUnavailable, LedgerBusy, TokenRefused
 
 WHY = "your sign-in at the identity provider was ended there"
 REMEMBERED_S = 600
@@ -43,6 +43,10 @@ class Once:
         new = jti not in self._seen
         self._seen[jti] = now
         return new
+
+    def forget(self, jti: str) -> None:
+        """It was not acted on: it may come again."""
+        self._seen.pop(jti, None)
 
     def lately(self, key: str) -> bool:
         """Whether it came within its life."""
@@ -75,9 +79,18 @@ class BackchannelLogoutHandler(BaseHandler):
             self.log.error("A back-channel logout cannot be judged: %s", error.log_message)
             self._answer(503, "temporarily_unavailable")
             return
-        async for user in self._people(claims):
+        people = [user async for user in self._people(claims)]
+        for user in people:
             await self._end(user)
             self.log.warning("The provider ended the sign-in of %s: what she has here ends, too", user.name)
+        try:
+            await self._end_others(claims, {user.name for user in people})
+        except LedgerBusy as error:
+            self.log.error("A back-channel logout is acted on in part: %s", error.log_message)
+            # The provider may say it again.
+            self.way.forget_logout(claims)
+            self._answer(503, "temporarily_unavailable")
+            return
         self.finish()
 
     def _answer(self, status: int, error: str) -> None:
@@ -95,6 +108,17 @@ class BackchannelLogoutHandler(BaseHandler):
                 continue
             if came_by.subject == claims["sub"] if "sub" in claims else tokens["sid"] == claims["sid"]:
                 yield user
+
+    async def _end_others(self, claims: dict[str, Any], ended: set[str]) -> None:
+        """Whose last sign-in was by another way: one of her browsers may have come by this one. Raises LedgerBusy.
+
+        What runs goes on: another way has let her in since, and it is asked about her.
+        """
+        name = await self.way.sites.user_of(claims["iss"], claims["sub"]) if "sub" in claims else ""
+        user = self.find_user(name) if name and name not in ended else None
+        if user is not None:
+            end_sessions(self, user, keep_servers=True)
+            self.log.warning("The provider ended a sign-in of %s: her sessions and tokens end", user.name)
 
     async def _end(self, user: Any) -> None:
         """The same end as for whoever left, but that a site may let what runs go on."""

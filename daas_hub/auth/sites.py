@@ -63,6 +63,11 @@ class LinkedSites:
         except LedgerBusy as error:
             raise DirectoryUnavailable(error.message, reason=error.reason, log_message=error.log_message) from error
 
+    async def user_of(self, issuer: str, subject: str, /) -> str:
+        """As the ledger has the link."""
+        name: str = await self._hub.linking.user_of((issuer, subject))
+        return name
+
     def rules(self, site: Identity) -> Any | None:
         """Those of her directory."""
         return self._hub.directories.get(site.issuer)

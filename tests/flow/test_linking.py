@@ -67,6 +67,35 @@ async def test_groups_and_rights_are_the_directorys_each_time(site: LinkSite) ->
     assert (bob["groups"], bob["admin"]) == (["lab"], False)
 
 
+@pytest.mark.parametrize("other", ["password", "second"])
+async def test_a_provider_ends_its_sign_ins_also_where_the_last_one_was_by_another_way(
+    site: LinkSite, other: str
+) -> None:
+    person = f"d-{other}"
+    site.first.people[person] = site.second.people[person] = {"groups": []}
+    lost, last = site.visitor(), site.visitor()
+    assert location(await site.link(lost, person, "dora", then="/hub/home")) == "/hub/home"
+    if other == "password":
+        assert location(await site.password(last, "dora")) == "/hub/home"
+    else:
+        assert location(await site.link(last, person, "dora", way="second", then="/hub/home")) == "/hub/home"
+    _, made = await site.hub.api("POST", "users/dora/tokens", {"note": "of either browser"})
+    # A token of that provider about somebody whom no link of its own names ends nothing.
+    assert await tell(site, "nobody") == 200
+    assert [await site.user_of(browser) for browser in (lost, last)] == ["dora", "dora"]
+    assert await tell(site, person) == 200
+    assert [await site.user_of(browser) for browser in (lost, last)] == ["", ""]
+    assert (await site.hub.api("GET", "user", token=made["token"]))[0] == 403
+    assert location(await site.password(last, "dora")) == "/hub/home"
+
+
+async def tell(site: LinkSite, person: str) -> int:
+    """The first provider says that a sign-in has ended."""
+    body = f"logout_token={site.first.logout_token(person)}".encode()
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    return (await site.hub.http("POST", f"{site.hub.hub_url}/hub/oidc/first/logout", body, kind))[0]
+
+
 async def test_who_is_gone_from_the_directory_comes_by_no_way(site: LinkSite) -> None:
     who = site.visitor()
     assert location(await site.link(who, "4", "carl", way="second", then="/hub/home")) == "/hub/home"
