@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tornado import web
@@ -11,7 +12,7 @@ from traitlets import Dict, List, Unicode, default
 
 from daas_hub.auth import break_glass, ways
 from daas_hub.auth.attempts import Attempts
-from daas_hub.auth.common import identity_in, maybe, refuse_unknown_settings, site_groups
+from daas_hub.auth.common import identity_in, maybe, refuse_unknown_settings, site_groups, try_again
 from daas_hub.auth.link_cookie import WaitingPeople
 from daas_hub.auth.looks import Look, Person, look
 from daas_hub.auth.mail_settings import MailTraits
@@ -25,7 +26,7 @@ from daas_hub.auth.unlink_pages import UnlinkHandler
 from daas_hub.auth.ways import Way
 from daas_hub.core.access import Answer
 from daas_hub.core.allocation import Kind
-from daas_hub.core.errors import AccountRefused, ConfigError, DirectoryUnavailable
+from daas_hub.core.errors import AccountRefused, ConfigError, DirectoryUnavailable, LedgerBusy
 from daas_hub.core.models import Identity
 
 RESERVED = "This name is kept for the administrator of this machine. Ask whoever administers this service."
@@ -145,8 +146,15 @@ class DaasAuthenticator(SiteTokensOfWays, MailTraits, Attempts, OneName):
         await self.require_own_name(handler, identity)
 
     async def require_own_name(self, handler: Any, identity: Identity) -> None:
-        """Raise HTTPError 409 where her name is another one's here."""
-        await self._names.require(handler, self, identity)
+        """Raise HTTPError 409 where her name here is another one's: that of the hub user she is, else the directory's.
+
+        Raises HTTPError 503 for a ledger that is busy.
+        """
+        try:
+            before = await self.linking.user_of((identity.issuer, identity.subject)) if self.linking else ""
+        except LedgerBusy as error:
+            raise try_again(error) from error
+        await self._names.require(handler, self, replace(identity, name=before or identity.name))
 
     async def by_password(self, handler: Any, data: dict[str, str]) -> dict[str, Any] | None:
         """Judged by the directory that the form names, and by no other: a password is shown to one server only."""

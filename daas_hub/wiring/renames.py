@@ -32,6 +32,7 @@ from daas_hub.spawners.people import identity_in
 from daas_hub.spawners.runtime import DaasHub, utcnow
 
 from .same_person import as_before, require_same
+from .sweep import signed_in
 
 LOOK_WITHIN_S = 0.5
 """How long a rename may keep the loop for its question to the ledger; what reads waits for no writer."""
@@ -124,9 +125,15 @@ class SignIn:
                 _require_own(site, model["name"], rows, own_id)
                 await require_same(authenticator, handler, model["name"], identity)
                 await _take_back(site, model["name"], own_id)
+                signed_in(_user_of(handler, model["name"]))
             except DaasError as error:
                 raise web.HTTPError(error.status, error.message) from error
         return model
+
+
+def _user_of(handler: Any, name: str) -> Any | None:
+    find = getattr(handler, "find_user", None)
+    return find(name) if find is not None else None
 
 
 async def _take_back(site: DaasHub, name: str, account_id: str) -> None:

@@ -236,6 +236,12 @@ def _session(state: dict[str, Any] | None) -> Any:
     return (((state or {}).get("daas") or {}).get("tokens") or {}).get("session")
 
 
+def signed_in(user: Any) -> None:
+    """She has just been vouched for: what the last sweep could not tell of her is over."""
+    if user is not None:
+        known.pop(user.id, None)
+
+
 def banner(user: Any) -> str:
     """What stands above the pages of somebody whose last good answer is old; empty otherwise."""
     found = known.get(user.id) if user is not None else None

@@ -13,6 +13,7 @@ from tests.servers.link_site import LOCAL, LOCAL_PASSWORD, LinkSite
 from tests.servers.slapd import BASE, PEOPLE
 from tests.servers.visitor import location
 
+RENAME = f"dn: uid={{}},ou=people,{BASE}\nchangetype: modrdn\nnewrdn: uid={{}}\ndeleteoldrdn: 1\n"
 pytestmark = [pytest.mark.needs("slapd"), pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 
@@ -94,6 +95,23 @@ async def tell(site: LinkSite, person: str) -> int:
     body = f"logout_token={site.first.logout_token(person)}".encode()
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
     return (await site.hub.http("POST", f"{site.hub.hub_url}/hub/oidc/first/logout", body, kind))[0]
+
+
+async def test_who_gets_another_ones_name_in_the_directory_stays_who_she_is(site: LinkSite) -> None:
+    for person, name in (("s1", "dora"), ("s2", "emil")):
+        site.first.people[person] = {"groups": []}
+        assert location(await site.link(site.visitor(), person, name, then="/hub/home")) == "/hub/home"
+    try:
+        for old, new in (("dora", "swap"), ("emil", "dora"), ("swap", "emil")):
+            await site.slapd.modify(RENAME.format(old, new))
+        for person, user, called in (("s1", "dora", "emil"), ("s2", "emil", "dora")):
+            by_link, by_password = site.visitor(), site.visitor()
+            assert location(await site.come(by_link, person, then="/hub/home")) == "/hub/home"
+            assert location(await site.password(by_password, called, f"{user}-secret")) == "/hub/home"
+            assert [await site.user_of(browser) for browser in (by_link, by_password)] == [user, user]
+    finally:
+        for old, new in (("dora", "swap"), ("emil", "dora"), ("swap", "emil")):
+            await site.slapd.modify(RENAME.format(old, new))
 
 
 async def test_who_is_gone_from_the_directory_comes_by_no_way(site: LinkSite) -> None:
