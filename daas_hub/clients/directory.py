@@ -195,23 +195,22 @@ class Directory:
     # ------------------------------------------------------------ in a thread
 
     def _login(self, turn: Turn, typed: Sequence[Form], password: str, admit: Callable[[str], None]) -> LoginOutcome:
-        settings = self.settings
-        with turn.session() as service:
-            self._bind_service(service)
-            person = self._one(service, typed)
-            dn = first(person, "dn") if person else None
-            admit(subject_of(person) if person else typed[0].value)
-            with turn.session(first(person, SERVER) if person else None) as hers:
-                accepted = hers.bind(dn or self._nobody(), password, once=True)
-                code = sub_code(hers.refused_with)
-            if person is None:
-                return LoginOutcome(Verdict.WRONG)
-            state = lock_state(person, datetime.now(UTC))
-            if not accepted:
-                return LoginOutcome(refusal(code, state, tell_locked=settings.tell_locked))
-            if state not in ACTIVE:
-                return LoginOutcome(state)
-            return LoginOutcome(Verdict.OK, self._identity(service, self._name_of(person), person))
+        person = self._pool.ask(turn, lambda service: self._one(service, typed))
+        dn = first(person, "dn") if person else None
+        admit(subject_of(person) if person else typed[0].value)
+        # A connection of her own: a bind makes it hers, and no question of another one is asked on it.
+        with turn.session(first(person, SERVER) if person else None) as hers:
+            accepted = hers.bind(dn or self._nobody(), password, once=True)
+            code = sub_code(hers.refused_with)
+        if person is None:
+            return LoginOutcome(Verdict.WRONG)
+        state = lock_state(person, datetime.now(UTC))
+        if not accepted:
+            return LoginOutcome(refusal(code, state, tell_locked=self.settings.tell_locked))
+        if state not in ACTIVE:
+            return LoginOutcome(state)
+        identity = self._pool.ask(turn, lambda service: self._identity(service, self._name_of(person), person))
+        return LoginOutcome(Verdict.OK, identity)
 
     def _nobody(self) -> str:
         """The DN of somebody who does not exist, so that an unknown person costs a bind as well."""
@@ -222,9 +221,7 @@ class Directory:
         return forms(text, settings.name_attribute, settings.login_attributes, settings.login_domains)
 
     def _known(self, turn: Turn, typed: Sequence[Form]) -> tuple[Identity, Verdict] | None:
-        with turn.session() as service:
-            self._bind_service(service)
-            return self._judged(service, self._one(service, typed))
+        return self._pool.ask(turn, lambda service: self._judged(service, self._one(service, typed)))
 
     def _known_subject(self, turn: Turn, subject: str, *, alone: bool) -> tuple[Identity, Verdict] | None:
         def ask(service: Session) -> tuple[Identity, Verdict] | None:

@@ -144,11 +144,21 @@ class DrivenHub:
         try:
             await asyncio.gather(*(one(server) for server in servers))
         except TimeoutError as error:
-            raise AssertionError(f"not all are ready; the hub: {self.hub.log_text()[-3000:]}") from error
+            missing = sorted(where for where, told_of in waiting.items() if not told_of.done())
+            raise AssertionError(
+                f"{len(missing)} are not ready: {missing[:5]}; {self._said_of(missing[:2])}"
+            ) from error
         finally:
             told.cancel()
         used = self.cpu_s() - cpu
         return max(self.ready_at()[where] for where in waiting) - began, used
+
+    def _said_of(self, routes: Sequence[str]) -> str:
+        """The hub's lines about these servers, and its last ones."""
+        lines = self.hub.log_text().splitlines()
+        words = [where.strip("/").removeprefix("user/") for where in routes]
+        about = [line for line in lines if any(word in line or word.replace("/", ":") in line for word in words)]
+        return "\n".join(["the hub said:", *about[:60], "…", *lines[-20:]])
 
     async def _tell(self, waiting: dict[str, asyncio.Future[None]]) -> None:
         """Resolve what has become ready."""

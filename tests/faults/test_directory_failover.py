@@ -246,7 +246,7 @@ async def test_who_is_refused_by_us_says_nothing_against_the_server(pair: Pair) 
         with pytest.raises(AccountRefused):
             await directory.authenticate("ada", "ada-secret", refused)
         assert await signs_in(directory)
-        assert pair.asked == (3, 0)
+        assert pair.asked == (2, 0)
 
 
 async def test_what_the_directory_itself_says_is_not_asked_elsewhere(pair: Pair) -> None:

@@ -63,7 +63,8 @@ async def test_one_of_two_then_both_then_back(hub: HubServer, ways: list[FaultPr
     assert await watched_health(hub, login, start) < 1  # type: ignore[arg-type]
     assert login.result() == (200, "")
     assert start.result()[0] in (201, 202)
-    assert ways[1].connections >= 3
+    # The service's, which both may have used, and one for her password.
+    assert ways[1].connections >= 2
 
     ways[1].fault = Fault.SILENT
     login = asyncio.create_task(sign_in(hub, "boss"))
