@@ -35,6 +35,7 @@ from .kube_loss import KubeLoss, no_right
 from .kube_pod import HUB, LAUNCH, Rules
 from .kube_pods import Pods
 from .kube_start import Start, Tools, answers, log_of, look, software_of, too_late, wait_ready
+from .kube_tokens import KubeTokens
 from .steps import Steps
 
 WATCH_FRESH_S = 100.0
@@ -48,7 +49,7 @@ NO_LOG = "unable to retrieve container logs for "
 UNKNOWN_HANDLE = "the handle is not one of this backend's"
 
 
-class KubeBackend(KubeLoss):
+class KubeBackend(KubeTokens, KubeLoss):
     """Starts servers as pods that run as the account's uid and gids."""
 
     name = "kubernetes"
@@ -325,6 +326,7 @@ class KubeBackend(KubeLoss):
             await asyncio.gather(
                 self._delete("pods", names.pod),
                 self._delete("secrets", names.secret),
+                *([self._delete("secrets", names.site_tokens)] if handle.get("site_tokens", True) else []),
                 self._delete("configmaps", names.files),
             )
         except KubeRefused as error:

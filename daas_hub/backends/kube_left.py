@@ -9,8 +9,9 @@ from daas_hub.core.models import Handle, Json
 
 from .kube_pod import HUB, LAUNCH, VERSION, Names, handle_from
 
-NOT_PODS = {"secrets": Names("", "").secret, "configmaps": Names("", "").files}
-"""Kind → what its name has after that of the pod."""
+_ENDINGS = Names("", "")
+NOT_PODS = {"secrets": (_ENDINGS.secret, _ENDINGS.site_tokens), "configmaps": (_ENDINGS.files,)}
+"""Kind → what names have after that of the pod."""
 
 
 async def leftovers(kube: Kube, namespace: str, hub_id: str) -> Sequence[Handle]:
@@ -29,10 +30,11 @@ async def leftovers(kube: Kube, namespace: str, hub_id: str) -> Sequence[Handle]
     return list(found.values())
 
 
-def _handle(meta: Json, ending: str) -> Handle | None:
+def _handle(meta: Json, endings: Sequence[str]) -> Handle | None:
     """By what stands beside a pod; None where it is not called as ours are."""
     name: str = meta["name"]
-    if not name.endswith(ending):
+    ending = next((ending for ending in endings if name.endswith(ending)), "")
+    if not ending:
         return None
     return {
         "backend": "kubernetes",

@@ -17,6 +17,7 @@ from daas_hub.core.models import Account, Handle, Json, LaunchSpec
 from daas_hub.core.naming import safe_name
 from daas_hub.core.pods import MANIFEST_MARK, MAX_PACKED, PACKAGES_MARK, SERVER
 from daas_hub.core.recall import launch_note
+from daas_hub.core.site_tokens import VARIABLE
 
 VERSION = 1
 PREFIX = "daas-hub"
@@ -31,6 +32,7 @@ FILES = "daas-files"
 SECRET = "daas-secret"  # noqa: S105  the name of a volume
 SCRATCH = "daas-scratch"
 TMP = "daas-tmp"
+SITE_TOKENS, SITE_TOKENS_AT = "daas-site-tokens", "/run/daas-hub/site-tokens"
 FILES_AT, SECRET_AT, SCRATCH_AT = "/etc/daas-hub", "/run/daas-hub/secret", "/run/daas-hub/own"
 MANIFEST_AT = "/usr/local/share/daas/manifest.json"
 """Where an image may say what it is made of; the launcher prints its beginning, and all of it packed."""
@@ -86,6 +88,10 @@ class Names:
     @property
     def secret(self) -> str:
         return f"{self.pod}-secret"
+
+    @property
+    def site_tokens(self) -> str:
+        return f"{self.pod}-tokens"
 
     @property
     def files(self) -> str:
@@ -169,7 +175,7 @@ def own(pod: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim], rule
     folder = server.pop("workingDir", None) or spec.account.home
     server["args"] = ["/bin/sh", f"{FILES_AT}/launch", folder, *spec.cmd]
     server["env"] = _env(server.get("env") or [], spec)
-    _volumes(body, server, names, claims)
+    _volumes(body, server, names, claims, site_tokens=spec.site_tokens)
     if rules.read_only_root:
         _writable_tmp(body, server)
     return pod
@@ -239,6 +245,7 @@ def _env(given: Sequence[Json], spec: LaunchSpec) -> list[Json]:
         "JUPYTERLAB_WORKSPACES_DIR": f"{SCRATCH_AT}/lab/workspaces",
         "IPYTHONDIR": f"{SCRATCH_AT}/ipython",
         "DAAS_LAUNCH_ID": spec.launch_id,
+        **({VARIABLE: SITE_TOKENS_AT} if spec.site_tokens else {}),
     }
     kept = [item for item in given if item["name"] not in ours and item["name"] not in spec.secrets]
     joined = {item["name"]: item.get("value") for item in kept}
@@ -254,7 +261,7 @@ def _env(given: Sequence[Json], spec: LaunchSpec) -> list[Json]:
 PORT = 8888
 
 
-def _volumes(body: Json, server: Json, names: Names, claims: Sequence[Claim]) -> None:
+def _volumes(body: Json, server: Json, names: Names, claims: Sequence[Claim], *, site_tokens: bool) -> None:
     """Our volumes and mounts; what KubeSpawner's settings mount stays, but for places that are ours."""
     volumes: list[Json] = [
         {"name": FILES, "configMap": {"name": names.files, "defaultMode": 0o444}},
@@ -268,6 +275,11 @@ def _volumes(body: Json, server: Json, names: Names, claims: Sequence[Claim]) ->
         {"name": SECRET, "mountPath": SECRET_AT, "readOnly": True},
         {"name": SCRATCH, "mountPath": SCRATCH_AT},
     ]
+    if site_tokens:
+        # Optional: no server waits for it.
+        given = {"secretName": names.site_tokens, "defaultMode": 0o444, "optional": True}
+        volumes.append({"name": SITE_TOKENS, "secret": given})
+        mounts.append({"name": SITE_TOKENS, "mountPath": SITE_TOKENS_AT, "readOnly": True})
     for number, claim in enumerate(claims):
         name = f"daas-volume-{number}"
         volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim.name}})
@@ -301,6 +313,15 @@ def secret_of(spec: LaunchSpec, names: Names) -> Json:
     }
 
 
+def site_tokens_of(spec: LaunchSpec, names: Names) -> Json:
+    """The Secret for tokens of other services, empty until the first are handed over."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": names.site_tokens, "namespace": names.namespace, "labels": labels_of(spec)},
+    }
+
+
 def files_of(spec: LaunchSpec, names: Names) -> Json:
     """The ConfigMap with the launcher and the account's lines of passwd and group."""
     passwd, group = with_lines(spec.account, BASE_USERS, BASE_GROUPS)
@@ -325,6 +346,7 @@ def handle_of(spec: LaunchSpec, names: Names, *, pod_uid: str | None, warnings: 
         "uid": spec.account.uid,
         "service_prefix": spec.service_prefix,
         "memory_bytes": spec.resources.mem_limit_bytes,
+        "site_tokens": spec.site_tokens,
         "warnings": list(warnings),
     }
 
@@ -346,6 +368,7 @@ def handle_from(pod: Mapping[str, Any]) -> Handle | None:
         "uid": int(uid),
         "service_prefix": notes.get(f"{PREFIX}/prefix", ""),
         "memory_bytes": None,
+        "site_tokens": any(v["name"] == SITE_TOKENS for v in (pod.get("spec") or {}).get("volumes") or ()),
         "warnings": [],
     }
 

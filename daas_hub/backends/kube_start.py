@@ -99,6 +99,7 @@ class Start:
         done = await asyncio.gather(
             self._make("secrets", kube_pod.secret_of(spec, names)),
             self._make("configmaps", kube_pod.files_of(spec, names)),
+            *([self._make("secrets", kube_pod.site_tokens_of(spec, names))] if spec.site_tokens else []),
             # Where one is refused the other is waited for: it would be made after everything was removed.
             return_exceptions=True,
         )
@@ -112,7 +113,9 @@ class Start:
         self._tools.pods.heard(made)
         handle = {**handle, "pod_uid": made["metadata"]["uid"]}
         await checkpoint(handle)
-        await asyncio.gather(self._give("secrets", names.secret, made), self._give("configmaps", names.files, made))
+        beside = [("secrets", names.secret), ("configmaps", names.files)]
+        beside += [("secrets", names.site_tokens)] if spec.site_tokens else []
+        await asyncio.gather(*(self._give(kind, name, made) for kind, name in beside))
         return await wait_ready(handle, self._tools, self._steps, tuple(spec.secrets.values()))
 
     async def _make(self, kind: str, body: Json) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from daas_hub.core.models import Json
 from .kube_session import ApiConnection
 
 JSON = "application/json"
-MERGE = "application/merge-patch+json"
+MERGE, PATCH = "application/merge-patch+json", "application/json-patch+json"
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """To be accepted where of a list only the objects' metadata are wanted."""
 PAGE = 500
@@ -95,7 +95,7 @@ class Kube:
         path: str,
         *,
         query: Mapping[str, str | int] | None = None,
-        body: Json | None = None,
+        body: Json | Sequence[Json] | None = None,
         content_type: str = JSON,
         accept: str = JSON,
         within_s: float = CALL_WITHIN_S,
@@ -189,7 +189,7 @@ class Kube:
         method: str,
         path: str,
         query: Mapping[str, str | int] | None,
-        body: Json | None,
+        body: Json | Sequence[Json] | None,
         content_type: str = JSON,
         timeout: aiohttp.ClientTimeout | None = None,
         accept: str = JSON,

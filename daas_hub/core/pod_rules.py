@@ -83,6 +83,10 @@ def _own_secret(pod: Json) -> str:
     return f"{_has(pod.get('metadata'), 'name')}-secret"
 
 
+def _own_tokens(pod: Json) -> str:
+    return f"{_has(pod.get('metadata'), 'name')}-tokens"
+
+
 # ---------------------------------------------------------------- the rules
 
 
@@ -195,11 +199,12 @@ def _volumes(pod: Json, rules: PodRules) -> Iterator[str]:  # noqa: ARG001
 
 
 def _secrets(pod: Json, rules: PodRules) -> Iterator[str]:
-    own = _own_secret(pod)
+    own, tokens = _own_secret(pod), _own_tokens(pod)
     for volume in _parts(pod["spec"], "volumes"):
         secret = _has(volume, "secret")
-        if secret is not None and secret.get("secretName") != own:
-            yield f"volume {volume.get('name')} is the Secret {secret.get('secretName')!r}, not its own {own!r}"
+        # Tokens for other services are files and never variables.
+        if secret is not None and secret.get("secretName") not in (own, tokens):
+            yield f"volume {volume.get('name')} is the Secret {secret.get('secretName')!r}, not {own!r} or {tokens!r}"
     for name, part in _containers(pod):
         named = [_has(_has(item, "valueFrom"), "secretKeyRef") for item in _parts(part, "env")]
         named += [_has(item, "secretRef") for item in _parts(part, "envFrom")]

@@ -22,6 +22,7 @@ async def place(kube: Client, tiny_name: str) -> AsyncIterator[KubePlace]:
 class TestKubernetes(BackendContract):
     end_within_s = 20.0
     stop_within_s = 30.0
+    tokens_within_s = 60.0
 
     async def test_a_start_does_not_need_the_watch(
         self, place: KubePlace, saved: Saved, monkeypatch: pytest.MonkeyPatch

@@ -135,6 +135,11 @@ def own_secret() -> str:
     return f"{good_pod()['metadata']['name']}-secret"
 
 
+def own_tokens() -> str:
+    """The name of the Secret with tokens for other services, which a pod may mount and not have as variables."""
+    return f"{good_pod()['metadata']['name']}-tokens"
+
+
 SC, NOTES, LABELS = "spec/securityContext", "metadata/annotations", "metadata/labels"
 ONE, FIRST = "spec/containers/0", "spec/initContainers/0"
 
@@ -253,6 +258,11 @@ _ROWS: dict[str, dict[str, Change]] = {
     "secrets": {
         "secret-mounted": volume("secret", secretName="other-secret"),
         "secret-of-another-launch": volume("secret", secretName="daas-bob-0000-secret"),
+        "tokens-of-another-launch": volume("secret", secretName="daas-bob-0000-tokens"),
+        "own-tokens-env": put(
+            f"{ONE}/env/+", {"name": "X", "valueFrom": {"secretKeyRef": {"name": own_tokens(), "key": "x"}}}
+        ),
+        "own-tokens-env-from": put(f"{FIRST}/envFrom/+", {"secretRef": {"name": own_tokens()}}),
         "secret-env": put(f"{ONE}/env/+", {"name": "X", "valueFrom": {"secretKeyRef": {"name": "other", "key": "x"}}}),
         "secret-env-from": put(f"{ONE}/envFrom/+", {"secretRef": {"name": "other", "optional": True}}),
         "init-secret-env": put(
@@ -294,6 +304,7 @@ HARMLESS: dict[str, Change] = {
         f"{ONE}/env/+", {"name": "X", "valueFrom": {"secretKeyRef": {"name": own_secret(), "key": "x"}}}
     ),
     "config-map-env": put(f"{ONE}/envFrom/+", {"configMapRef": {"name": "site"}}),
+    "own-tokens": volume("secret", secretName=own_tokens(), optional=True),
     "pull-secret": put("spec/imagePullSecrets/+", {"name": "registry"}),
     "sidecar": put(
         "spec/containers/+",
