@@ -23,7 +23,7 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, ConfigError
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 
-from . import local_folder, local_launch
+from . import local_folder, local_launch, local_tokens
 from .base import Backend, Checkpoint, Doubt
 from .local_capacity import CapacityLook
 from .local_end import Ends
@@ -53,6 +53,7 @@ class LocalBackend(LocalSettings, Backend):
         self._ends = Ends()
         self._homes = Homes(self, self.log)
         self._capacity = CapacityLook()
+        self._keeper = local_tokens.Keeper()
         self._steps: dict[str, Steps] = {}
         self._swept_at = 0.0
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -172,7 +173,8 @@ class LocalBackend(LocalSettings, Backend):
         try:
             folder = LaunchFolder.of(handle)
             owner = (int(handle["uid"]), int(handle["gid"])) if os.geteuid() == 0 else None
-            await in_thread(folder.put_site_tokens, files, owner)
+            await in_thread(self._keeper.require, self._root)
+            await in_thread(local_tokens.put, folder, files, owner)
         except (OSError, ValueError, KeyError) as error:
             raise BackendUnavailable(f"The site tokens cannot be handed over now: {error}") from error
 
@@ -271,4 +273,5 @@ class LocalBackend(LocalSettings, Backend):
         return found
 
     async def close(self) -> None:
+        self._keeper.close()
         self._ends.close()

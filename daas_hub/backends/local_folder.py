@@ -11,7 +11,7 @@
             own/                        the account's, 0700
                 secrets                 the account's, 0600; the helper reads and removes it
             site_tokens                 a link to the folder with today's site tokens
-            .site_tokens.…/             the hub's and the account's group's, 0750; in it files of the account, 0400
+            .site_tokens.<end>.…/       the hub's and the account's group's, 0750; in it files of the account, 0400
             site_tokens.json            the hub's, 0600: the same set, for the next hub
                 runtime, data, …        Jupyter's own folders (design.md, rule 8.13)
 
@@ -23,8 +23,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -35,7 +33,6 @@ from daas_hub.core.models import Handle, Json
 REMOVE_WITHIN_S = 120
 REMOVE_ATTEMPTS = 3
 LEDGER = "ledger"
-TOKENS = ".site_tokens."
 
 
 def write_private(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
@@ -71,14 +68,14 @@ class LaunchFolder:
         """Where a handle says that it is: ``runtime_dir`` may have been changed since."""
         return cls(Path(handle["dir"]).parent, handle["launch_id"])
 
-    def make(self, uid: int, gid: int, variables: Mapping[str, str]) -> None:
+    def make(self, uid: int, gid: int, secrets: Mapping[str, str]) -> None:
         """Make it afresh; what a crash left of an attempt that never ran is removed first."""
         self.remove()
         self.path.mkdir(mode=0o711)
         self.path.chmod(0o711)
         self.own.mkdir(mode=0o700)
         owner = (uid, gid) if os.geteuid() == 0 else None
-        write_private(self.secrets, json.dumps(dict(variables)), owner=owner)
+        write_private(self.secrets, json.dumps(dict(secrets)), owner=owner)
         if owner is not None:
             os.chown(self.own, *owner)
 
@@ -127,28 +124,6 @@ class LaunchFolder:
                 write_private(copy, Path(certificates[kind]).read_text(), owner=owner)
                 variables[variable] = str(copy)
         return variables
-
-    def put_site_tokens(self, files: Mapping[str, str], owner: tuple[int, int] | None) -> None:
-        """Replace all of them at once. The account has no right to any folder on the way, so it can lay no trap."""
-        new = self.path / f"{TOKENS}{secrets.token_hex(8)}"
-        new.mkdir(mode=0o700)
-        try:
-            for name, text in files.items():
-                write_private(new / name, text, mode=0o400, owner=owner)
-            if owner is not None:
-                os.chown(new, -1, owner[1])
-                new.chmod(0o750)
-            link = self.path / f"{TOKENS}new"
-            link.unlink(missing_ok=True)
-            link.symlink_to(new.name)
-            link.rename(self.site_tokens)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-        for old in self.path.glob(f"{TOKENS}*"):
-            if old != new:
-                shutil.rmtree(old)
-        self.save("site_tokens", dict(files))
 
     def tail(self, *, limit_bytes: int = 4096) -> str:
         """The end of the log; empty where there is none."""

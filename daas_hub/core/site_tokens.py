@@ -124,6 +124,19 @@ def files_of(held: Mapping[str, Held], missing: Mapping[str, str]) -> dict[str, 
     return files | {name + MISSING: f"{why}\n" for name, why in missing.items()}
 
 
+def first_end(files: Mapping[str, str]) -> float | None:
+    """When the first token of a set is over, in seconds since 1970; None: there is none that says so."""
+    ends = [_ends(text) for name, text in files.items() if name.endswith(EXPIRES)]
+    return min((at for at in ends if at is not None), default=None)
+
+
+def _ends(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except ValueError:
+        return None
+
+
 def held_in(files: Mapping[str, str], names: Iterable[str], now: float) -> dict[str, Held]:
     """The tokens that an earlier hub handed over and that are still good. ``now`` is seconds since 1970.
 
@@ -131,11 +144,7 @@ def held_in(files: Mapping[str, str], names: Iterable[str], now: float) -> dict[
     """
     held = {}
     for name in names:
-        try:
-            expires_at = datetime.fromisoformat(files[name + EXPIRES].strip()).timestamp()
-            token = Held(files[name], now, expires_at)
-        except (KeyError, ValueError):
-            continue
-        if token.expires_at > now:
-            held[name] = token
+        expires_at = _ends(files.get(name + EXPIRES, ""))
+        if name in files and expires_at is not None and expires_at > now:
+            held[name] = Held(files[name], now, expires_at)
     return held

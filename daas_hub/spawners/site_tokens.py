@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from logging import Logger
 from typing import Any
 
 from daas_hub.backends.base import Backend
 from daas_hub.core import site_tokens
+from daas_hub.core.backoff import delays
 from daas_hub.core.errors import BackendUnavailable, DaasError, LedgerBusy, SessionRevoked, TokenRefused
 from daas_hub.core.models import Handle
 from daas_hub.core.site_tokens import Held
@@ -23,7 +24,7 @@ from .people import identity_in
 from .record import LaunchRecord
 from .runtime import DaasHub
 
-WRITE_AGAIN_S = 2.0
+WRITE_AGAIN_S, WRITE_AGAIN_AT_LAST_S = 1.0, 10.0
 
 
 class SiteTokens:
@@ -38,6 +39,8 @@ class SiteTokens:
         self._retry_s: dict[str, float] = {}
         """Of each token that there was, by how long it was good."""
         self._written: Mapping[str, str] | None = None
+        self._unwritten: Iterator[float] | None = None
+        """How long to wait before the files are written again, which could not be."""
         self._woken = asyncio.Event()
         self._over = ""
         self._task: asyncio.Task[None] | None = None
@@ -56,7 +59,6 @@ class SiteTokens:
     def over(self, why: str) -> None:
         """Her access ends: what she has goes at once, and only another sign-in brings it back."""
         self._over = why
-        self._held.clear()
         self._cancel_renewing()
         self._woken.set()
 
@@ -99,8 +101,8 @@ class SiteTokens:
                     await self._end_access(names)
                 self._let_go(backend.site_tokens_margin_s)
                 self._renew_due(row, names, backend.site_tokens_margin_s)
-                done = await self._write(backend, handle)
-                await self._wait(backend.site_tokens_margin_s, WRITE_AGAIN_S if not done else None)
+                await self._write(backend, handle)
+                await self._wait(backend.site_tokens_margin_s)
         finally:
             self._cancel_renewing()
 
@@ -123,6 +125,8 @@ class SiteTokens:
 
     async def _end_access(self, names: Sequence[str]) -> None:
         why, self._over = self._over, ""
+        self._held.clear()
+        self._cancel_renewing()
         self._missing = dict.fromkeys(names, f"Your access was ended: {why}.")
         await self._authenticator.site_tokens_over(self._user)
         self._try_at = {n: self._site.now() + self._retry_s.get(n, site_tokens.RETRY_S) for n in names}
@@ -152,27 +156,33 @@ class SiteTokens:
             self._renewing.cancel()
             self._renewing = None
 
-    async def _wait(self, margin_s: float, at_most_s: float | None) -> None:
+    async def _wait(self, margin_s: float) -> None:
         times = [held.gone_at(margin_s) for held in self._held.values()]
         if self._renewing is None:
             times += self._try_at.values()
-        left = [max(0.0, at - self._site.now()) for at in times] + ([at_most_s] if at_most_s is not None else [])
+        left = [max(0.0, at - self._site.now()) for at in times]
+        if self._unwritten is not None:
+            # What is there may be over: nothing is due before this is done.
+            left = [next(self._unwritten)]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), min(left, default=None))
         self._woken.clear()
 
-    async def _write(self, backend: Backend, handle: Handle) -> bool:
+    async def _write(self, backend: Backend, handle: Handle) -> None:
         """The whole set, where it is another one than before."""
         files = site_tokens.files_of(self._held, {n: w for n, w in self._missing.items() if n not in self._held})
         if files == self._written:
-            return True
+            self._unwritten = None
+            return
         try:
             await backend.hand_over(handle, files)
         except BackendUnavailable as error:
-            self._log.warning("The tokens of launch %s are handed over later: %s", self._record.id, error.log_message)
-            return False
-        self._written = files
-        return True
+            if self._unwritten is None:
+                # Once: an outage lasts as long as it lasts.
+                self._log.warning("Tokens of launch %s are handed over later: %s", self._record.id, error.log_message)
+                self._unwritten = delays(WRITE_AGAIN_S, WRITE_AGAIN_AT_LAST_S)
+            return
+        self._written, self._unwritten = files, None
 
     # ------------------------------------------------------------ one renewal
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -127,11 +128,12 @@ class Place:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def started(site: Site, name: str) -> int:
+async def started(site: Site, name: str, server: str = "") -> int:
     """Start a server; its port."""
-    status, said = await site.hub.start_server(name, options={"profile": "basic"})
+    status, said = await site.hub.start_server(name, server, options={"profile": "basic"})
     assert status in (201, 202), said
-    (row,) = [r for r in site.launches() if r.user_name == name and r.state is LaunchState.RUNNING]
+    running = [r for r in site.launches() if r.user_name == name and r.state is LaunchState.RUNNING]
+    (row,) = [r for r in running if r.server_name == server]
     return int(row.handle["port"])
 
 
@@ -220,6 +222,38 @@ async def test_the_next_hub_goes_on_with_it(place: Place) -> None:
     place.provider.faults, place.provider.exchanged_last_s = {}, SHORT_S
     await place.fresh(before)
     assert (await place.ask("whoami"))["pid"] == pid
+
+
+async def test_while_no_hub_is_there_nothing_grows_old(place: Place) -> None:
+    """Killed, so that it could do nothing about it."""
+    await place.lasting(SHORT_S)
+    place.site.hub.signal(signal.SIGKILL)
+    await place.site.hub.wait_gone()
+    async with place.watched():
+        await until(lambda: not_there(place), within_s=30, what="the token that is over is gone")
+        assert (await place.ask("whoami"))["pid"] > 0
+        await place.site.hub.start()
+        await place.fresh()
+
+
+async def not_there(place: Place) -> bool:
+    return await place.read("storage") == ""
+
+
+async def test_a_start_while_her_sign_in_is_over(place: Place) -> None:
+    """The directory knows her, so she may start; only her tokens are marked missing."""
+    place.provider.end_all()
+    await place.gone()
+    port = await started(place.site, "ada", "second")
+
+    async def said() -> str:
+        folder = (await place.ask("second/whoami", port))["environment"]["DAAS_SITE_TOKENS"]
+        return str((await place.ask(f"second/read?{folder}/storage.missing", port)).get("text", ""))
+
+    assert "Sign in to the hub again" in await until(said, what="why her second server has no token")
+    assert (await place.site.hub.api("DELETE", "users/ada/servers/second"))[0] in (202, 204)
+    assert await place.come() == "/hub/home"
+    await place.fresh()
 
 
 async def test_whoever_came_by_the_directory_is_told(place: Place) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daas_hub.core.errors import ConfigError
-from daas_hub.core.site_tokens import Held, files_of, held_in, seconds_in, too_short, unfit, wanted
+from daas_hub.core.site_tokens import Held, files_of, first_end, held_in, seconds_in, too_short, unfit, wanted
 
 
 def test_what_a_site_may_ask_for() -> None:
@@ -68,6 +68,9 @@ def test_the_files_and_what_the_next_hub_reads_of_them() -> None:
     }
     now = 1_799_999_900.0
     assert held_in(files, ["storage", "batch"], now) == {"storage": Held("secret", now, 1_800_000_000.0)}
+    assert first_end(files) == 1_800_000_000.0
+    assert first_end({**files, "batch.expires": "2026-01-15T08:00:00+00:00"}) == 1_768_464_000.0
+    assert first_end({"batch.missing": "why\n"}) is first_end({"storage.expires": "soon"}) is None
     # Nobody asks for it any more; it is over; it does not say when it is.
     assert held_in(files, ["batch"], now) == {}
     assert held_in(files, ["storage"], 1_800_000_000.0) == {}
