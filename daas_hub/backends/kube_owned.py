@@ -15,7 +15,7 @@ OWNED: Mapping[str, str] = {
     "spec.serviceAccountName": "none",
     "spec.securityContext": "uid, gids, seccomp, never root",
     "spec.hostNetwork, hostPID, hostIPC, hostUsers": "none",
-    "spec.volumes[daas-*]": "home, Secret, files, scratch",
+    "spec.volumes[daas-*]": "home, Secret, files, scratch, tokens for other services",
     "spec.containers[*].securityContext": "no capability, no privilege escalation",
     "spec.initContainers[*].securityContext": "the same",
     "notebook.args": "the launcher and its folder stand before the server's own",
