@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from traitlets.config import Config
 
+from daas_hub.clients.oidc import EXCHANGE
 from daas_hub.core.errors import DaasError
 
 from .doctor_ways import each
@@ -34,6 +35,7 @@ def _provider(what: str, authenticator: Any, within_s: float) -> Iterator[Findin
         return
     yield Finding("ok", what, f"{asked.settings.issuer} answers, and is this issuer")
     yield from _can(what, metadata, set(authenticator.algorithms))
+    yield from _exchanges(what, metadata, authenticator.site_token_names)
     if ahead_s is None:
         yield Finding("note", what, "it does not say its time")
     elif abs(ahead_s) > authenticator.clock_leeway_s:
@@ -52,6 +54,14 @@ def _can(what: str, metadata: dict[str, Any], algorithms: set[str]) -> Iterator[
     if "refresh_token" not in (metadata.get("grant_types_supported") or ["refresh_token"]):
         found = "it gives no refresh tokens: people sign in again whenever an access token ends"
         yield Finding("note", what, found, "allow them for this client")
+
+
+def _exchanges(what: str, metadata: dict[str, Any], names: Sequence[str]) -> Iterator[Finding]:
+    """Whether it says that it exchanges tokens, where servers are to have some."""
+    if names and EXCHANGE not in (metadata.get("grant_types_supported") or [EXCHANGE]):
+        found = f"it does not say that it exchanges tokens; servers would have none of {', '.join(names)}"
+        fix = "allow token exchange (RFC 8693) at the provider and for this client, or empty site_tokens"
+        yield Finding("note", what, found, fix)
 
 
 async def _ask(asked: Any) -> tuple[float | None, dict[str, Any]]:

@@ -60,6 +60,13 @@ async def test_what_is_wrong(
     assert found[0].fix or level == "note"
 
 
+async def test_a_provider_that_exchanges_no_tokens(provider: EvilProvider) -> None:
+    _says(grant_types_supported=["authorization_code", "refresh_token"])(provider)
+    assert [finding.level for finding in await findings(provider)] == ["ok"]
+    _, found = await findings(provider, site_tokens={"storage": {"audience": "storage"}})
+    assert (found.level, "none of storage" in found.found, bool(found.fix)) == ("note", True, True)
+
+
 async def test_a_provider_that_is_away(provider: EvilProvider) -> None:
     await provider.stop()
     (found,) = await findings(provider)

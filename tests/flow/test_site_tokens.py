@@ -182,7 +182,7 @@ async def test_her_own_token_in_a_file_that_is_hers_alone(place: Place) -> None:
 async def test_it_is_renewed_again_and_again_and_never_old(place: Place) -> None:
     async with place.watched():
         value = await place.fresh()
-        for _ in range(3):
+        for _ in range(2):
             value = await place.fresh(value)
     assert place.provider.grants["refresh_token"], "her access token was never old in this time"
     assert place.provider.reused == 0
