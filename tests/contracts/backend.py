@@ -240,7 +240,7 @@ class BackendContract:
         async def there(first: str, second: str) -> bool:
             return (await reads("storage"), await reads("batch")) == (first, second)
 
-        sets = ({"storage": SECRET, "batch": "b"}, {"storage": SECRET, "batch.missing": "why\n"}, {"batch": SECRET}, {})
+        sets = ({"storage": SECRET, "batch": "b"}, {"batch": SECRET, "batch.missing": "why\n"}, {})
         for files in sets:
             await backend.hand_over(saved.last, files)
             await backend.hand_over(saved.last, files)

@@ -93,6 +93,8 @@ def put(path: str, value: Any = GONE) -> Change:
                 here = here[int(step)]
                 continue
             if here.get(step) is None:
+                if following.isdecimal():
+                    raise KeyError(path)  # a part of a list that another change took away
                 here[step] = [] if following == "+" else {}
             here = here[step]
         if last == "+":
