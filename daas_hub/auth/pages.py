@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import asdict
+from http.client import responses
 from typing import Any
 
 from jupyterhub.handlers import BaseHandler, LogoutHandler
@@ -47,6 +48,13 @@ class OurPage(BaseHandler):
         super().set_default_headers()
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")
+
+    def write_error(self, status_code: int, **more: Any) -> None:
+        """With a short heading: JupyterHub's would be the whole text once more."""
+        error = more.get("exc_info", (None, None))[1]
+        if isinstance(error, web.HTTPError):
+            error.reason = error.reason or responses.get(status_code)
+        super().write_error(status_code, **more)
 
     def one(self, name: str, longest: int = 4096) -> str:
         """A field of the form; two of the same name are none."""

@@ -28,7 +28,7 @@ def install() -> None:
         await theirs(self)
         by_browser = self.current_user is not None and not getattr(self, "_token_authenticated", False)
         if by_browser and self.request.method not in SAFE and read_only(self.current_user):
-            raise web.HTTPError(503, READ_ONLY)
+            raise web.HTTPError(503, READ_ONLY, reason="Only to look at just now")
 
     prepare.looks_at_reading = True  # type: ignore[attr-defined]
     BaseHandler.prepare = prepare

@@ -49,6 +49,11 @@ async def test_one_person_by_two_ways(site: LinkSite) -> None:
     assert f"ada &lt;ada@site.test&gt; of {site.first.issuer} can sign in to your account" in home
 
 
+async def test_a_page_that_is_too_old_says_so_once(site: LinkSite) -> None:
+    answer = await site.visitor().get("/hub/daas/link")
+    assert (answer.code, answer.body.count(b"Nothing was changed")) == (400, 1)
+
+
 async def test_groups_and_rights_are_the_directorys_each_time(site: LinkSite) -> None:
     who = site.visitor()
     site.first.people["3"]["groups"] = ["operators"]

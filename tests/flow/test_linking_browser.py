@@ -153,7 +153,8 @@ async def test_a_code_and_an_end_by_herself(site: LinkSite, chromium: ChromiumSe
     guest = await (await chromium.person()).new_page()
     admin = await (await chromium.person()).new_page()
     await sign_in(admin, site, "boss")
-    site.second.people["5"] = {"preferred_username": "d5", "groups": []}
+    # What a provider calls somebody may be one word that is wider than any window.
+    site.second.people["5"] = {"preferred_username": "d5", "name": "W" * 190, "groups": []}
     site.second.person = "5"
     console = f"{site.hub.url}/services/daas/"
     await admin.goto(f"{console}admin/identities?user=dora")
@@ -165,9 +166,11 @@ async def test_a_code_and_an_end_by_herself(site: LinkSite, chromium: ChromiumSe
     assert code not in await admin.content()
     await guest.goto(f"{site.hub.url}/hub/oidc/second/login?next=/hub/home")
     await guest.wait_for_url("**/hub/daas/link")
+    await looked_at(guest, "link-long-name")
     await guest.fill("#code", code)
     await guest.click("#use-code")
     await guest.wait_for_url("**/hub/home")
+    await looked_at(guest, "home-long-name")
     assert site.links("dora")[1:] == [(site.second.issuer, "5", "invitation")]
     assert decisions(site)[-2:] == ["invite", "link"]
     # The console could tell the hub of all that was decided here.
