@@ -124,12 +124,13 @@ FEW = 10
 """So many people may leave between two sweeps at any site."""
 
 
-def believable(ends: int, looked_at: int, share: float) -> bool:
+def believable(ends: int, looked_at: int, share: float, *, over: bool) -> bool:
     """Whether a directory is believed that so many of all people are gone since the last sweep.
 
-    A directory that was restored empty, or a filter that finds nobody, answers as clearly as a true one.
+    A directory that was restored empty, or a filter that finds nobody, answers as clearly as a true one. ``over``:
+    everybody was looked at. Before that a share says nothing: those who were looked at first may be other people.
     """
-    return ends <= FEW or ends <= share * looked_at
+    return ends <= FEW or (over and ends <= share * looked_at)
 
 
 READ_ONLY = (

@@ -159,10 +159,11 @@ class Sweep:
         return Look(Answer.REVOKED, why=NEW_UID)
 
     async def _let_go(self, handler: Any, over: bool) -> None:
-        """End the access of who has left, at once where that is believable; else when everybody was looked at."""
+        """End the access of who has left: of a few at once, of more when everybody was looked at."""
         new = [one for one in self._leaving if not one.person.state["daas"].get("ended_at")]
         share = self._site.sweep_believes_share
-        believed = self.believe or believable(self._counts.ended + len(new), self._counts.looked_at, share)
+        ends = self._counts.ended + len(new)
+        believed = self.believe or believable(ends, self._counts.looked_at, share, over=over)
         if not believed and not over:
             return
         leaving, self._leaving = self._leaving, []

@@ -67,5 +67,6 @@ def test_the_reason_has_the_numbers() -> None:
     [(0, 0, True), (10, 10, True), (11, 21, False), (11, 22, True), (500, 1000, True), (501, 1000, False)],
 )
 def test_how_many_may_leave_at_once(ends: int, of: int, believed: bool) -> None:
-    assert believable(ends, of, 0.5) is believed
-    assert believable(ends, of, 1.0)
+    assert believable(ends, of, 0.5, over=True) is believed
+    assert believable(ends, of, 1.0, over=True)
+    assert believable(ends, of, 1.0, over=False) is (ends <= 10)
