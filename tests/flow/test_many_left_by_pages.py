@@ -1,4 +1,4 @@
-"""A fault of the directory that spares many of those who are looked at first: the others are counted before anybody ends."""
+"""A fault of the directory that spares many of those who are looked at first: all are counted before anybody ends."""
 
 from __future__ import annotations
 
