@@ -17,6 +17,15 @@ from daas_hub.core.models import Identity
 NOT_OPEN = "Your password is right, but this service is not open to you. Ask its administrator."
 
 
+LISTS = ("allow_all", "allow_existing_users", "allowed_users", "allowed_groups", "admin_users", "admin_groups")
+"""Settings that let somebody in."""
+
+
+def lets_somebody_in(authenticator: Any) -> bool:
+    """Whether the lists of an authenticator name anybody at all."""
+    return any(getattr(authenticator, setting, None) for setting in LISTS)
+
+
 def identity_in(auth_state: dict[str, Any] | None, key: str = "identity") -> Identity | None:
     """The identity that a sign-in left in auth_state; ``came_by`` is the provider's where there is one."""
     stored = ((auth_state or {}).get("daas") or {}).get(key)

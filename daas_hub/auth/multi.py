@@ -12,7 +12,7 @@ from traitlets import Dict, List, Unicode, default
 
 from daas_hub.auth import break_glass, ways
 from daas_hub.auth.attempts import Attempts
-from daas_hub.auth.common import identity_in, maybe, refuse_unknown_settings, site_groups, try_again
+from daas_hub.auth.common import identity_in, lets_somebody_in, maybe, refuse_unknown_settings, site_groups, try_again
 from daas_hub.auth.link_cookie import WaitingPeople
 from daas_hub.auth.looks import Look, Person, look
 from daas_hub.auth.mail_settings import MailTraits
@@ -80,6 +80,12 @@ class DaasAuthenticator(SiteTokensOfWays, MailTraits, Attempts, OneName):
         """``accounts.linking.Linking``, given by the wiring before the hub serves."""
         self._names = OwnNames()
         self.letters = self.mail_queue()
+
+    def check_allow_config(self) -> None:
+        """JupyterHub's own looks at the lists of this class; here those of the ways count, a directory's first."""
+        for way in (self.directory_ways or self.providers).values():
+            if not lets_somebody_in(way.authenticator):
+                self.log.warning("%s, way %s: its lists let nobody in. Set allowed_groups.", ways.SETTING, way.name)
 
     # ------------------------------------------------------------ pages
 

@@ -246,7 +246,7 @@ class OIDCSettings(HasTraits):
         if not self.way_name:
             raise ConfigError(f"{CLASS}.link_by has no effect without a directory: see DaasAuthenticator.ways.")
         rule = LinkRule(**self.link_by)
-        if rule.claim in NO_CLAIMS or rule.attribute.lower() in NO_ATTRIBUTES:
+        if rule.claim.lower() in NO_CLAIMS or rule.attribute.lower() in NO_ATTRIBUTES:
             raise ConfigError(
                 f"{CLASS}.link_by: {rule.claim} and {rule.attribute} are believed of nobody: people choose names and "
                 "addresses, or share them. Take a lasting id, such as eduPersonUniqueId, employeeNumber or entryUUID."

@@ -29,11 +29,12 @@ from daas_hub.wiring.configuration import OWNED
 
 from .doctor_directory import directory
 from .doctor_oidc import provider
-from .doctor_ways import linking
+from .doctor_ways import linking, lists
 from .finding import Finding
 from .urls import absent, masked
 
 ASK_WITHIN_S = 15.0
+EXTRAS = "correct the name, or install what it needs: sign-in has the extras ldap and oidc of daas_hub"
 STA_UNSYNC = 0x0040
 
 
@@ -50,7 +51,8 @@ def examine(path: Path) -> Iterator[Finding]:
     except ConfigFileNotFound:
         yield Finding("error", "configuration", f"{path} is not there", "name it with --config")
     except (Exception, SystemExit) as error:  # the operator's own code: it may raise anything
-        yield Finding("error", "configuration", f"{path}: {error}", "mend the line that is named")
+        fix = EXTRAS if "could not be imported" in str(error) else "mend the line that is named"
+        yield Finding("error", "configuration", f"{path}: {error}", fix)
     finally:
         JupyterHub.clear_instance()
 
@@ -64,6 +66,7 @@ def looks(app: Any, authenticator_class: Any) -> Iterator[Finding]:
         lambda: crypt_key(config),
         lambda: directory(authenticator_class, config, ASK_WITHIN_S),
         lambda: provider(authenticator_class, config, ASK_WITHIN_S),
+        lambda: lists(authenticator_class, config),
         lambda: linking(authenticator_class, config),
         lambda: ledger(config),
         lambda: backends(config),

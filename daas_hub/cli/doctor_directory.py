@@ -12,7 +12,7 @@ from traitlets.config import Config
 from daas_hub.clients.directory_look import Seen
 from daas_hub.core.errors import DaasError, DirectoryUnavailable
 
-from .doctor_ways import each
+from .doctor_ways import each, secret
 from .finding import Finding
 
 CHECK = "check server, certificate, bind DN and password of the service bind"
@@ -42,6 +42,7 @@ def directory(authenticator_class: Any, config: Config, within_s: float) -> Iter
     if not ways:
         yield Finding("note", "directory", f"{authenticator_class.__name__} asks none")
     for name, way in ways:
+        yield from secret(f"directory{name}", "bind_password_file", way.bind_password_file)
         yield from _directory(f"directory{name}", way.directory, within_s)
 
 

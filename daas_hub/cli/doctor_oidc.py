@@ -11,7 +11,7 @@ from traitlets.config import Config
 from daas_hub.clients.oidc import EXCHANGE
 from daas_hub.core.errors import DaasError
 
-from .doctor_ways import each
+from .doctor_ways import each, secret
 from .finding import Finding
 
 WHAT = "identity provider"
@@ -22,6 +22,7 @@ CLOCKS = "let both machines keep their time (chrony, systemd-timesyncd), or rais
 def provider(authenticator_class: Any, config: Config, within_s: float) -> Iterator[Finding]:
     """Discovery, keys, what the provider can do; nothing where people sign in otherwise."""
     for name, way in each(authenticator_class(config=config), "provider"):
+        yield from secret(f"{WHAT}{name}", "client_secret_file", way.client_secret_file)
         yield from _provider(f"{WHAT}{name}", way, within_s)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from traitlets.config import Config
+
+from daas_hub.auth.common import lets_somebody_in
 
 from .finding import Finding
 
@@ -19,6 +23,28 @@ def each(authenticator: Any, kind: str) -> list[tuple[str, Any]]:
     if ways is not None:
         return [(f" {way.name}", way.authenticator) for way in ways.values()]
     return [("", authenticator)] if getattr(authenticator, kind, None) is not None else []
+
+
+def secret(what: str, setting: str, path: str) -> Iterator[Finding]:
+    """A note where everybody on this machine can read a password, people's own servers included."""
+    try:
+        mode = Path(path).stat().st_mode if path else 0
+    except OSError:
+        return
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        found = f"{setting} {path} can be read or written by everybody here (mode {stat.S_IMODE(mode):04o})"
+        yield Finding("note", what, found, "give it to the hub's user, with mode 0600")
+
+
+def lists(authenticator_class: Any, config: Config) -> Iterator[Finding]:
+    """A note for each way by which nobody is let in; a provider's own lists count only where there is no directory."""
+    authenticator = authenticator_class(config=config)
+    ways = each(authenticator, "directory") or each(authenticator, "provider")
+    for name, way in ways:
+        if not lets_somebody_in(way):
+            kind = "directory" if getattr(way, "directory", None) is not None else "identity provider"
+            found = "nobody is let in: neither people nor groups are named"
+            yield Finding("note", f"{kind}{name}", found, "set allowed_groups, allowed_users or allow_all")
 
 
 def linking(authenticator_class: Any, config: Config) -> Iterator[Finding]:
@@ -53,4 +79,4 @@ def _between(authenticator: Any) -> Iterator[Finding]:
         yield Finding("note", "linking", "owners read on their home page only that a way in was linked", fix)
 
 
-__all__ = ["each", "linking"]
+__all__ = ["each", "linking", "lists", "secret"]

@@ -29,11 +29,14 @@ AUTHORITATIVE = "authoritative issuer"
 """How a link is proved where the site believes an issuer which entry of the directory somebody is."""
 NO_CLAIMS = frozenset(
     {"email", "preferred_username", "upn", "unique_name", "name", "nickname", "given_name", "family_name", "groups"}
-)
-"""Claims that many providers let people choose: an equal name or address proves nothing."""
+) | frozenset({"mail", "emails", "username", "user_name", "login", "uid", "eppn", "eduperson_principal_name"})
+"""Claims that many providers let people choose, or give to others later, in small letters: equal ones prove nothing."""
 NO_ATTRIBUTES = frozenset(
     {"mail", "cn", "sn", "givenname", "displayname", "gecos", "uid", "samaccountname", "userprincipalname", "memberof"}
-) | frozenset({"proxyaddresses", "maillocaladdress", "description", "objectclass", "userpassword"})
+) | frozenset(
+    {"proxyaddresses", "maillocaladdress", "description", "objectclass", "userpassword", "gidnumber", "o", "ou"}
+    | {"telephonenumber", "mobile", "homephone", "title", "departmentnumber", "employeetype", "loginshell"}
+)
 """Attributes with names, addresses, and what several people share; in small letters."""
 
 Key = tuple[str, str]

@@ -13,6 +13,7 @@ from traitlets.config import Config
 from daas_hub.auth.break_glass import line_of
 from daas_hub.auth.multi import DaasAuthenticator
 from daas_hub.cli import doctor_ways
+from daas_hub.cli.doctor import examine
 from daas_hub.cli.doctor_directory import directory
 from daas_hub.cli.doctor_oidc import provider
 from daas_hub.cli.finding import Finding
@@ -39,7 +40,8 @@ async def findings(site: LinkSite, ways: list[dict[str, Any]], **more: Any) -> l
     def look() -> list[Finding]:
         # As the command does: without a loop of its own.
         asked = [*directory(DaasAuthenticator, config, 5.0), *provider(DaasAuthenticator, config, 5.0)]
-        return [*asked, *doctor_ways.linking(DaasAuthenticator, config)]
+        lists = doctor_ways.lists(DaasAuthenticator, config)
+        return [*asked, *lists, *doctor_ways.linking(DaasAuthenticator, config)]
 
     return await asyncio.to_thread(look)
 
@@ -51,6 +53,7 @@ def said(found: list[Finding]) -> Said:
 async def test_each_way_is_asked_and_named(site: LinkSite, tmp_path: Path) -> None:
     secret, glass = tmp_path / "secret", tmp_path / "glass"
     secret.write_text("x")
+    secret.chmod(0o600)
     ways = site.ways(str(secret))
     ways[1]["settings"]["link_by"] = {"claim": "person", "directory": "site", "attribute": "employeeNumber"}
     slapd, first, second = f"directory site {site.slapd.uri}", "identity provider first", "identity provider second"
@@ -83,7 +86,26 @@ async def test_each_way_is_asked_and_named(site: LinkSite, tmp_path: Path) -> No
 async def test_without_a_directory_that_is_told(site: LinkSite, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("x")
-    found = await findings(site, [way for way in site.ways(str(secret)) if way["kind"] == "oidc"])
+    secret.chmod(0o600)
+    ways = [way for way in site.ways(str(secret)) if way["kind"] == "oidc"]
+    ways[0]["settings"]["allowed_groups"] = {"lab"}
+    secret.chmod(0o644)
+    found = await findings(site, ways)
     assert ("note", "linking") in said(found)
     assert ("note", "directory") in said(found)
     assert all(finding.fix for finding in found if finding.what == "linking")
+    # Everybody reads the secret; by the second nobody is let in.
+    notes = [(finding.what, finding.found) for finding in found if finding.level == "note"]
+    assert [what for what, text in notes if "mode 0644" in text] == [
+        "identity provider first",
+        "identity provider second",
+    ]
+    assert [what for what, text in notes if "nobody is let in" in text] == ["identity provider second"]
+
+
+def test_a_class_that_is_not_installed_is_named_with_what_brings_it(tmp_path: Path) -> None:
+    settings = tmp_path / "hub.py"
+    settings.write_text('c = get_config()\nc.JupyterHub.authenticator_class = "daas_hub.auth.nothing.Here"\n')
+    (found,) = examine(settings)
+    assert (found.level, found.what) == ("error", "configuration")
+    assert "extras ldap and oidc" in found.fix

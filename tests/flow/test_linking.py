@@ -49,6 +49,11 @@ async def test_one_person_by_two_ways(site: LinkSite) -> None:
     assert f"ada &lt;ada@site.test&gt; of {site.first.issuer} can sign in to your account" in home
 
 
+async def test_a_hub_whose_ways_let_people_in_warns_of_nothing(site: LinkSite) -> None:
+    assert "No allow config found" not in site.hub.log_text()
+    assert "its lists let nobody in" not in site.hub.log_text()
+
+
 async def test_a_page_that_is_too_old_says_so_once(site: LinkSite) -> None:
     answer = await site.visitor().get("/hub/daas/link")
     assert (answer.code, answer.body.count(b"Nothing was changed")) == (400, 1)

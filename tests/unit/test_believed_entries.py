@@ -44,6 +44,8 @@ def test_lasting_ids_are_compared_as_such_and_all_else_exactly() -> None:
     [
         ({"directory": "elsewhere"}, "names the directory 'elsewhere'; this hub has site"),
         ({"attribute": "eduPersonPrincipalName"}, "a name that people sign in with"),
+        *(({"claim": claim}, "believed of nobody") for claim in ("email", "Mail", "login", "username", "eppn")),
+        *(({"attribute": name}, "believed of nobody") for name in ("mail", "telephoneNumber", "gidNumber")),
     ],
 )
 def test_a_rule_that_proves_nothing_stops_the_start(more: dict[str, str], text: str) -> None:
