@@ -223,11 +223,15 @@ class Provider:
         answer = await self._post((await self.metadata())["token_endpoint"], form)
         body = self._maybe_json(answer)
         if answer.code in (400, 401, 403) and body is not None and isinstance(body.get("error"), str):
-            said = f"a token exchange is refused: {self._said(answer)} {str(body.get('error_description', ''))[:200]!r}"
+            about = str(body.get("error_description", ""))
+            # Some name the token that they refuse.
+            about = "" if access_token[:16] in about else about[:200]
+            said = f"a token exchange is refused: {self._said(answer)} {about!r}"
             # RFC 8693 §2.2.2 has invalid_request for a subject token that is not good; providers have others as well.
             if body["error"] in ("invalid_request", "invalid_token", "invalid_grant"):
                 raise SessionRevoked("Your sign-in has ended. Sign in again.", log_message=said)
-            raise TokenRefused("", reason=body["error"][:80], log_message=said)
+            word = body["error"] if body["error"].isascii() and body["error"].isprintable() else "error"
+            raise TokenRefused("", reason=word[:80], log_message=said)
         if answer.code != 200 or body is None or not isinstance(body.get("access_token"), str):
             raise unavailable("token_exchange", self._said(answer))
         kind, use = body.get("issued_token_type", ACCESS_TOKEN), str(body.get("token_type", "bearer")).lower()

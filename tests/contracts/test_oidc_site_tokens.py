@@ -117,13 +117,21 @@ async def test_access_that_was_ended_here_needs_another_sign_in(rig: Rig) -> Non
     assert (await rig.authenticator.site_token(await rig.sign_in(), "storage"))[1] == 300
 
 
-async def test_what_the_provider_does_not_give(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("word", "reason", "renewals"),
+    [("invalid_target", "invalid_target", 0), ("two\nlines", "error", 0), ("invalid_request", "invalid_request", 1)],
+)
+async def test_what_the_provider_does_not_give(rig: Rig, word: str, reason: str, renewals: int) -> None:
+    """Her sign-in has nothing to do with it; one word only leaves that open, until her access token is a fresh one."""
     user = await rig.sign_in()
     rig.provider.audiences.clear()
+    rig.provider.no_audience = word
     with pytest.raises(TokenRefused) as refused:
         await rig.authenticator.site_token(user, "storage")
-    assert refused.value.reason == "invalid_target"
-    assert refreshes(rig.provider) == 0, "her sign-in has nothing to do with it"
+    assert refused.value.reason == reason
+    assert (refreshes(rig.provider), rig.provider.reused) == (renewals, 0)
+    assert not any(secret in refused.value.log_message for secret in rig.provider.secrets_seen)
+    assert isinstance(await rig.authenticator.refresh_user(user), dict)
 
 
 async def test_settings_that_cannot_work_stop_the_start(rig: Rig) -> None:

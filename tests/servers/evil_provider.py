@@ -85,6 +85,7 @@ class EvilProvider:
     exchange_more: Json = field(default_factory=dict)
     """Of each answer to an exchange; ``None`` takes something away."""
     audiences: set[str] = field(default_factory=lambda: {"storage", "batch"})
+    no_audience: str = "invalid_target"
     access_last_s: int = 300
 
     def __post_init__(self) -> None:
@@ -228,9 +229,9 @@ class EvilProvider:
         if (form.get("subject_token_type"), form.get("requested_token_type")) != (ACCESS_TOKEN, ACCESS_TOKEN):
             return 400, {"error": "unsupported_token_type"}
         if grant is None or grant.ended:
-            return 400, {"error": "invalid_token"}
+            return 400, {"error": "invalid_token", "error_description": f"not good: {form.get('subject_token')}"}
         if form.get("audience") not in self.audiences:
-            return 400, {"error": "invalid_target"}
+            return 400, {"error": self.no_audience, "error_description": f"nothing for {form['subject_token']}"}
         value = secrets.token_urlsafe(32)
         self.secrets_seen.add(value)
         self.exchanged.append(Exchanged(value, grant.sub, form["audience"], time.time() + self.exchanged_last_s))
