@@ -22,6 +22,7 @@ OWNED: Mapping[str, str] = {
     "notebook.workingDir": "the launcher goes there",
     "notebook.lifecycle": "left out where it is empty",
     "notebook.volumeMounts[daas-*]": "and every mount at one of their places",
-    "notebook.env": "`HOME USER LOGNAME SHELL DAAS_LAUNCH_ID DAAS_SITE_TOKENS`, the address, Jupyter's folders; never a token",
+    "notebook.env": "`HOME USER LOGNAME SHELL DAAS_LAUNCH_ID DAAS_SITE_TOKENS`, the address, Jupyter's folders; never "
+    "a token",
 }
 """Path → why. Everything else is what an unmodified KubeSpawner submits."""
