@@ -382,4 +382,5 @@ class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDC
 
 def _own_browser(user: Any, handler: Any) -> bool:
     """Whether a request is her own with a cookie: only then can she be sent to sign in (handlers/base.py:424)."""
-    return handler is not None and handler._jupyterhub_user is user and not handler._token_authenticated
+    by_token = getattr(handler, "_token_authenticated", False)
+    return handler is not None and handler._jupyterhub_user is user and not by_token

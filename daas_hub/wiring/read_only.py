@@ -20,6 +20,9 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 def install() -> None:
     """Once for a process. Requests with a token, of people and of services, go on as they were."""
+    if not hasattr(BaseHandler, "_token_authenticated"):
+        # JupyterHub 6.1 asks for it where a refresh says no, and sets it for tokens only: pages ended with 500.
+        BaseHandler._token_authenticated = False
     theirs = BaseHandler.prepare
     if getattr(theirs, "looks_at_reading", False):
         return

@@ -107,6 +107,19 @@ async def tell(site: LinkSite, person: str) -> int:
     return (await site.hub.http("POST", f"{site.hub.hub_url}/hub/oidc/first/logout", body, kind))[0]
 
 
+async def test_a_start_of_whom_her_provider_has_ended_leads_to_a_sign_in(site: LinkSite) -> None:
+    site.first.people["e1"] = {"groups": []}
+    who = site.visitor()
+    assert location(await site.link(who, "e1", "emil", then="/hub/home")) == "/hub/home"
+    for grant in site.first.refresh_tokens.values():
+        grant.ended |= grant.sub == "e1"
+    assert (await who.get("/hub/spawn")).code == 200
+    answer = await who.post("/hub/spawn", {"profile": "basic"})
+    assert answer.code == 403
+    assert "login again" in answer.body.decode()
+    assert "AttributeError" not in site.hub.log_text()
+
+
 async def test_who_gets_another_ones_name_in_the_directory_stays_who_she_is(site: LinkSite) -> None:
     for person, name in (("s1", "dora"), ("s2", "emil")):
         site.first.people[person] = {"groups": []}
