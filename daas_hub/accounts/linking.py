@@ -76,8 +76,7 @@ class Linking:
 
     async def user_of(self, key: Key) -> str:
         """The hub user whose account an identity opens; empty: it is not linked. Raises LedgerBusy."""
-        link: Link | None = await self.run(self.ledger.links.find, key)
-        account: AccountRow | None = await self.run(self.ledger.accounts.by_id, link.account_id) if link else None
+        account: AccountRow | None = await self.run(self.ledger.accounts.by_identity, *key)
         return account.user_name if account is not None else ""
 
     def used(self, came_by: Identity) -> None:

@@ -31,6 +31,7 @@ FIXES = (
     ("certificate verify failed", "name the CA that signed the server's certificate in tls_ca_file"),
     ("startTLS failed", "let the server offer StartTLS, or use ldaps://"),
     ("is refused", "correct bind_dn and bind_password_file, and look whether the service account is locked"),
+    ("invalid server address", "correct the server's name: this machine's DNS does not know it"),
     ("srv_domain", "correct srv_domain, or list servers in server_uris"),
 )
 """Words of a failure, and what mends it; the first that fits."""

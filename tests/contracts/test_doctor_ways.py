@@ -83,6 +83,15 @@ async def test_each_way_is_asked_and_named(site: LinkSite, tmp_path: Path) -> No
     }
 
 
+async def test_a_server_that_dns_does_not_know(site: LinkSite, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    ways = site.ways(str(secret))[:1]
+    ways[0]["settings"]["server_uris"] = ["ldaps://nowhere.invalid"]
+    (found,) = [finding for finding in await findings(site, ways) if finding.level == "error"]
+    assert "DNS does not know it" in found.fix
+
+
 async def test_without_a_directory_that_is_told(site: LinkSite, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("x")
