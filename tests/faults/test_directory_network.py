@@ -55,7 +55,7 @@ async def test_a_fault_ends_in_time_leaves_no_thread_and_is_over_when_it_is_over
     async with loop_gap() as gap:
         took = await fails(directory)
         await until(lambda: not directory.waiting, within_s=5, what="no thread hangs")
-    assert took < 3.5
+    assert took < 5.5
     assert gap.longest_s < 1
     await until(lambda: not proxy.open, within_s=5, what="every connection is closed")
     assert b"ada-secret" not in proxy.received
@@ -84,7 +84,7 @@ async def test_it_falls_silent_between_two_answers(directory: Directory, proxy: 
     seen = len(proxy.received)
     await until(lambda: len(proxy.received) > seen, what="the login is on its way", every_s=0.001)
     proxy.fault = Fault.SILENT
-    assert await asked < 3.5
+    assert await asked < 5.5
 
 
 async def test_a_crowd_at_a_silent_directory_waits_once_and_then_nobody_waits(
@@ -93,9 +93,12 @@ async def test_a_crowd_at_a_silent_directory_waits_once_and_then_nobody_waits(
     proxy.fault = Fault.SILENT
     async with loop_gap() as gap:
         took = await asyncio.gather(*(fails(directory) for _ in range(96)))
-        # Two threads with 32 places each: the other 32 were refused at once.
-        assert sum(t < 0.5 for t in took) == 32
-        assert max(took) < 3.5
+        # Two threads with 32 places each: the other 32 were refused while those waited for about a second.
+        refused, waited = sorted(took)[:32], sorted(took)[32:]
+        assert refused[-1] < waited[0]
+        assert waited[0] > 0.5
+        # To wait twice would be twice the 3 s that a login may take.
+        assert max(took) < 5.5
     assert gap.longest_s < 1
     # Those that waited in the queue while the two hung never reached the directory.
     assert proxy.connections == 2
@@ -106,7 +109,7 @@ async def test_while_it_is_held_down_nobody_connects(slapd: Slapd, proxy: FaultP
     async with directory_behind(proxy, slapd, hold_down_s=60) as directory:
         await fails(directory)
         connections = proxy.connections
-        assert await fails(directory) < 0.2
+        assert await fails(directory) < 0.9
         assert proxy.connections == connections
 
 

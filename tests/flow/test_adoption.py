@@ -180,18 +180,18 @@ async def test_a_person_finds_her_server_after_a_rename(site: Site) -> None:
     """Names are labels: after the user was renamed her next start is her own account and home again."""
     await site.sign_in("bob")
     assert (await site.hub.start_server("bob", "work"))[0] in (201, 202)
-    assert (await site.hub.api("DELETE", "users/bob/servers/work"))[0] == 204
+    await site.hub.stop_server("users/bob/servers/work")
     status, answer = await site.hub.api("PATCH", "users/bob/servers/work", {"name": "thesis"})
     assert status == 200, answer
     assert (await site.hub.start_server("bob", "thesis"))[0] in (201, 202)
     rows = [r for r in site.launches() if r.user_name == "bob"]
     assert {r.account_id for r in rows} == {rows[0].account_id}
-    assert (await site.hub.api("DELETE", "users/bob/servers/thesis"))[0] == 204
+    await site.hub.stop_server("users/bob/servers/thesis")
     status, answer = await site.hub.api("PATCH", "users/bob", {"name": "robert"})
     assert status == 200, answer
     assert (await site.hub.start_server("robert"))[0] in (201, 202)
     (row,) = [r for r in site.launches() if r.user_name == "robert"]
     assert row.account_id == rows[0].account_id
     assert len(site.servers("bob")) == 1
-    assert (await site.hub.api("DELETE", "users/robert/server"))[0] == 204
+    await site.hub.stop_server("users/robert/server")
     assert (await site.hub.api("PATCH", "users/robert", {"name": "bob"}))[0] == 200

@@ -52,7 +52,7 @@ async def test_a_server_runs_as_the_directorys_account(site: Site) -> None:
     assert row.handle is not None
     assert row.handle["uid"] == ada.uid
     assert site.hub.token not in Path(f"/proc/{pid}/cmdline").read_text()
-    assert (await site.hub.api("DELETE", "users/ada/server"))[0] == 204
+    await site.hub.stop_server("users/ada/server")
     await until(lambda: not site.servers("ada"), what="server gone")
     assert next(r for r in site.launches() if r.id == row.id).state is LaunchState.ENDED
 
@@ -70,7 +70,7 @@ async def test_a_profile_shapes_the_server(site: Site) -> None:
     assert environment["HOME"] == str(site.home("ada"))
     assert "JUPYTERHUB_CRYPT_KEY" not in environment
     assert "CONFIGPROXY_AUTH_TOKEN" not in environment
-    assert (await site.hub.api("DELETE", "users/ada/server"))[0] == 204
+    await site.hub.stop_server("users/ada/server")
 
 
 async def test_uid_0_of_the_directory_is_refused(site: Site) -> None:
@@ -97,7 +97,7 @@ async def test_a_limit_refuses_with_numbers_and_names_what_fits(site: Site) -> N
         assert page.index("Large") < page.index("Over your limit")
         status, _ = await site.hub.start_server("bob", options={"profile": "basic"})
         assert status in (201, 202)
-        assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
+        await site.hub.stop_server("users/bob/server")
     finally:
         ledger.limits.delete(limit.id, by="test", now=now)
         ledger.close()
@@ -118,7 +118,7 @@ async def test_a_server_that_ends_by_itself_frees_its_reservation_at_once(site: 
 
         await until(stopped, within_s=5, what="the hub knows")
         assert (await site.hub.start_server("bob"))[0] in (201, 202)
-        assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
+        await site.hub.stop_server("users/bob/server")
     finally:
         ledger.limits.delete(limit.id, by="test", now=now)
         ledger.close()

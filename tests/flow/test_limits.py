@@ -155,7 +155,7 @@ async def test_six_people_at_once_and_a_total_of_three_for_their_group(site: Sit
     assert [len(site.servers(name)) for name in admitted] == [1, 1, 1]
 
     leaving, coming, late = admitted[0], refused[0], refused[1]
-    assert (await site.hub.api("DELETE", f"users/{leaving}/server"))[0] == 204
+    await site.hub.stop_server(f"users/{leaving}/server")
     assert (await site.hub.start_server(coming))[0] in (201, 202)
     status, answer = await site.hub.start_server(late)
     assert (status, answer["message"]) == (403, said)

@@ -62,7 +62,7 @@ async def start(site: Site, name: str, profile: str) -> tuple[int, Any]:
     """An administrator's token presses Start; what ran is stopped again."""
     answer = await site.hub.start_server(name, options={"profile": profile})
     if answer[0] in (201, 202):
-        assert (await site.hub.api("DELETE", f"users/{name}/server"))[0] == 204
+        await site.hub.stop_server(f"users/{name}/server")
     return answer
 
 

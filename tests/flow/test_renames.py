@@ -104,7 +104,7 @@ async def test_nobody_else_gets_a_name_while_a_server_lets_it_in() -> None:
         await rename(site, "adele", "ada")
         await rename(site, "ada", "adele")
 
-        assert (await site.hub.api("DELETE", "users/adele/server"))[0] == 204
+        await site.hub.stop_server("users/adele/server")
         assert (await site.login_answer("ada", site.person("bob").password))[0] == 200
     finally:
         await site.stop()

@@ -133,7 +133,7 @@ async def test_the_next_candidate_is_taken_and_nothing_of_the_first_stays() -> N
         assert len(site.servers("bob")) == 1
         (row,) = site.launches()
         assert (row.backend, row.state) == ("local", LaunchState.RUNNING)
-        assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
+        await site.hub.stop_server("users/bob/server")
         await nothing_left(site)
 
 
@@ -160,7 +160,7 @@ async def test_a_stop_that_cannot_be_confirmed_stays_counted_and_is_tried_again(
         # The hub has 60 s for a stop of its own; only then does the reconciler take it over.
         await nothing_left(site, within_s=100)
         assert (await site.hub.start_server("bob"))[0] in (201, 202)
-        assert (await site.hub.api("DELETE", "users/bob/server"))[0] == 204
+        await site.hub.stop_server("users/bob/server")
         await check_aftermath(site, person="bob")
     finally:
         await site.stop()
@@ -212,7 +212,7 @@ async def test_two_entries_with_one_uid_start_nothing_until_one_is_corrected() -
         await site.slapd.modify(change.format(site.person("carl").uid))
         for name in ("bob", "carl"):
             assert (await site.hub.start_server(name))[0] in (201, 202)
-            assert (await site.hub.api("DELETE", f"users/{name}/server"))[0] == 204
+            await site.hub.stop_server(f"users/{name}/server")
         await nothing_left(site)
 
 

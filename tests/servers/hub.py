@@ -221,6 +221,19 @@ c.JupyterHub.load_roles = [{{"name": "tests", "services": ["tests"], "scopes": {
             await until(lambda: self._ready(user, name), within_s=90, what=f"server of {user}", every_s=0.1)
         return answer
 
+    async def stop_server(self, path: str) -> None:
+        """Stop by REST (``users/…/server`` or ``users/…/servers/…``) and wait: a busy hub says 202 and goes on."""
+        status, said = await self.api("DELETE", path)
+        assert status in (202, 204), said
+        user, _, name = path.removeprefix("users/").partition("/")
+        _, _, name = name.partition("/")
+
+        async def gone() -> bool:
+            found = await self.server(user, name)
+            return found is None or bool(found.get("stopped"))
+
+        await until(gone, within_s=60, what=f"{path} is gone", every_s=0.1)
+
     async def _ready(self, user: str, name: str) -> bool:
         model = await self.server(user, name)
         return bool(model and model["ready"])
