@@ -48,6 +48,16 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "maven": lambda: _program("mvn"),
     "util-linux": lambda: _program("nsenter"),
     "libsss-idmap0": lambda: bool(list(Path("/usr/lib").glob("*/libsss_idmap.so.0"))),
+    "munge": lambda: _program("munged"),
+    "slurmctld": lambda: _program("slurmctld"),
+    "slurmd": lambda: _program("slurmd"),
+    "slurmdbd": lambda: _program("slurmdbd"),
+    "slurm-client": lambda: _program("sbatch"),
+    "slurm-wlm-mysql-plugin": lambda: bool(list(Path("/usr/lib").glob("*/slurm-wlm/accounting_storage_mysql.so"))),
+    "slurmrestd": lambda: _program("slurmrestd"),
+    "slurm-wlm-jwt-plugin": lambda: bool(list(Path("/usr/lib").glob("*/slurm-wlm/auth_jwt.so"))),
+    "mariadb-server-core": lambda: _program("mariadbd"),
+    "sudo": lambda: _program("sudo"),
     "qemu-system-x86": lambda: platform.machine() != "x86_64" or _program("qemu-system-x86_64"),
 }
 """Debian package → whether what it brings is there."""

@@ -9,14 +9,26 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from tests.waiting import PATIENCE
 
-from .space import Space, only_child
+from .space import only_child
 
 
 class NotStarted(Exception):
     """Raised when a program ended or did not answer in time; the text has the end of its log."""
+
+
+class World(Protocol):
+    """Namespaces that programs run in."""
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the programs' logs."""
+
+    def enter(self) -> list[str]:
+        """The words before an argv that make it run inside."""
 
 
 class Program:
@@ -26,7 +38,7 @@ class Program:
         self,
         name: str,
         argv: list[str],
-        space: Space,
+        space: World,
         *,
         answers: Callable[[], bool] | None = None,
         environment: dict[str, str] | None = None,
@@ -36,7 +48,7 @@ class Program:
         self.space = space
         self.answers = answers
         self.environment = environment or {}
-        self.log = space.place.data / "logs" / f"{name}.log"
+        self.log = space.logs / f"{name}.log"
         self.pid = 0
         """Its process id as this machine sees it; 0 while it does not run."""
         self._process: subprocess.Popen[bytes] | None = None

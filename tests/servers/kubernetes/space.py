@@ -25,6 +25,11 @@ class Space:
         self.init = 0
         """The process id, as this machine sees it, of the world's first process."""
 
+    @property
+    def logs(self) -> Path:
+        """The folder of the programs' logs."""
+        return self.place.data / "logs"
+
     def start(self) -> None:
         """Make the namespaces, then the cable: a pair of interfaces, one end at the machine, one at the bridge."""
         for folder in ("/var/lib/cni", "/run/netns"):

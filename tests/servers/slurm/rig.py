@@ -1,0 +1,193 @@
+"""One SLURM cluster: munge, MariaDB, slurmdbd, two controllers, two nodes, slurmrestd; nothing is faked.
+
+People, host names and SLURM's settings are in the /etc of its world. Who uses it runs there by ``login``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.servers.kubernetes.program import Program, write
+from tests.waiting import PATIENCE
+
+from .daemons import PATH, REST_UID, Daemons
+from .settings import CLUSTER, HOSTS, NODES, REST, gres_conf, slurm_conf, slurmdbd_conf
+from .world import PORTS, World
+
+PEOPLE = {"ada": 20001, "bob": 20002, "eve": 20004}
+LAB, LAB_GID = "lab", 30001
+"""Everybody's account in SLURM and first group."""
+
+
+class Refused(Exception):
+    """Raised when a program failed; the text is what it said."""
+
+
+class Slurm:
+    """The cluster. ``start`` blocks until jobs can run; all ends with ``stop`` or with this process."""
+
+    def __init__(self, more: str = "") -> None:
+        """``more``: further lines of slurm.conf."""
+        self.world = World(HOSTS)
+        self.root, self.addresses = self.world.root, self.world.addresses
+        self.homes = self.root / "homes"
+        self.daemons = Daemons(self.world)
+        self._more = more
+
+    @property
+    def rest_url(self) -> str:
+        """Where slurmrestd answers."""
+        return f"http://{self.addresses[REST]}:{PORTS['rest']}"
+
+    def start(self) -> Slurm:
+        """Start everything. Raises NotStarted with the end of the log of the program that failed."""
+        try:
+            self._start()
+        except BaseException:
+            # The logs stay until another cluster starts.
+            self.stop(keep=True)
+            raise
+        return self
+
+    def _start(self) -> None:
+        self.world.start()
+        self._write()
+        daemons = self.daemons
+        with ThreadPoolExecutor(1) as meanwhile:
+            tables = meanwhile.submit(daemons.make_tables)
+            daemons.munge.start()
+            self._add_entries({**PEOPLE}, LAB_GID)
+            tables.result()
+        daemons.mariadb.start()
+        daemons.munge.wait()
+        daemons.mariadb.wait()
+        daemons.database.start()
+        daemons.database.wait()
+        self._add_associations()
+        for program in (*daemons.controllers, *daemons.nodes.values(), daemons.rest):
+            program.start()
+        for program in daemons.all:
+            program.wait()
+        self.until(self._usable, what="all nodes are idle")
+
+    def _write(self) -> None:
+        for folder in ("state", "run", "homes"):
+            (self.root / folder).mkdir()
+        (self.root / "munge").mkdir(mode=0o755)
+        for node in NODES:
+            (self.root / f"spool-{node.name}").mkdir(mode=0o755)
+            for number in range(node.gpus):
+                (self.root / f"gpu{number}").touch()
+        for path in (self.root / "munge" / "key", self.root / "jwt.key"):
+            path.touch(mode=0o600)
+            path.write_bytes(secrets.token_bytes(64))
+        etc = self.world.etc / "slurm"
+        (etc / "slurm.conf").write_text(slurm_conf(self.root, self.addresses, self._more))
+        (etc / "gres.conf").write_text(gres_conf(self.root))
+        write(etc / "slurmdbd.conf", slurmdbd_conf(self.root, self.addresses))
+        with (self.world.etc / "passwd").open("a") as passwd:
+            passwd.write(f"slurmrest:x:{REST_UID}:{REST_UID}::/nonexistent:/usr/sbin/nologin\n")
+        with (self.world.etc / "group").open("a") as group:
+            group.write(f"slurmrest:x:{REST_UID}:\n{LAB}:x:{LAB_GID}:\n")
+
+    def _usable(self) -> bool:
+        states = self.run("sinfo", "--noheader", "--Node", "--format=%T").split()
+        return bool(states) and set(states) == {"idle"}
+
+    def stop(self, *, keep: bool = False) -> None:
+        """End everything and leave nothing; with ``keep`` its files, until another cluster starts."""
+        self.world.stop(keep=keep)
+        for program in self.daemons.all:
+            program.stop(signal.SIGKILL)
+
+    # People
+
+    def _add_entries(self, people: Mapping[str, int], gid: int) -> None:
+        with (self.world.etc / "passwd").open("a") as passwd:
+            for name, uid in people.items():
+                home = self.homes / name
+                home.mkdir(mode=0o700)
+                os.chown(home, uid, gid)
+                passwd.write(f"{name}:x:{uid}:{gid}:{name.title()}:{home}:/bin/bash\n")
+
+    def _add_associations(self) -> None:
+        self.run("sacctmgr", "--immediate", "add", "cluster", CLUSTER)
+        self.run("sacctmgr", "--immediate", "add", "account", LAB)
+        self.run("sacctmgr", "--immediate", "add", "user", ",".join(PEOPLE), f"account={LAB}")
+
+    def add_person(self, name: str, uid: int, *, gid: int = LAB_GID, account: str = LAB) -> None:
+        """Somebody more: a line of passwd, a home, and with ``account`` the right to submit there."""
+        self._add_entries({name: uid}, gid)
+        if account:
+            self.run("sacctmgr", "--immediate", "add", "user", name, f"account={account}")
+
+    # Use
+
+    def login(self, user: str = "") -> list[str]:
+        """The words before an argv that run it on the login host, as root or as a user; process ids are as outside."""
+        become = ["setpriv", f"--reuid={user}", f"--regid={LAB_GID}", "--init-groups", "--reset-env"] if user else []
+        return [*self.world.login(), *become]
+
+    def ask(self, *argv: str, user: str = "", given: str = "", within_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a program on the login host, whatever comes of it."""
+        return subprocess.run(
+            [*self.login(user), *argv], input=given, capture_output=True, text=True, check=False,
+            timeout=within_s * PATIENCE, env={"PATH": PATH}, cwd="/",
+        )  # fmt: skip
+
+    def run(self, *argv: str, user: str = "", given: str = "") -> str:
+        """What a program printed on the login host. Raises Refused."""
+        done = self.ask(*argv, user=user, given=given)
+        if done.returncode:
+            raise Refused(f"{' '.join(argv)}: {done.stdout[-1000:]}{done.stderr.strip()}")
+        return done.stdout
+
+    def submit(self, script: str, *options: str, user: str = "ada") -> str:
+        """Submit a shell script; returns the job's id."""
+        words = ["sbatch", "--parsable", f"--chdir={self.homes / user}", *options]
+        return self.run(*words, user=user, given=f"#!/bin/sh\n{script}\n").strip()
+
+    def job(self, job: str) -> dict[str, Any]:
+        """What squeue says of a job."""
+        found: list[dict[str, Any]] = json.loads(self.run("squeue", "--json", "--jobs", job))["jobs"]
+        return next(one for one in found if str(one["job_id"]) == job)
+
+    def in_state(self, job: str, *states: str) -> dict[str, Any]:
+        """The job, once it is in one of the states."""
+        def there() -> dict[str, Any] | None:
+            seen = self.job(job)
+            return seen if seen["job_state"] in states else None
+
+        found: dict[str, Any] = self.until(there, what=f"job {job} is {' or '.join(states)}")
+        return found
+
+    def token(self, user: str, lifespan_s: int = 600) -> str:
+        """A JWT with which slurmrestd takes its bearer for the user."""
+        said = self.run("scontrol", "token", f"username={user}", f"lifespan={lifespan_s}")
+        return said.strip().removeprefix("SLURM_JWT=")
+
+    def until(self, condition: Callable[[], Any], *, within_s: float = 12, what: str = "") -> Any:
+        """Ask until the condition is true and return it. What is refused meanwhile counts as not yet. Blocks."""
+        within_s *= PATIENCE
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                if value := condition():
+                    return value
+                why = f"last value {value!r}"
+            except Refused as error:
+                why = str(error)
+            if time.monotonic() > deadline:
+                raise AssertionError(f"Not within {within_s:g} s: {what or condition!r}; {why}; logs: {self.world.logs}")
+            time.sleep(0.05)

@@ -1,0 +1,138 @@
+"""Where one SLURM cluster lives: a folder, loopback addresses that nobody else uses, and namespaces with its own /etc.
+
+Inside, /etc has the cluster's people, host names, SLURM settings and sudo rules in the place of this machine's; the
+network is the machine's own, so that what listens there is reached from outside by its address.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tests.servers.kubernetes.space import only_child
+
+FOLDER, PREFIX = Path("/var/tmp"), "daas-slurm-"
+A_MINUTE_S = 60
+PORTS = {"controller": 6817, "node": 6818, "database": 6819, "rest": 6820}
+"""The usual ones: each daemon has an address of its own."""
+OWN = ("passwd", "group", "hosts", "slurm", "sudoers.d")
+"""What /etc has of its own."""
+# As the first process of the namespace the shell buries whatever loses its parent; it ends when its input does.
+INSIDE = """
+set -e
+for name in {own}; do mount --bind "$1/etc/$name" "/etc/$name"; done
+hostname "$2"
+echo ready
+cat >/dev/null
+"""
+
+
+class World:
+    """The folder, the addresses by host name, and the namespaces. They end with ``stop`` or with this process."""
+
+    def __init__(self, hosts: tuple[str, ...]) -> None:
+        # Not pytest's tmp_path: people of the cluster must reach their homes.
+        remove_left_over()
+        self.root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=FOLDER))
+        self._held = _hold(self.root)
+        self.root.chmod(0o755)
+        self.etc = self.root / "etc"
+        self.addresses: Mapping[str, str] = _free_addresses(hosts)
+        self._name = hosts[0]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.init = 0
+        """The process id, as this machine sees it, of the world's first process."""
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the programs' logs."""
+        return self.root / "logs"
+
+    def start(self) -> None:
+        """Make /etc's own files as copies of this machine's, then the namespaces."""
+        self.logs.mkdir()
+        self.etc.mkdir()
+        for name in ("slurm", "sudoers.d"):
+            (self.etc / name).mkdir()
+        for name in ("passwd", "group", "hosts"):
+            shutil.copyfile(f"/etc/{name}", self.etc / name)
+        with (self.etc / "hosts").open("a") as hosts:
+            hosts.writelines(f"{address} {name}\n" for name, address in self.addresses.items())
+        argv = ["unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c"]
+        argv += [INSIDE.format(own=" ".join(OWN)), "sh", str(self.root), self._name]
+        log = self.logs / "world.log"
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, start_new_session=True
+            )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"The cluster's namespaces cannot be made: {log.read_text()[-2000:]}")
+        self.init = only_child(self._process)
+
+    def enter(self) -> list[str]:
+        """For the cluster's daemons: all of the namespaces, so that they end with the world."""
+        return ["nsenter", "--target", str(self.init), "--mount", "--uts", "--pid", "--ipc", "--"]
+
+    def login(self) -> list[str]:
+        """For who uses the cluster (a hub, sbatch): its /etc and host name, but process ids as outside."""
+        return ["nsenter", "--target", str(self.init), "--mount", "--uts", "--"]
+
+    def stop(self, *, keep: bool = False) -> None:
+        """End everybody in it and remove its folder, unless ``keep``."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._process.wait(30)
+        self._process = None
+        if not keep:
+            shutil.rmtree(self.root, ignore_errors=True)
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+
+def remove_left_over() -> None:
+    """Remove the folders of clusters that ended without being stopped: nobody holds them. Their processes are gone."""
+    for folder in FOLDER.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            # A folder that was made just now may not be held yet.
+            old = time.time() - folder.stat().st_mtime > A_MINUTE_S
+            if old and folder.stat().st_uid == os.getuid() and (held := _hold(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a folder for as long as the descriptor is open; None where somebody else holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _free_addresses(hosts: tuple[str, ...]) -> dict[str, str]:
+    """A loopback address for each, on which nobody listens on SLURM's ports."""
+    while True:
+        start = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
+        found = {name: f"{start}.{10 + number}" for number, name in enumerate(hosts)}
+        with suppress(OSError):
+            for address in found.values():
+                for port in PORTS.values():
+                    with socket.socket() as s:
+                        s.bind((address, port))
+            return found
