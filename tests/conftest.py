@@ -21,13 +21,15 @@ from tests.servers import machine, nfs, samba_fixtures, sss_idmap, sssd
 from tests.servers import samba as samba_server
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
+from tests.servers.slurm import daemons as slurm_daemons
+from tests.servers.slurm.fixtures import slurm
 
 try:
     from hypothesis import settings
 except ModuleNotFoundError:  # on the machines of test_other_machines.py
     settings = None  # type: ignore[assignment,misc]
 
-__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "samba", "tiny", "tiny_name"]
+__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "samba", "slurm", "tiny", "tiny_name"]
 samba = samba_fixtures.samba
 
 
@@ -63,6 +65,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "sss_idmap": sss_idmap.available,
     "sssd": sssd.available,
     "nfs": nfs.available,
+    "slurm": slurm_daemons.available,
     "keycloak": keycloak_server.possible,
     "aiosmtpd": lambda: importlib.util.find_spec("aiosmtpd") is not None,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),

@@ -101,6 +101,16 @@ class Program:
                 self._process.wait(10)
         self._process, self.pid = None, 0
 
+    def pause(self) -> None:
+        """Let it stand still, alive and silent, until ``resume``."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on. Who put it into its namespaces has stopped with it."""
+        self._send(signal.SIGCONT)
+        if self._process is not None and self.running:
+            self._process.send_signal(signal.SIGCONT)
+
     def _send(self, how: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, how)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.servers.kubernetes.program import Program
 
 from .settings import CONTROLLERS, DATABASE, NODES, REST
-from .world import PORTS, World
+from .world import World
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "slurmrestd", "sbatch", "mariadbd", "sudo")
@@ -46,13 +46,11 @@ class Daemons:
             for name in CONTROLLERS
         ]
         self.nodes = {
-            node.name: self._program(
-                node.name, _as_host(run, node.name, "slurmd", "-D"), listens=(node.name, "node")
-            )
+            node.name: self._program(node.name, _as_host(run, node.name, "slurmd", "-D"), listens=(node.name, "node"))
             for node in NODES
         }
         rest = ["setpriv", f"--reuid={REST_UID}", f"--regid={REST_UID}", "--clear-groups"]
-        rest += ["slurmrestd", "-a", "rest_auth/jwt", f"{world.addresses[REST]}:{PORTS['rest']}"]
+        rest += ["slurmrestd", "-a", "rest_auth/jwt", f"{world.addresses[REST]}:{world.ports['rest']}"]
         self.rest = self._program("slurmrestd", rest, listens=(REST, "rest"), SLURM_JWT="daemon")
 
     @property
@@ -64,7 +62,7 @@ class Daemons:
         self, name: str, argv: list[str], *, answers: object = None, listens: tuple[str, str] | None = None, **more: str
     ) -> Program:
         if listens is not None:
-            address = (self._world.addresses[listens[0]], PORTS[listens[1]])
+            address = (self._world.addresses[listens[0]], self._world.ports[listens[1]])
             return Program(name, argv, self._world, answers=lambda: _listens(address), environment=more)
         assert callable(answers)
         return Program(name, argv, self._world, answers=answers, environment=more)
@@ -89,7 +87,13 @@ class Daemons:
 
     def _mariadbd(self, *more: str) -> list[str]:
         # Its folder is root's alone, and so are all rights in it. What a crash loses is of no use to anybody.
-        argv = ["mariadbd", "--no-defaults", "--user=root", f"--datadir={self._tables}", f"--socket={self._tables_socket}"]
+        argv = [
+            "mariadbd",
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={self._tables}",
+            f"--socket={self._tables_socket}",
+        ]
         argv += ["--skip-grant-tables", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"]
         return [*argv, "--innodb-flush-method=nosync", *more]
 

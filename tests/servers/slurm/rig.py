@@ -5,17 +5,16 @@ People, host names and SLURM's settings are in the /etc of its world. Who uses i
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from tests.servers.kubernetes.program import Program, write
@@ -23,7 +22,7 @@ from tests.waiting import PATIENCE
 
 from .daemons import PATH, REST_UID, Daemons
 from .settings import CLUSTER, HOSTS, NODES, REST, gres_conf, slurm_conf, slurmdbd_conf
-from .world import PORTS, World
+from .world import World
 
 PEOPLE = {"ada": 20001, "bob": 20002, "eve": 20004}
 LAB, LAB_GID = "lab", 30001
@@ -48,7 +47,7 @@ class Slurm:
     @property
     def rest_url(self) -> str:
         """Where slurmrestd answers."""
-        return f"http://{self.addresses[REST]}:{PORTS['rest']}"
+        return f"http://{self.addresses[REST]}:{self.world.ports['rest']}"
 
     def start(self) -> Slurm:
         """Start everything. Raises NotStarted with the end of the log of the program that failed."""
@@ -67,7 +66,7 @@ class Slurm:
         with ThreadPoolExecutor(1) as meanwhile:
             tables = meanwhile.submit(daemons.make_tables)
             daemons.munge.start()
-            self._add_entries({**PEOPLE}, LAB_GID)
+            self._add_entries(PEOPLE, LAB_GID)
             tables.result()
         daemons.mariadb.start()
         daemons.munge.wait()
@@ -88,14 +87,14 @@ class Slurm:
         for node in NODES:
             (self.root / f"spool-{node.name}").mkdir(mode=0o755)
             for number in range(node.gpus):
-                (self.root / f"gpu{number}").touch()
+                os.mknod(self.root / f"gpu{number}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         for path in (self.root / "munge" / "key", self.root / "jwt.key"):
             path.touch(mode=0o600)
             path.write_bytes(secrets.token_bytes(64))
         etc = self.world.etc / "slurm"
-        (etc / "slurm.conf").write_text(slurm_conf(self.root, self.addresses, self._more))
+        (etc / "slurm.conf").write_text(slurm_conf(self.world, self._more))
         (etc / "gres.conf").write_text(gres_conf(self.root))
-        write(etc / "slurmdbd.conf", slurmdbd_conf(self.root, self.addresses))
+        write(etc / "slurmdbd.conf", slurmdbd_conf(self.world))
         with (self.world.etc / "passwd").open("a") as passwd:
             passwd.write(f"slurmrest:x:{REST_UID}:{REST_UID}::/nonexistent:/usr/sbin/nologin\n")
         with (self.world.etc / "group").open("a") as group:
@@ -114,12 +113,25 @@ class Slurm:
     # People
 
     def _add_entries(self, people: Mapping[str, int], gid: int) -> None:
+        with (self.world.etc / "shadow").open("a") as shadow:
+            # sudo asks whether an account may be used.
+            shadow.writelines(f"{name}:*:19000:0:99999:7:::\n" for name in people)
         with (self.world.etc / "passwd").open("a") as passwd:
             for name, uid in people.items():
                 home = self.homes / name
                 home.mkdir(mode=0o700)
                 os.chown(home, uid, gid)
                 passwd.write(f"{name}:x:{uid}:{gid}:{name.title()}:{home}:/bin/bash\n")
+
+    def add_group(self, name: str, gid: int, *members: str) -> None:
+        """A group more."""
+        with (self.world.etc / "group").open("a") as group:
+            group.write(f"{name}:x:{gid}:{','.join(members)}\n")
+
+    def allow_sudo(self, name: str, rule: str) -> None:
+        """A file of sudo's rules."""
+        path = write(self.world.etc / "sudoers.d" / name, f"{rule}\n")
+        path.chmod(0o440)
 
     def _add_associations(self) -> None:
         self.run("sacctmgr", "--immediate", "add", "cluster", CLUSTER)
@@ -139,7 +151,9 @@ class Slurm:
         become = ["setpriv", f"--reuid={user}", f"--regid={LAB_GID}", "--init-groups", "--reset-env"] if user else []
         return [*self.world.login(), *become]
 
-    def ask(self, *argv: str, user: str = "", given: str = "", within_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def ask(
+        self, *argv: str, user: str = "", given: str = "", within_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program on the login host, whatever comes of it."""
         return subprocess.run(
             [*self.login(user), *argv], input=given, capture_output=True, text=True, check=False,
@@ -160,11 +174,15 @@ class Slurm:
 
     def job(self, job: str) -> dict[str, Any]:
         """What squeue says of a job."""
-        found: list[dict[str, Any]] = json.loads(self.run("squeue", "--json", "--jobs", job))["jobs"]
-        return next(one for one in found if str(one["job_id"]) == job)
+        answer = json.loads(self.run("squeue", "--json", "--jobs", job))
+        here: list[dict[str, Any]] = [one for one in answer["jobs"] if str(one["job_id"]) == job]
+        if not here:
+            raise Refused(f"squeue has no job {job} among {len(answer['jobs'])}; errors: {answer['errors']}")
+        return here[0]
 
     def in_state(self, job: str, *states: str) -> dict[str, Any]:
         """The job, once it is in one of the states."""
+
         def there() -> dict[str, Any] | None:
             seen = self.job(job)
             return seen if seen["job_state"] in states else None
@@ -177,7 +195,114 @@ class Slurm:
         said = self.run("scontrol", "token", f"username={user}", f"lifespan={lifespan_s}")
         return said.strip().removeprefix("SLURM_JWT=")
 
-    def until(self, condition: Callable[[], Any], *, within_s: float = 12, what: str = "") -> Any:
+    # Faults; each is over when its block ends, and the cluster answers again
+
+    @contextmanager
+    def refused(self) -> Iterator[None]:
+        """No controller runs: connections are refused. Jobs go on. What it knew is saved."""
+        controllers = self.daemons.controllers
+        for program in reversed(controllers):
+            program.stop(signal.SIGTERM)
+        try:
+            yield
+        finally:
+            for program in controllers:
+                program.start()
+                program.wait()
+            self.until(self._answers, what="the controllers are back")
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Controllers take connections and say nothing."""
+        with self._paused(*self.daemons.controllers):
+            yield
+
+    def wait_saved(self, job: str) -> None:
+        """Wait until a job, as it is now, is in the state that controllers share.
+
+        It is written seconds after each change. Of a controller that is killed before, the next one does not know
+        younger jobs, and lets those run again whose end it has not read.
+        """
+        mark = f"saved-{secrets.token_hex(8)}"
+        self.run("scontrol", "update", f"jobid={job}", f"admincomment={mark}")
+        path = self.root / "state" / "job_state"
+        self.until(lambda: path.exists() and mark.encode() in path.read_bytes(), what=f"job {job} is saved")
+
+    @contextmanager
+    def without_first_controller(self) -> Iterator[None]:
+        """The first controller is killed: the second one answers after TAKE_OVER_S, as of what the first has saved."""
+        first = self.daemons.controllers[0]
+        first.stop(signal.SIGKILL)
+        try:
+            yield
+        finally:
+            first.start()
+            first.wait()
+            self.until(lambda: "ctl1 is UP" in self.run("scontrol", "ping"), what="the first controller is back")
+            self.until(self._answers, what="it has taken over")
+
+    @contextmanager
+    def without_munge(self) -> Iterator[None]:
+        """Nobody can prove who he is: munged and its socket are gone."""
+        munge = self.daemons.munge
+        munge.stop(signal.SIGTERM)
+        try:
+            yield
+        finally:
+            munge.start()
+            munge.wait()
+            self.until(self._answers, what="munge is back")
+
+    @contextmanager
+    def without_settings(self) -> Iterator[None]:
+        """The programs find no slurm.conf."""
+        path = self.world.etc / "slurm" / "slurm.conf"
+        path.rename(path.with_suffix(".away"))
+        try:
+            yield
+        finally:
+            path.with_suffix(".away").rename(path)
+
+    @contextmanager
+    def without_database(self) -> Iterator[None]:
+        """slurmdbd is gone: sacct and sacctmgr fail, jobs go on and are accounted for afterwards."""
+        self.daemons.database.stop(signal.SIGTERM)
+        try:
+            yield
+        finally:
+            self.daemons.database.start()
+            self.daemons.database.wait()
+
+    @contextmanager
+    def lost_node(self, name: str) -> Iterator[None]:
+        """A node crashed, and the controllers know: its jobs are requeued or end with NODE_FAIL."""
+        node = self.daemons.nodes[name]
+        node.stop(signal.SIGKILL)
+        self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=lost")
+        try:
+            yield
+        finally:
+            node.start()
+            node.wait()
+            # ReturnToService=2: it comes back when it registers.
+            words = ["sinfo", "--noheader", f"--nodes={name}", "--format=%T"]
+            self.until(lambda: set(self.run(*words).split()) <= {"idle", "mixed"}, what=f"{name} is back")
+
+    @contextmanager
+    def _paused(self, *programs: Program) -> Iterator[None]:
+        for program in programs:
+            program.pause()
+        try:
+            yield
+        finally:
+            for program in programs:
+                program.resume()
+            self.until(self._answers, what="it answers again")
+
+    def _answers(self) -> bool:
+        return self.ask("squeue", "--noheader").returncode == 0
+
+    def until(self, condition: Callable[[], Any], *, within_s: float = 60, what: str = "") -> Any:
         """Ask until the condition is true and return it. What is refused meanwhile counts as not yet. Blocks."""
         within_s *= PATIENCE
         deadline = time.monotonic() + within_s
@@ -189,5 +314,7 @@ class Slurm:
             except Refused as error:
                 why = str(error)
             if time.monotonic() > deadline:
-                raise AssertionError(f"Not within {within_s:g} s: {what or condition!r}; {why}; logs: {self.world.logs}")
+                raise AssertionError(
+                    f"Not within {within_s:g} s: {what or condition!r}; {why}; logs: {self.world.logs}"
+                )
             time.sleep(0.05)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .world import PORTS
+from .world import World
 
 CLUSTER = "daas"
 LOGIN, DATABASE, REST = "login", "slurmdb", "slurmrest"
@@ -103,10 +102,10 @@ DebugLevel=verbose
 """
 
 
-def slurm_conf(root: Path, addresses: Mapping[str, str], more: str) -> str:
+def slurm_conf(world: World, more: str) -> str:
     """slurm.conf for every host of the cluster; ``more``: lines that change or add something."""
     nodes = [
-        f"NodeName={node.name} NodeAddr={addresses[node.name]} CPUs={node.cpus} RealMemory={node.memory_mb}"
+        f"NodeName={node.name} NodeAddr={world.addresses[node.name]} CPUs={node.cpus} RealMemory={node.memory_mb}"
         + (f" Gres=gpu:{node.gpus}" if node.gpus else "")
         for node in NODES
     ]
@@ -116,9 +115,9 @@ def slurm_conf(root: Path, addresses: Mapping[str, str], more: str) -> str:
     ]
     return SLURM.format(
         cluster=CLUSTER,
-        controllers="\n".join(f"SlurmctldHost={name}({addresses[name]})" for name in CONTROLLERS),
-        ports=PORTS,
-        root=root,
+        controllers="\n".join(f"SlurmctldHost={name}({world.addresses[name]})" for name in CONTROLLERS),
+        ports=world.ports,
+        root=world.root,
         take_over_s=TAKE_OVER_S,
         node_lost_s=NODE_LOST_S,
         database=DATABASE,
@@ -134,6 +133,8 @@ def gres_conf(root: Path) -> str:
     return "".join(f"NodeName={node.name} Name=gpu File={root}/gpu[0-{node.gpus - 1}]\n" for node in with_gpus)
 
 
-def slurmdbd_conf(root: Path, addresses: Mapping[str, str]) -> str:
+def slurmdbd_conf(world: World) -> str:
     """slurmdbd.conf, which only its own user may read."""
-    return ACCOUNTING.format(root=root, database=DATABASE, address=addresses[DATABASE], port=PORTS["database"])
+    return ACCOUNTING.format(
+        root=world.root, database=DATABASE, address=world.addresses[DATABASE], port=world.ports["database"]
+    )

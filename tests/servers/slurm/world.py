@@ -22,9 +22,8 @@ from tests.servers.kubernetes.space import only_child
 
 FOLDER, PREFIX = Path("/var/tmp"), "daas-slurm-"
 A_MINUTE_S = 60
-PORTS = {"controller": 6817, "node": 6818, "database": 6819, "rest": 6820}
-"""The usual ones: each daemon has an address of its own."""
-OWN = ("passwd", "group", "hosts", "slurm", "sudoers.d")
+SERVICES = ("controller", "node", "database", "rest")
+OWN = ("passwd", "group", "shadow", "hosts", "slurm", "sudoers.d")
 """What /etc has of its own."""
 # As the first process of the namespace the shell buries whatever loses its parent; it ends when its input does.
 INSIDE = """
@@ -46,7 +45,8 @@ class World:
         self._held = _hold(self.root)
         self.root.chmod(0o755)
         self.etc = self.root / "etc"
-        self.addresses: Mapping[str, str] = _free_addresses(hosts)
+        self.addresses: Mapping[str, str] = _addresses(hosts)
+        self.ports: Mapping[str, int] = _free_ports()
         self._name = hosts[0]
         self._process: subprocess.Popen[bytes] | None = None
         self.init = 0
@@ -63,8 +63,9 @@ class World:
         self.etc.mkdir()
         for name in ("slurm", "sudoers.d"):
             (self.etc / name).mkdir()
-        for name in ("passwd", "group", "hosts"):
+        for name in ("passwd", "group", "shadow", "hosts"):
             shutil.copyfile(f"/etc/{name}", self.etc / name)
+        (self.etc / "shadow").chmod(0o600)
         with (self.etc / "hosts").open("a") as hosts:
             hosts.writelines(f"{address} {name}\n" for name, address in self.addresses.items())
         argv = ["unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c"]
@@ -125,14 +126,21 @@ def _hold(folder: Path) -> int | None:
     return descriptor
 
 
-def _free_addresses(hosts: tuple[str, ...]) -> dict[str, str]:
-    """A loopback address for each, on which nobody listens on SLURM's ports."""
+def _addresses(hosts: tuple[str, ...]) -> dict[str, str]:
+    """A loopback address for each, from a network that probably nobody else uses."""
+    start = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
+    return {name: f"{start}.{10 + number}" for number, name in enumerate(hosts)}
+
+
+def _free_ports() -> dict[str, int]:
+    """A port for each kind of daemon: some of them listen on every address of the machine.
+
+    Below the ports that the kernel gives to connections.
+    """
     while True:
-        start = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}"
-        found = {name: f"{start}.{10 + number}" for number, name in enumerate(hosts)}
+        first = random.randint(10_000, 30_000)
         with suppress(OSError):
-            for address in found.values():
-                for port in PORTS.values():
-                    with socket.socket() as s:
-                        s.bind((address, port))
-            return found
+            for number in range(len(SERVICES)):
+                with socket.socket() as s:
+                    s.bind(("", first + number))
+            return {name: first + number for number, name in enumerate(SERVICES)}
