@@ -266,7 +266,8 @@ class Slurm:
     @contextmanager
     def without_database(self) -> Iterator[None]:
         """slurmdbd is gone: sacct and sacctmgr fail, jobs go on and are accounted for afterwards."""
-        self.daemons.database.stop(signal.SIGTERM)
+        # Asked to end, it waits for the controllers' connections.
+        self.daemons.database.stop(signal.SIGKILL)
         try:
             yield
         finally:
