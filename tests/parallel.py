@@ -48,6 +48,7 @@ LONG: dict[str, float] = {
     "tests/flow/test_directory_outage.py": 60,
     "tests/images/test_singleuser_base.py": 75,
     "tests/faults/test_kube_recovery_volumes.py": 70,
+    "tests/servers/slurm/test_slurm_rig.py": 70,
     "tests/browser/test_console_pages.py": 65,
     "tests/contracts/test_backend_kube.py": 65,
     "tests/faults/test_kube_pods.py": 50,
