@@ -74,8 +74,12 @@ class Slurm:
         daemons.database.start()
         daemons.database.wait()
         self._add_associations()
-        for program in (*daemons.controllers, *daemons.nodes.values(), daemons.rest):
+        first, second = daemons.controllers
+        for program in (first, *daemons.nodes.values(), daemons.rest):
             program.start()
+        # The first one writes the cluster's name into their folder, and the second one must not read half of it.
+        first.wait()
+        second.start()
         for program in daemons.all:
             program.wait()
         self.until(self._usable, what="all nodes are idle")
