@@ -14,7 +14,7 @@ from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.client import Client, KubectlFailed
 from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("kubernetes", "slapd", "root"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs("kubernetes", "kube_rig", "slapd", "root"), pytest.mark.timeout(240)]
 
 MARGIN_S, LASTS_S = 20, 45
 """The rig's kubelet looks every 10 s."""
