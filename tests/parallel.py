@@ -123,9 +123,12 @@ def plan(found: Iterable[tuple[str, str, list[str]]]) -> tuple[dict[str, str], d
     return names, units
 
 
-def seats(workers: int) -> int:
-    """How many workers may have a cluster: each is 1.5 GiB of memory, and one worker must be left for the others."""
-    return 2 if workers >= 3 else 1
+def seats(workers: int, *, others: bool) -> int:
+    """How many workers may have a cluster: each is 1.5 GiB of memory.
+
+    ``others``: tests wait that need none; then one worker must be left for them.
+    """
+    return min(2, workers - 1 if others and workers > 1 else workers)
 
 
 def programs_built() -> bool:
@@ -154,8 +157,9 @@ class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
         return self.names[nodeid]
 
     def _assign_work_unit(self, node: Any) -> None:
-        may_sit = node in self.seated or len(self.seated) < seats(self.numnodes)
         waiting = {name: self.units[name] for name in self.workqueue}
+        others = any(unit.rig != CLUSTER for unit in waiting.values())
+        may_sit = node in self.seated or len(self.seated) < seats(self.numnodes, others=others)
         name = choose(waiting, may_sit=may_sit, built=self.built())
         if name is None:
             node.shutdown()

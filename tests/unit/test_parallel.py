@@ -57,7 +57,9 @@ def test_tests_of_one_file_or_one_api_server_stay_together() -> None:
 
 
 def test_one_worker_is_left_for_tests_without_a_cluster() -> None:
-    assert [parallel.seats(workers) for workers in (1, 2, 3, 5)] == [1, 1, 2, 2]
+    assert [parallel.seats(workers, others=True) for workers in (1, 2, 3, 5)] == [1, 1, 2, 2]
+    # Nothing else waits: of two workers the second one gets a cluster, too, instead of going home.
+    assert [parallel.seats(workers, others=False) for workers in (1, 2, 3, 5)] == [1, 2, 2, 2]
 
 
 def test_files_said_to_be_long_exist() -> None:
