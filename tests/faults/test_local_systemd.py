@@ -14,6 +14,7 @@ from daas_hub.core.naming import new_id
 from tests.contracts.backend import Saved
 from tests.faults.local_server import begin, gone, pids_of
 from tests.servers.local_place import LocalPlace
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root"), pytest.mark.cgroups("systemd")]
 
@@ -23,6 +24,11 @@ def told(unit: str, *names: str) -> list[str]:
     argv = ["systemctl", "show", "--property", ",".join(names), unit]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
     return [dict(line.split("=", 1) for line in lines)[name] for name in names]
+
+
+async def ended(unit: str) -> None:
+    """systemd ends a unit in its own time."""
+    await until(lambda: told(unit, "ActiveState") == ["inactive"], within_s=20, what=f"{unit} is no more", every_s=0.1)
 
 
 async def test_a_server_has_a_scope_with_its_limits_until_it_ends(place: LocalPlace, saved: Saved) -> None:
@@ -46,7 +52,7 @@ async def test_a_server_has_a_scope_with_its_limits_until_it_ends(place: LocalPl
     await place.backend.cleanup(saved.last)
     assert not Path(above).exists()
     for name in (unit, inside):
-        assert told(name, "ActiveState") == ["inactive"]
+        await ended(name)
 
 
 async def test_a_start_that_is_given_up_leaves_no_slice(place: LocalPlace) -> None:
@@ -58,7 +64,7 @@ async def test_a_start_that_is_given_up_leaves_no_slice(place: LocalPlace) -> No
     with pytest.raises(OSError, match="no room"):
         await place.backend.start(spec, full)
     inside = systemd.slice_name(f"daas-{place.backend.hub_id}", spec.launch_id)
-    assert told(inside, "ActiveState") == ["inactive"]
+    await ended(inside)
 
 
 async def test_a_killed_kernel_need_not_end_its_server_here(place: LocalPlace) -> None:
