@@ -245,9 +245,12 @@ class Worker:
             limit_s = marker.args[0] if marker else usual_s
             item.add_marker(pytest.mark.timeout(limit_s * PATIENCE), append=False)
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Tell the controller, which collects nothing, what each test needs. All workers write the same."""
+        """Tell the controller, which collects nothing, what each test needs. All workers write the same.
+
+        Before xdist tells it that this worker is ready: it reads the file as soon as all are.
+        """
         found = [(item.nodeid, item.nodeid.partition("::")[0], sorted(needs_of(item))) for item in session.items]
         draft = self.folder / f"{UNITS}.{os.getpid()}"
         draft.write_text(json.dumps(found))

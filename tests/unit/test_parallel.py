@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests import parallel
-from tests.parallel import API, CLUSTER, Unit, choose, plan
+from tests.parallel import API, CLUSTER, UNITS, Unit, Worker, choose, plan
 
 CLONE = Path(__file__).resolve().parents[2]
 FILES = {"short": Unit("", 1.0), "long": Unit("", 100.0)}
@@ -65,3 +66,23 @@ def test_one_worker_is_left_for_tests_without_a_cluster() -> None:
 def test_files_said_to_be_long_exist() -> None:
     assert parallel.LONG
     assert [file for file in parallel.LONG if not (CLONE / file).is_file()] == []
+
+
+def test_what_tests_need_is_written_before_the_controller_hears_that_a_worker_is_ready(tmp_path: Path) -> None:
+    there: list[bool] = []
+
+    class Ready:
+        """As xdist's own plugin: it tells the controller, which reads the file when all workers have told it."""
+
+        @pytest.hookimpl
+        def pytest_collection_finish(self) -> None:
+            there.append((tmp_path / UNITS).exists())
+
+    worker = Worker.__new__(Worker)
+    worker.folder = tmp_path
+    manager = pytest.PytestPluginManager()
+    manager.register(worker)
+    # What is registered last is called first, unless it is told otherwise.
+    manager.register(Ready())
+    manager.hook.pytest_collection_finish(session=SimpleNamespace(items=[]))
+    assert there == [True]
