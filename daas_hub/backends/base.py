@@ -99,6 +99,18 @@ class Backend(LoggingConfigurable):
         """
         return {}
 
+    async def reported(self, handle: Handle, port: int) -> Handle | None:  # noqa: ARG002
+        """What a server's own process tells of the port that it chose: the handle with it; None: nothing is taken.
+
+        ``handle`` is the saved one, ``port`` 1024…65535, sent with the server's own token (``wiring/report.py``). What
+        is returned is in the ledger before the process is answered; with None it is told (409) not to try again, and
+        so it is where a handle has its port already. A start that waits for it checkpoints from then on handles that
+        have it. Idempotent: it is asked again where the handle was changed meanwhile, or the answer was lost. Raises
+        BackendUnavailable where it cannot be taken yet (503: the process tries again), as while the job's id is not
+        known. By default none: here the hub chooses the port.
+        """
+        return None
+
     @abstractmethod
     async def resume(self, handle: Handle) -> str:
         """The URL of a server that an earlier hub started (adoption); waits while it is still coming up.

@@ -158,6 +158,15 @@ def save_handle(c: Connection, launch_id: str, handle: Handle, now: datetime) ->
         raise NotFound(f"There is no launch {launch_id}.")
 
 
+def replace_handle(c: Connection, launch_id: str, old: Handle, new: Handle, now: datetime) -> bool:
+    """Change what is known of where a server is, unless it became something else since, or should stop."""
+    row = require(c, launch_id)
+    if row.handle != old or row.target is Target.STOPPED or row.state in {LaunchState.STOPPING, LaunchState.ENDED}:
+        return False
+    _set(c, row, handle=new, heartbeat_at=now)
+    return True
+
+
 def record_observation(c: Connection, launch_id: str, seen: Observation, now: datetime) -> None:
     """Remember one look. Does not move the launch: an end is settled with evidence."""
     values = {"observed": seen.life.value, "observed_at": now, "observed_reason": seen.reason}

@@ -212,6 +212,13 @@ class Ledger:
         """Remember durably where the server is. Raises NotFound."""
         self._db.write(launches.save_handle, launch_id, handle, now)
 
+    def replace_handle(self, launch_id: str, old: Handle, new: Handle, *, now: datetime) -> bool:
+        """``new`` in the place of ``old``; False where it is another one by now, or the launch should stop.
+
+        Raises NotFound.
+        """
+        return self._db.write(launches.replace_handle, launch_id, old, new, now)
+
     def record_observation(self, launch_id: str, obs: Observation, *, now: datetime) -> None:
         """Remember one look at the server; moves nothing."""
         self._db.write(launches.record_observation, launch_id, obs, now)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from jupyterhub.crypto import EncryptionUnavailable, InvalidToken, decrypt, encrypt
+from jupyterhub.crypto import encrypt
 
 from daas_hub.core import quota
 from daas_hub.core.errors import (
@@ -165,22 +165,6 @@ class Admission:
             nothing = Observation(Life.ENDED, reason="the hub was interrupted while starting it")
             await record.settle(row, nothing, evidence=f"{row.backend} has nothing of this launch")
         return await record.row() or row
-
-    async def token_of(self, row: LaunchRow) -> str | None:
-        """The API token that the running server holds; None where the crypt key is not the one it was kept with."""
-        if row.api_token_encrypted is None:
-            return None
-        try:
-            token: str = (await decrypt(row.api_token_encrypted))["token"]
-        except (ValueError, KeyError, InvalidToken, EncryptionUnavailable) as error:
-            self.spawner.log.error(
-                "The token of launch %s cannot be read (%s): its owner must start the server anew to use it. Was "
-                "JUPYTERHUB_CRYPT_KEY changed without keeping the old key?",
-                row.id,
-                type(error).__name__,
-            )
-            return None
-        return token
 
     # ------------------------------------------------------------ 3 choose
 

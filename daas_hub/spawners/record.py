@@ -15,6 +15,8 @@ from datetime import timedelta
 from logging import Logger
 from typing import ParamSpec, TypeVar
 
+from jupyterhub.crypto import EncryptionUnavailable, InvalidToken, decrypt
+
 from daas_hub.core.errors import BackendUnavailable, DaasError, LedgerBusy
 from daas_hub.core.launch import STALE_AFTER_S
 from daas_hub.core.models import Event, Handle, LaunchState, Life, Observation, Target
@@ -83,6 +85,22 @@ class LaunchRecord:
     async def row(self) -> LaunchRow | None:
         """The ledger's row, or None where the ledger does not know this id."""
         return await self.hub.run(self.hub.ledger.get, self.id)
+
+    async def token_of(self, row: LaunchRow) -> str | None:
+        """The API token that the server holds; None where the crypt key is not the one it was kept with."""
+        if row.api_token_encrypted is None:
+            return None
+        try:
+            token: str = (await decrypt(row.api_token_encrypted))["token"]
+        except (ValueError, KeyError, InvalidToken, EncryptionUnavailable) as error:
+            self.log.error(
+                "The token of launch %s cannot be read (%s): its owner must start the server anew to use it. Was "
+                "JUPYTERHUB_CRYPT_KEY changed without keeping the old key?",
+                row.id,
+                type(error).__name__,
+            )
+            return None
+        return token
 
     async def look(self, row: LaunchRow) -> Observation:
         """The freshest observation: the stored one while it is young, else a look bounded to 2 s, saved."""

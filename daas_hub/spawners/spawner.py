@@ -65,10 +65,11 @@ class DaasSpawner(BegunServer):
             adopted = await admission.find_launch()
             if adopted is not None:
                 self._started = Started.ADOPTED
-                self._take(adopted.id).reserved = True
+                record = self._take(adopted.id)
+                record.reserved = True
                 self._chose_other = await admission.chose_other(user_options, adopted)
                 # Without the old token the server is at least seen, and can be stopped.
-                self.api_token = await admission.token_of(adopted) or self.api_token
+                self.api_token = await record.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
                 self.start_timeout = self.site.backend(adopted.backend).wait_policy_s + GRACE_S
                 return

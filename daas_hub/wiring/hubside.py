@@ -22,6 +22,7 @@ from daas_hub.spawners.runtime import DaasHub, utcnow
 from daas_hub.spawners.spawner import DaasSpawner
 
 from .ending import Ending
+from .report import REPORT, PortReport
 from .sweep import Sweep, banner, read_only
 
 ACCOUNTS = r"/api/daas/accounts/([^/]+)"
@@ -185,5 +186,6 @@ def add(app: Any, site: DaasHub) -> None:
         (BELIEVED, SweepBelieved, {"site": site, "sweep": sweep}),
         (ENDS, EndOfUser, known),
         (BANNERS, BannerOfUser, known),
+        (REPORT, PortReport, {"site": site}),
     ]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

@@ -132,6 +132,23 @@ class LaunchContract(Opened):
 
     # ------------------------------------------------------------ a launch's life
 
+    def test_a_handle_is_replaced_by_who_has_seen_it_only(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation(), now=NOW)
+        old, new = {"version": 1, "job": 7}, {"version": 1, "job": 7, "port": 9000}
+        assert ledger.replace_handle(row.id, old, new, now=NOW) is False
+        ledger.move(row.id, LaunchState.SUBMITTED, now=NOW)
+        ledger.save_handle(row.id, old, now=NOW)
+        assert ledger.replace_handle(row.id, {"version": 1, "job": 8}, new, now=NOW) is False
+        assert ledger.replace_handle(row.id, old, new, now=NOW) is True
+        assert ledger.replace_handle(row.id, old, old, now=NOW) is False
+        ledger.set_target(row.id, Target.STOPPED, now=NOW, reason="test", by="limit")
+        assert ledger.replace_handle(row.id, new, old, now=NOW) is False
+        seen = ledger.get(row.id)
+        assert seen is not None
+        assert seen.handle == new
+        with pytest.raises(NotFound):
+            ledger.replace_handle("nobody", old, new, now=NOW)
+
     def test_from_start_to_end(self, ledger: Ledger) -> None:
         row = ledger.reserve(reservation(), now=NOW)
         ledger.move(row.id, LaunchState.SUBMITTED, now=NOW)

@@ -33,6 +33,12 @@ RANDOM_BYTES = 32
 SERVICES = ("console", "culler", "reconciler")
 
 
+def launch_token(site: Site, name: str) -> str:
+    """The token of a person's newest launch; needs TOKEN_BOOK in the configuration."""
+    book = (site.hub.root / "launch_tokens").read_text().splitlines()
+    return next(token for who, token in reversed([line.split() for line in book]) if who == name)
+
+
 class ArgvWatch:
     """Sees the argv of young processes of the whole machine, also of those that soon end, until the site is removed.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.aftermath import agreed, check_aftermath, differences, watched_site
-from tests.faults.leaks import forget_argv, leaks, watched_argv
+from tests.faults.leaks import forget_argv, launch_token, leaks, watched_argv
 from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.waiting import until
@@ -51,12 +51,6 @@ async def sound(site: Site) -> None:
     """What is planted is the only thing that is wrong."""
     site.hub.forget_gaps()
     await check_aftermath(site)
-
-
-def token_of(site: Site, name: str) -> str:
-    """The token of her launch."""
-    book = (site.hub.root / "launch_tokens").read_text().splitlines()
-    return next(token for who, token in reversed([line.split() for line in book]) if who == name)
 
 
 @contextmanager
@@ -114,7 +108,7 @@ async def test_a_folder_of_a_launch_that_has_ended(site: Site) -> None:
 
 async def test_a_token_in_a_log(site: Site) -> None:
     log = site.state / "service.log"
-    log.write_text(f"GET /hub/api?token={token_of(site, 'ada')}\n")
+    log.write_text(f"GET /hub/api?token={launch_token(site, 'ada')}\n")
     assert leaks(site) == [f"a launch's token of ada in the log {log}"]
     with pytest.raises(AssertionError, match="in the log"):
         await check_aftermath(site)
@@ -134,7 +128,7 @@ async def test_a_secret_in_an_argv(site: Site) -> None:
 @pytest.mark.parametrize("secret", ["token", "password", "service password", "cookie"])
 async def test_a_file_that_others_can_read(site: Site, secret: str) -> None:
     cookie = next(value for name, value in site.cookies if name == "ada" and len(value) > 40)
-    text = {"token": token_of(site, "ada"), "password": "ada-secret", "service password": "service-secret"}
+    text = {"token": launch_token(site, "ada"), "password": "ada-secret", "service password": "service-secret"}
     file = site.homes / "notes"
     file.write_text(text.get(secret, cookie))
     file.chmod(0o600)
