@@ -1,0 +1,341 @@
+"""SLURM's jobs as values: what squeue and sacct print, read; states; the queue's order. Pure.
+
+Comments, and in rare cases reasons, are text that a user wrote. So each field ends with a mark that nobody could know
+before the question was asked: whatever the text holds, it cannot become another field or another job.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """What a job's state means for who waits for it or uses it."""
+
+    WAITING = "waiting"
+    """It has no nodes, and may get some."""
+    RUNNING = "running"
+    """It has its nodes."""
+    SUSPENDED = "suspended"
+    """It has been stopped and can go on."""
+    ENDING = "ending"
+    """Its processes end, or its files are copied away."""
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+    """A word that nobody here knows, or a job of a federation that may run elsewhere: it must not count as ended."""
+
+
+PHASES: Mapping[str, Phase] = {
+    "PENDING": Phase.WAITING,
+    "REQUEUED": Phase.WAITING,
+    "REQUEUE_FED": Phase.WAITING,
+    "REQUEUE_HOLD": Phase.WAITING,
+    "SPECIAL_EXIT": Phase.WAITING,
+    "RESV_DEL_HOLD": Phase.WAITING,
+    "EXPEDITING": Phase.WAITING,
+    "CONFIGURING": Phase.RUNNING,
+    "RUNNING": Phase.RUNNING,
+    "RESIZING": Phase.RUNNING,
+    "SIGNALING": Phase.RUNNING,
+    "SUSPENDED": Phase.SUSPENDED,
+    "STOPPED": Phase.SUSPENDED,
+    "COMPLETING": Phase.ENDING,
+    "STAGE_OUT": Phase.ENDING,
+    "BOOT_FAIL": Phase.ENDED,
+    "CANCELLED": Phase.ENDED,
+    "COMPLETED": Phase.ENDED,
+    "DEADLINE": Phase.ENDED,
+    "FAILED": Phase.ENDED,
+    "NODE_FAIL": Phase.ENDED,
+    "OUT_OF_MEMORY": Phase.ENDED,
+    "PREEMPTED": Phase.ENDED,
+    "TIMEOUT": Phase.ENDED,
+    "REVOKED": Phase.UNKNOWN,
+}
+"""Every state that ``squeue`` prints in full, of versions 22.05 to 25.11."""
+
+
+def phase(state: str) -> Phase:
+    """The phase of a job in this state; UNKNOWN for a word that the table does not have."""
+    return PHASES.get(state, Phase.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Tres:
+    """Trackable resources: what was allocated, or what is asked for while a job waits."""
+
+    cpus: int = 0
+    memory_bytes: int | None = None
+    """None: memory is not tracked here."""
+    gpus: int = 0
+    gpu_types: tuple[tuple[str, int], ...] = ()
+    """Type and number, of those whose type is known."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the queue, as the controller knows it; ended ones stay for slurm.conf's MinJobAge."""
+
+    id: int
+    state: str
+    uid: int
+    user: str
+    account: str
+    partition: str
+    """While it waits also several, with commas."""
+    qos: str
+    host: str
+    """The node of its batch script; empty while it has none."""
+    nodes: str
+    """All its nodes, as SLURM shortens them: ``cpu[1-4]``."""
+    submitted_at: datetime
+    started_at: datetime | None
+    expected_at: datetime | None
+    """While it waits: when the scheduler expects it to start, or when it may start at the earliest."""
+    limit_s: int | None
+    """Its walltime; None: unlimited, or not decided yet."""
+    elapsed_s: int
+    priority: int
+    """0: it is held."""
+    reason: str
+    cpus: int
+    memory_bytes: int | None
+    gpus: int
+    gpu_types: tuple[tuple[str, int], ...]
+    restarts: int
+    reservation: str
+    comment: str
+
+    @property
+    def phase(self) -> Phase:
+        """What its state means."""
+        return phase(self.state)
+
+
+FIELDS = (
+    "JobID", "State", "UserID", "UserName", "Account", "Partition", "QOS", "BatchHost", "NodeList", "SubmitTime",
+    "StartTime", "TimeLimit", "TimeUsed", "PriorityLong", "tres-alloc", "RestartCnt", "Reservation", "Reason",
+    "Comment",
+)  # fmt: skip
+"""squeue's names (``--Format``) of what a Job is made of."""
+NOTHING = frozenset({"", "(null)", "N/A", "n/a", "NONE", "None", "Unknown"})
+
+
+def squeue_format(mark: str) -> str:
+    """What ``SQUEUE_FORMAT2`` must be: each field whole (width 0), with its end marked."""
+    ends = ["|"] * (len(FIELDS) - 1) + ["."]
+    return ",".join(f"{name}:0{mark}{end}" for name, end in zip(FIELDS, ends, strict=True))
+
+
+def parse_jobs(text: str, mark: str) -> dict[int, Job]:
+    """The jobs that squeue printed in that format. Raises ValueError for what is not whole, so that nothing is lost."""
+    *records, rest = text.split(f"{mark}.\n")
+    if rest:
+        raise ValueError(f"The list of jobs ends in the middle of one: {rest[:200]!r}")
+    jobs = (_job(record.split(f"{mark}|")) for record in records)
+    return {job.id: job for job in jobs}
+
+
+def _job(fields: Sequence[str]) -> Job:
+    if len(fields) != len(FIELDS):
+        raise ValueError(f"A job has {len(fields)} fields, not {len(FIELDS)}: {str(fields)[:200]}")
+    said = dict(zip(FIELDS, fields, strict=True))
+    submitted_at, started_at = parse_time(said["SubmitTime"]), parse_time(said["StartTime"])
+    if submitted_at is None:
+        raise ValueError(f"Job {said['JobID']} has no time of submission: {said['SubmitTime']!r}")
+    waits = phase(said["State"]) is Phase.WAITING
+    tres = parse_tres(said["tres-alloc"])
+    return Job(
+        id=int(said["JobID"]),
+        state=said["State"],
+        uid=int(said["UserID"]),
+        user=said["UserName"],
+        account=_text(said["Account"]),
+        partition=_text(said["Partition"]),
+        qos=_text(said["QOS"]),
+        host="" if waits else _text(said["BatchHost"]),
+        nodes="" if waits else _text(said["NodeList"]),
+        submitted_at=submitted_at,
+        started_at=None if waits else started_at,
+        expected_at=started_at if waits else None,
+        limit_s=parse_duration(said["TimeLimit"]),
+        elapsed_s=parse_duration(said["TimeUsed"]) or 0,
+        priority=int(said["PriorityLong"]),
+        reason=_text(said["Reason"]),
+        cpus=tres.cpus,
+        memory_bytes=tres.memory_bytes,
+        gpus=tres.gpus,
+        gpu_types=tres.gpu_types,
+        restarts=int(said["RestartCnt"]),
+        reservation=_text(said["Reservation"]),
+        comment="" if said["Comment"] == "(null)" else said["Comment"],
+    )
+
+
+def _text(said: str) -> str:
+    return "" if said in NOTHING else said
+
+
+def parse_time(said: str) -> datetime | None:
+    """A time as SLURM prints it with ``SLURM_TIME_FORMAT=%s``; None where there is none. Raises ValueError."""
+    if said in NOTHING:
+        return None
+    if not said.isascii() or not said.isdigit():
+        raise ValueError(f"{said!r} is no time in seconds: SLURM_TIME_FORMAT did not reach the program.")
+    return datetime.fromtimestamp(int(said), UTC) if int(said) else None
+
+
+_DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?", re.ASCII)
+_NO_DURATION = NOTHING | {"UNLIMITED", "NOT_SET", "INVALID", "infinite", "Partition_Limit"}
+
+
+def parse_duration(said: str) -> int | None:
+    """Seconds of ``[days-][hours:]minutes:seconds``; None for what is unlimited, not set or not known."""
+    if said in _NO_DURATION:
+        return None
+    match = _DURATION.fullmatch(said)
+    if match is None:
+        raise ValueError(f"{said!r} is no duration as SLURM prints it: 1-02:03:04 is.")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTPE]?)", re.ASCII)
+
+
+def parse_size(said: str) -> int:
+    """Bytes of ``100M`` (powers of 1024; without a letter it is MiB, as everywhere in SLURM). Raises ValueError."""
+    match = _SIZE.fullmatch(said)
+    if match is None:
+        raise ValueError(f"{said!r} is no size as SLURM prints it: 100M is.")
+    return int(float(match[1]) * 1024 ** ("KMGTPE".index(match[2] or "M") + 1))
+
+
+def parse_tres(said: str) -> Tres:
+    """``cpu=4,mem=100M,node=1,gres/gpu=2,gres/gpu:a100=2``: unknown resources are passed over. Raises ValueError."""
+    if said in NOTHING:
+        return Tres()
+    amounts = {name: amount for name, _, amount in (part.partition("=") for part in said.split(","))}
+    types = {name.partition(":")[2]: int(n) for name, n in amounts.items() if name.startswith("gres/gpu:")}
+    memory = amounts.get("mem")
+    return Tres(
+        cpus=int(amounts.get("cpu", 0)),
+        memory_bytes=None if memory is None else parse_size(memory),
+        # A type's number is counted in the whole as well, where the site tracks the whole.
+        gpus=int(amounts["gres/gpu"]) if "gres/gpu" in amounts else sum(types.values()),
+        gpu_types=tuple(sorted(types.items())),
+    )
+
+
+def comment_of(hub_id: str, launch_id: str) -> str:
+    """The comment that says whose job it is. A claim, no proof: anybody can write one (design.md, 4.3)."""
+    return f"daas:{hub_id}:{launch_id}"
+
+
+_LAUNCH = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+
+
+def launch_of(comment: str, hub_id: str) -> str | None:
+    """The launch id in a comment of this hub; None where it is no such comment, or more than one."""
+    before = comment_of(hub_id, "")
+    launch_id = comment.removeprefix(before)
+    return launch_id if comment.startswith(before) and _LAUNCH.fullmatch(launch_id) else None
+
+
+def position(jobs: Mapping[int, Job] | Iterable[Job], job: Job) -> int | None:
+    """Its place among those that wait in one of its partitions, from 1; None where it does not wait, or is held.
+
+    By priority, then by id, as the scheduler looks at them. A job with less priority may still start first where it
+    fits into a gap.
+    """
+    if job.phase is not Phase.WAITING or not job.priority:
+        return None
+    mine = set(job.partition.split(","))
+    before = 0
+    for other in jobs.values() if isinstance(jobs, Mapping) else jobs:
+        if other.phase is Phase.WAITING and (-other.priority, other.id) < (-job.priority, job.id):
+            before += not mine.isdisjoint(other.partition.split(","))
+    return before + 1
+
+
+@dataclass(frozen=True)
+class Accounted:
+    """What sacct has of a job: its last run, where it was requeued."""
+
+    id: int
+    state: str
+    """Without ``by UID`` behind CANCELLED."""
+    uid: int | None
+    submitted_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int
+    signal: int
+    elapsed_s: int
+    """Without the time in which it was suspended."""
+    suspended_s: int
+    cpus: int
+    memory_bytes: int | None
+    gpus: int
+    gpu_types: tuple[tuple[str, int], ...]
+    max_rss_bytes: int | None
+    """The most that one of its steps used; None: not measured."""
+    node: str
+
+    @property
+    def phase(self) -> Phase:
+        """What its state means."""
+        return phase(self.state)
+
+
+SACCT_FIELDS = (
+    "JobIDRaw", "State", "UID", "Submit", "Start", "End", "ExitCode", "ElapsedRaw", "Suspended", "AllocTRES", "MaxRSS",
+    "NodeList",
+)  # fmt: skip
+"""No text of a user is among them."""
+
+
+def parse_accounted(text: str) -> dict[int, Accounted]:
+    """The jobs that ``sacct --parsable2`` printed, with what their steps used. Raises ValueError."""
+    jobs: dict[int, dict[str, str]] = {}
+    used: dict[int, int] = {}
+    for line in text.splitlines():
+        said = dict(zip(SACCT_FIELDS, line.split("|"), strict=True))
+        number, _, step = said["JobIDRaw"].partition(".")
+        if not step:
+            jobs[int(number)] = said
+        if said["MaxRSS"]:
+            used[int(number)] = max(used.get(int(number), 0), _rss(said["MaxRSS"]))
+    return {number: _accounted(number, said, used.get(number)) for number, said in jobs.items()}
+
+
+def _rss(said: str) -> int:
+    # Only here a number without a letter is bytes.
+    return int(said) if said.isdigit() else parse_size(said)
+
+
+def _accounted(number: int, said: Mapping[str, str], used: int | None) -> Accounted:
+    tres = parse_tres(said["AllocTRES"])
+    code, _, signal = said["ExitCode"].partition(":")
+    return Accounted(
+        id=number,
+        state=said["State"].partition(" ")[0],
+        uid=int(said["UID"]) if said["UID"] else None,
+        submitted_at=parse_time(said["Submit"]),
+        started_at=parse_time(said["Start"]),
+        ended_at=parse_time(said["End"]),
+        exit_code=int(code),
+        signal=int(signal or 0),
+        elapsed_s=int(said["ElapsedRaw"] or 0),
+        suspended_s=parse_duration(said["Suspended"]) or 0,
+        cpus=tres.cpus,
+        memory_bytes=tres.memory_bytes,
+        gpus=tres.gpus,
+        gpu_types=tres.gpu_types,
+        max_rss_bytes=used,
+        node=_text(said["NodeList"]).replace("None assigned", ""),
+    )
