@@ -1,0 +1,319 @@
+"""The launcher of a job: runs on the compute node as the user, and becomes her server.
+
+Its text is copied into the folder of a launch as ``launch.py``, beside ``launch.json`` (``slurm_launch.py`` writes
+both). Nothing of this project is importable there: standard library only, and syntax and calls that Python 3.6 has.
+It leaves both files as they are, because a requeued job runs it once more.
+"""
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+FOLDERS = ("runtime", "data", "config", "lab/user-settings", "lab/workspaces", "ipython")
+PREFIX = "daas-"
+LOCK = ".lock"
+EPHEMERAL, FIRST = 0, 1024
+"""Port 0 lets the kernel choose; below the other one are the ports of root."""
+EVERYWHERE = "0.0.0.0"  # noqa: S104  where the node's name says nothing
+NOT_HERS = ("127.0.0.1", "127.0.1.1", "::1")
+"""Where a node's own name leads to by habit of its /etc/hosts: nobody else could reach a server there."""
+REPORT_FOR_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, ANSWER_WITHIN_S = 3600.0, 0.5, 30.0, 20.0
+FINAL = (400, 409)
+"""Answers to a report that asking again does not change: that is no port; nothing (more) is taken."""
+PR_SET_PDEATHSIG = 1
+REFUSED, NOT_FOUND = 78, 127
+
+
+def say(text: str) -> None:
+    """A line of the job's log; no secret is ever in it."""
+    sys.stderr.write(f"daas-hub: {text}\n")
+    sys.stderr.flush()
+
+
+def stop(text: str, status: int = REFUSED) -> None:
+    """End with a sentence in the log."""
+    say(text)
+    sys.exit(status)
+
+
+# ---------------------------------------------------------------- who and where
+
+
+def check_account(account: "dict[str, Any]") -> None:
+    """The node must know this account by the same ids as the hub; whatever else it is, it is not hers."""
+    uid, gid, node = account["uid"], account["gid"], socket.gethostname()
+    if os.getuid() != uid or os.geteuid() != uid or os.getgid() != gid or os.getegid() != gid:
+        stop(
+            "the account {} has uid {} and gid {}, but on {} the job runs as uid {} and gid {}. The server is not "
+            "started. Whoever administers the cluster can mend it.".format(
+                account["name"], uid, gid, node, os.getuid(), os.getgid()
+            )
+        )
+    groups = account["groups"]
+    lacking = sorted(set(groups) - set(os.getgroups()) - {os.getgid()})
+    if lacking:
+        say(f"groups_missing: the job on {node} is not in the groups {lacking} of the account.")
+
+
+def address(name: str) -> str:
+    """The address that the node's name leads to where it is one of this machine's, else all (an empty text)."""
+    try:
+        found = socket.getaddrinfo(name, None, 0, socket.SOCK_STREAM) if name else []
+    except OSError:
+        found = []
+    for family, _, _, _, where in found:
+        host = str(where[0])
+        if host not in NOT_HERS and "%" not in host and free(family, host, EPHEMERAL) is not None:
+            return host
+    return ""
+
+
+def free(family: int, host: str, port: int) -> "int | None":
+    """The port, or one that the kernel chose for 0, where nobody listens on it; else None."""
+    with socket.socket(family, socket.SOCK_STREAM) as s:
+        try:
+            s.bind((host, port))
+        except OSError:
+            return None
+        return int(s.getsockname()[1])
+
+
+def choose_port(host: str, ports: "list[int] | None") -> int:
+    """A free port on that address, in the site's range where it has one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if ports is None:
+        wanted = [EPHEMERAL] * 20
+    else:
+        wanted = list(range(max(FIRST, ports[0]), ports[1] + 1))
+        random.shuffle(wanted)
+    for port in wanted:
+        found = free(family, host, port)
+        if found is not None:
+            return found
+    stop("no port is free on {}{}.".format(host or "this node", " from {} to {}".format(*ports) if ports else ""))
+    raise AssertionError
+
+
+# ---------------------------------------------------------------- Jupyter's own folders
+
+
+def trusted(base: str) -> bool:
+    """Whether nobody else can rename or remove what we make there."""
+    try:
+        facts = os.stat(base)
+    except OSError:
+        return False
+    others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not facts.st_mode & stat.S_ISVTX
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid in (0, os.getuid()) and not others
+
+
+def remove_old(base: str) -> None:
+    """Remove folders of launches that ended without cleaning up (a node's crash, SIGKILL): nobody holds their lock."""
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        if not name.startswith(PREFIX):
+            continue
+        try:
+            facts = os.lstat(path)
+            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+                continue
+            lock = os.open(os.path.join(path, LOCK), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass
+        finally:
+            os.close(lock)
+
+
+def make_own(launch_id: str, last: str) -> "tuple[str, int]":
+    """A folder of this run alone (0700), and the open file that says it is in use.
+
+    On the node's own storage, because a home may be full (design.md, rule 8.13); ``last``: where nothing else can be
+    had.
+    """
+    why = []
+    for base in (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", last):  # noqa: S108  made safely: see trusted
+        if not os.path.isabs(base) or not trusted(base):
+            continue
+        try:
+            remove_old(base)
+            own = tempfile.mkdtemp(prefix=f"{PREFIX}{launch_id[:12]}-", dir=base)
+            lock = os.open(os.path.join(own, LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for folder in FOLDERS:
+                os.makedirs(os.path.join(own, folder), 0o700)
+            return own, lock
+        except OSError as error:
+            why.append(f"{base}: {error.strerror}")
+    stop("no folder for Jupyter's own files can be made: {}.".format("; ".join(why) or "none is safe"))
+    raise AssertionError
+
+
+# ---------------------------------------------------------------- the server
+
+
+def environment(launch: "dict[str, Any]", folder: str, own: str, host: str, port: int) -> "dict[str, str]":
+    """The server's variables: the job's, the hub's, ours. Ours come last: no profile can move the home."""
+    account, certificates, secrets, given = (
+        launch[key] for key in ("account", "certificates", "secrets", "environment")
+    )
+    env = dict(os.environ)
+    env.update(given)
+    home, paths = account["home"], launch["path_first"]
+    env["PATH"] = os.pathsep.join([*paths, env.get("PATH") or os.defpath])
+    env.update({name: os.path.join(folder, file) for name, file in certificates.items()})
+    env.update(
+        {
+            "HOME": home,
+            "USER": account["name"],
+            "LOGNAME": account["name"],
+            "SHELL": account["shell"],
+            "JUPYTER_RUNTIME_DIR": os.path.join(own, "runtime"),
+            "JUPYTER_DATA_DIR": os.path.join(own, "data"),
+            "JUPYTER_CONFIG_DIR": os.path.join(own, "config"),
+            "JUPYTERLAB_SETTINGS_DIR": os.path.join(own, "lab/user-settings"),
+            "JUPYTERLAB_WORKSPACES_DIR": os.path.join(own, "lab/workspaces"),
+            "IPYTHONDIR": os.path.join(own, "ipython"),
+            "DAAS_LAUNCH_ID": launch["launch_id"],
+            "JUPYTERHUB_SERVICE_URL": "{}://{}:{}{}".format(
+                launch["scheme"],
+                f"[{host}]" if ":" in host else host or EVERYWHERE,
+                port,
+                launch["service_prefix"],
+            ),
+        }
+    )
+    # What she installed and configured in her home still counts.
+    for name, there in (("JUPYTER_PATH", ".local/share/jupyter"), ("JUPYTER_CONFIG_PATH", ".jupyter")):
+        env[name] = os.pathsep.join([os.path.join(home, there)] + ([env[name]] if env.get(name) else []))
+    env.update(secrets)
+    return env
+
+
+def become(argv: "list[str]", env: "dict[str, str]") -> None:
+    """Become the server. Signals reach it as they are sent."""
+    try:
+        os.execvpe(argv[0], argv, env)  # noqa: S606
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            stop(f"{argv[0]} cannot be run on {socket.gethostname()}: {error.strerror}.", NOT_FOUND)
+        stop(
+            "the program {} is not on {}; it was looked for in {}. The profile's software brings it there, or whoever "
+            "administers the cluster.".format(argv[0], socket.gethostname(), env["PATH"]),
+            NOT_FOUND,
+        )
+
+
+# ---------------------------------------------------------------- beside the server
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A token goes to the hub and nowhere else."""
+
+    def redirect_request(self, *args: object, **kwargs: object) -> None:  # noqa: ARG002
+        """None: the answer is an error as it is."""
+        return
+
+
+def opener(folder: str, certificates: "dict[str, str]") -> urllib.request.OpenerDirector:
+    """For the hub: no proxy of the environment, and with the launch's certificate where it has one."""
+    files = {name: os.path.join(folder, file) for name, file in certificates.items()}
+    context = ssl.create_default_context(cafile=files.get("JUPYTERHUB_SSL_CLIENT_CA"))
+    if "JUPYTERHUB_SSL_CERTFILE" in files:
+        context.load_cert_chain(files["JUPYTERHUB_SSL_CERTFILE"], files.get("JUPYTERHUB_SSL_KEYFILE"))
+    https = urllib.request.HTTPSHandler(context=context)
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect(), https)
+
+
+def report(launch: "dict[str, Any]", folder: str, port: int, parent: int) -> None:
+    """Tell the hub the port; again with longer pauses while it does not answer (it may be restarting).
+
+    The server's end interrupts a pause.
+    """
+    certificates, secrets = launch["certificates"], launch["secrets"]
+    headers = {"Authorization": "token {}".format(secrets["JUPYTERHUB_API_TOKEN"]), "Content-Type": "application/json"}
+    body = json.dumps({"port": port}).encode()
+    pause, until, before = FIRST_PAUSE_S, time.monotonic() + REPORT_FOR_S, ""
+    while time.monotonic() < until and os.getppid() == parent:
+        try:
+            request = urllib.request.Request(launch["report_url"], data=body, headers=headers, method="POST")  # noqa: S310
+            with opener(folder, certificates).open(request, timeout=ANSWER_WITHIN_S):
+                return
+        except urllib.error.HTTPError as error:
+            why = f"{error.code} {error.reason}"
+            if error.code in FINAL:
+                say(f"the hub does not take the port {port}: {why}.")
+                return
+        except (OSError, ValueError) as error:
+            why = str(getattr(error, "reason", error))
+        if why != before:
+            say(f"the hub did not take the port {port} yet: {why}. Trying again.")
+        before = why
+        signal.sigtimedwait({signal.SIGUSR1}, pause)
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def stand_beside(launch: "dict[str, Any]", folder: str, own: str, port: int, parent: int) -> None:
+    """Report, wait until the server has ended, remove its folder. The job's end does not interrupt this."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCONT):
+        signal.signal(number, signal.SIG_IGN)
+    ended = {signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ended)
+    told = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGUSR1), 0, 0, 0) == 0
+    try:
+        report(launch, folder, port, parent)
+    except Exception as error:
+        say(f"the port could not be reported: {type(error).__name__}: {error}")
+    while os.getppid() == parent:
+        # Without prctl this is a look once a second.
+        signal.sigtimedwait(ended, 60 if told else 1)
+    shutil.rmtree(own, ignore_errors=True)
+
+
+def main() -> None:
+    """Report from a child, and become the server."""
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return  # of several tasks the first one is the server
+    os.umask(0o077)
+    folder = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(folder, "launch.json"), encoding="utf-8") as file:
+        launch = json.load(file)
+    check_account(launch["account"])
+    host = address(os.environ.get("SLURMD_NODENAME", ""))
+    port = choose_port(host, launch["ports"])
+    own, lock = make_own(launch["launch_id"], folder)
+    parent = os.getpid()
+    if os.fork() == 0:
+        stand_beside(launch, folder, own, port, parent)
+        os._exit(0)
+    os.close(lock)
+    home = launch["account"]["home"]
+    try:
+        os.chdir(home)
+    except OSError as error:
+        say(f"the home {home} cannot be entered on {socket.gethostname()}: {error.strerror}.")
+        os.chdir("/")
+    argv = [own if word == "{own}" else word for word in launch["argv"]]
+    become(argv, environment(launch, folder, own, host, port))
+
+
+if __name__ == "__main__":
+    main()
