@@ -43,8 +43,8 @@ SHORT: Mapping[str, str] = {
 }  # fmt: skip
 _FLAGS = frozenset("hHIkOQsuvVWX")
 """Short options without a value: another one may follow in the same word."""
-_OTHERS = frozenset(
-    """account acctg-freq admin-comment batch bb bbf begin cluster-constraint constraint container contiguous core-spec
+_OTHER_NAMES = """
+    account acctg-freq admin-comment batch bb bbf begin cluster-constraint constraint container contiguous core-spec
     cores-per-socket cpu-freq cpus-per-gpu cpus-per-task deadline delay-boot dependency distribution exclude
     exclusive extra extra-node-info get-user-env gpu-bind gpu-freq gpus gpus-per-node gpus-per-socket gpus-per-task
     gres gres-flags hint hold ignore-pbs immediate input job-name kill-on-invalid-dep licenses mail-type mail-user
@@ -53,8 +53,9 @@ _OTHERS = frozenset(
     oversubscribe overcommit parsable partition power prefer priority profile propagate qos reboot requeue
     reservation segment share signal sockets-per-node spread-job switches thread-spec threads-per-core time time-min
     tmp tres-bind tres-per-job tres-per-node tres-per-socket tres-per-task use-min-nodes verbose wait-all-nodes
-    wckey x11""".split()
-)
+    wckey x11
+"""
+_OTHERS = frozenset(_OTHER_NAMES.split())
 """Whole names that are not an abbreviation of one of ours."""
 _HETEROGENEOUS = frozenset({"hetjob", "packjob"})
 _HEADER = re.compile(r"#(SBATCH|PBS|BSUB)(?=\s|$)")
