@@ -50,6 +50,9 @@ class Backend(LoggingConfigurable):
         "kubelet looks once a minute or so.",
     ).tag(config=True)
 
+    has_partitions = False
+    """Whether ``capacity`` tells partitions, each a place of its own."""
+
     @property
     def shares_uid(self) -> bool:
         """Whether everybody runs under one uid here, so that accounts may well have one uid between them."""
@@ -57,7 +60,11 @@ class Backend(LoggingConfigurable):
 
     @abstractmethod
     async def capacity(self) -> Sequence[Capacity]:
-        """What is free, from a cached look; ``as_of`` tells its age. Never raises: unknown is a value."""
+        """What is free, from a cached look; ``as_of`` tells its age. Never raises: unknown is a value.
+
+        One for the backend, or one for each of its partitions, the default one first. Asked at each start and for
+        each form of a hub with several places, and waited for some seconds at most.
+        """
 
     def home_place(self, account: Account) -> Json:
         """Where the account's home is kept here, as its volume's row says it: by default a folder on this machine."""

@@ -10,13 +10,33 @@ MEMINFO = Path("/proc/meminfo")
 
 def available_memory_bytes(meminfo: Path = MEMINFO) -> int:
     """What new processes can take without swapping (``MemAvailable``, proc(5))."""
+    return _from(meminfo, "MemAvailable")
+
+
+def memory_bytes(meminfo: Path = MEMINFO) -> int:
+    """What there is in all (``MemTotal``)."""
+    return _from(meminfo, "MemTotal")
+
+
+def _from(meminfo: Path, wanted: str) -> int:
     for line in meminfo.read_text().splitlines():
         name, _, rest = line.partition(":")
-        if name == "MemAvailable":
+        if name == wanted:
             return int(rest.split()[0]) * 1024
-    raise ValueError(f"{meminfo} has no MemAvailable")
+    raise ValueError(f"{meminfo} has no {wanted}")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def gpus(devices: Path = Path("/dev")) -> int:
+    """GPUs for computing, as their drivers show them: NVIDIA's by number, AMD's by their one common device."""
+    nvidia = sum(1 for each in devices.glob("nvidia[0-9]*"))
+    return nvidia or len(list(devices.glob("dri/renderD*"))) * (devices / "kfd").exists()
 
 
 def idle_cores() -> float:
     """Cores that this process may use, less what waited to run during the last minute; never below 0."""
-    return max(0.0, len(os.sched_getaffinity(0)) - os.getloadavg()[0])
+    return max(0.0, cores() - os.getloadavg()[0])

@@ -56,6 +56,8 @@ _POD_PARTS = ("extra_pod_config", "extra_container_config", "init_containers", "
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+PLACE = re.compile(rf"{_NAME.pattern}(?::{_NAME.pattern})?", re.ASCII)
+"""A backend, or one partition of it: ``slurm:gpu``."""
 SAFE_START = "DAAS_SAFE_START"
 """The one variable with our prefix that a profile may set: the images read it (docs/reference/images.md)."""
 MAX_DEPTH = 30
@@ -201,13 +203,13 @@ def _environment(raw: Mapping[str, Any], complain: Complain) -> dict[str, str | 
     return result
 
 
-def names(value: object, key: str, complain: Complain) -> tuple[str, ...]:
+def names(value: object, key: str, complain: Complain, pattern: re.Pattern[str] = _NAME) -> tuple[str, ...]:
     """A list of names of things the site has (volumes, backends); one name may stand without its list."""
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)):
         raise complain(key, f"is {type(value).__name__}; a list of names is needed.")
     for item in items:
-        if not isinstance(item, str) or not _NAME.fullmatch(item):
+        if not isinstance(item, str) or not pattern.fullmatch(item):
             raise complain(
                 key, f"has {item!r}, which is not a name: letters, digits, . _ - and at most 63 are allowed."
             )
@@ -215,7 +217,7 @@ def names(value: object, key: str, complain: Complain) -> tuple[str, ...]:
 
 
 def _backends(value: object, complain: Complain) -> tuple[str, ...]:
-    backends = names(value, "backend", complain)
+    backends = names(value, "backend", complain, PLACE)
     if not backends:
         raise complain("backend", 'is empty: name a backend, or "auto" for any.')
     return () if "auto" in backends else backends

@@ -149,12 +149,14 @@ class LaunchRequest:
     """Option key → choice key; ``<option>--unlisted-choice`` → the text the user gave."""
     resources: Resources
     backends: tuple[str, ...]
-    """Allowed backends in order of preference."""
+    """Allowed backends, or partitions of one (``slurm:gpu``), in order of preference."""
     environment: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[str, ...] = ()
     override: Mapping[str, Any] = field(default_factory=dict)
     """The merged ``kubespawner_override`` less what the fields above already took."""
     project: str | None = None
+    placement: str = ""
+    """The place that the user named: a backend, or a partition of one (``slurm:gpu``); empty: wherever it is best."""
 
 
 @dataclass(frozen=True)
@@ -267,8 +269,27 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Room:
+    """An amount of room, free or in all. A ``None`` is "not known", not zero."""
+
+    cores: float | None = None
+    memory_bytes: int | None = None
+    gpus: Mapping[str, int] | None = None
+    """By type, as the place calls them; ``""`` where a type is not told."""
+
+
+@dataclass(frozen=True)
+class NodeRoom:
+    """One node that takes servers: a server must find all of its room on one."""
+
+    name: str
+    free: Room = Room()
+    total: Room = Room()
+
+
+@dataclass(frozen=True)
 class Capacity:
-    """What a backend has free, with its age. ``as_of`` None: never asked, so unknown."""
+    """What a backend, or one partition of it, has free, with its age. ``as_of`` None: never asked, so unknown."""
 
     backend: str
     as_of: datetime | None
@@ -278,6 +299,24 @@ class Capacity:
     enforces_limits: bool = True
     """False where CPU and memory limits cannot be held; pages say so."""
     note: str = ""
+    partition: str = ""
+    """A backend with partitions gives one Capacity for each that a server may be placed in, the default one first."""
+    free_gpus_by_type: Mapping[str, int] = field(default_factory=dict)
+    """What ``free_gpus`` is the sum of, where types are told."""
+    total: Room = Room()
+    """In all, whoever uses it; where nodes are given, they count instead."""
+    nodes: tuple[NodeRoom, ...] = ()
+    """Where they are known, all that can take a server."""
+    grows: bool = False
+    """More or larger nodes may come: nothing is ever too large for it."""
+    pending: int | None = None
+    """Servers or jobs that wait for room here."""
+    idle_nodes: int | None = None
+    starts_at: datetime | None = None
+    """When a server would start, as the place's own scheduler answers (a test-only submission): it outweighs what is
+    free. None: it cannot tell, or was not asked."""
+    closed: str = ""
+    """Why nothing new is started here just now, in words ("the partition is drained"); empty: it is open."""
 
 
 # ---------------------------------------------------------------- limits

@@ -16,7 +16,7 @@ from typing import Any
 from .errors import ConfigError
 from .layers import Layer, check_override, check_placeholders, read_layer, substituted
 from .patterns import Pattern
-from .profiles import UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted, default_layer
+from .profiles import PLACEMENT, UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted, default_layer
 
 _LAYER = ("kubespawner_override", "resources", "environment", "volumes", "backend")
 _PROFILE = ("display_name", "description", "slug", "default", "allowed_groups", "profile_options", *_LAYER)
@@ -151,7 +151,7 @@ def _key(key: object, what: str, place: _Place) -> str:
 def _layer(raw: Mapping[str, Any], place: _Place, backends: Collection[str] | None) -> Layer:
     layer = read_layer(raw, place.error)
     for name in layer.backends or ():
-        if backends is not None and name not in backends:
+        if backends is not None and name.partition(":")[0] not in backends:
             known = ", ".join(sorted(backends)) or "none"
             raise place.error("backend", f'is {name!r}; this hub has {known}, and "auto" for any of them.')
     return layer
@@ -161,6 +161,8 @@ def _option(key: object, raw: object, place: _Place, backends: Collection[str] |
     name = _key(key, "its key", place)
     if name == "profile":
         raise place.error("its key", "is the name under which the profile itself is sent; choose another.")
+    if name == PLACEMENT:
+        raise place.error("its key", "is the name under which the place to run at is sent; choose another.")
     raw = place.check_keys(raw, _OPTION)
     choices = raw.get("choices") or {}
     if not isinstance(choices, Mapping):

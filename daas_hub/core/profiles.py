@@ -18,6 +18,8 @@ UNLISTED = "unlisted-choice"
 """The choice that stands for a text of the user's own, as in KubeSpawner's form."""
 UNLISTED_SUFFIX = f"--{UNLISTED}"
 """``<option>--unlisted-choice`` carries that text."""
+PLACEMENT = "placement"
+"""The option of every profile under which a user names a place (``core/placement.py``)."""
 
 Groups = frozenset[str]
 
@@ -134,7 +136,9 @@ def default_profile(profiles: Sequence[Profile]) -> Profile | None:
 # ---------------------------------------------------------------- what a choice comes to
 
 
-def combined(profile: Profile, layers: Iterable[Layer], choices: Mapping[str, str]) -> LaunchRequest:
+def combined(
+    profile: Profile, layers: Iterable[Layer], choices: Mapping[str, str], placement: str = ""
+) -> LaunchRequest:
     """What ``profile`` with the layers of its choices, in the order of its options, gives a server.
 
     Raises ValueError where choices contradict each other (a guarantee above a limit).
@@ -151,6 +155,7 @@ def combined(profile: Profile, layers: Iterable[Layer], choices: Mapping[str, st
         environment={k: v for k, v in layer.environment.items() if v is not None},
         volumes=layer.volumes,
         override=layer.override,
+        placement=placement,
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from daas_hub.core import quota
 from daas_hub.core.errors import IllegalMove, LaunchConflict, NotAllowed, NotFound, QuotaExceeded
-from daas_hub.core.models import ACTIVE, Charge, LaunchState, Limit, Resource, Target, Who
+from daas_hub.core.models import ACTIVE, Charge, Json, LaunchState, Limit, Resource, Target, Who
 from daas_hub.core.quota import Amounts, Held, Relief
 
 from . import balances, fast, launches
@@ -108,7 +108,9 @@ def _fresh(r: Reservation, columns: Mapping[str, int | None], now: datetime) -> 
     )
 
 
-def reassign(c: Connection, launch_id: str, backend: str, charge: Charge, now: datetime) -> LaunchRow:
+def reassign(
+    c: Connection, launch_id: str, backend: str, charge: Charge, now: datetime, placement: Json | None = None
+) -> LaunchRow:
     """Move a reservation to another backend and charge; only before anything was submitted."""
     row = load_one(c, launch_id, lock=True)
     if row is None:
@@ -123,6 +125,8 @@ def reassign(c: Connection, launch_id: str, backend: str, charge: Charge, now: d
         require(applying(c, row.account_id, row.groups, row.project, now), others, charge, row.account_id)
         balances.add(c, scopes, quota.amounts(charge).plus(mine, -1))
     values: dict[str, Any] = {"backend": backend, "handle": None, "observed": None, "observed_at": None}
+    if placement is not None:
+        values["request"] = {**row.request, "placement": placement}
     c.execute(update(launch).where(launch.c.id == launch_id).values(**values, **charge_columns(charge)))
     moved = load_one(c, launch_id)
     assert moved is not None  # noqa: S101  locked by this transaction

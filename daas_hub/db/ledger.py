@@ -97,9 +97,14 @@ class Ledger:
         """
         return self._db.write(admission.reserve, r, now)
 
-    def reassign(self, launch_id: str, *, backend: str, charge: Charge, now: datetime) -> LaunchRow:
-        """Move a reservation to the next candidate. Raises QuotaExceeded (the old one stays), IllegalMove, NotFound."""
-        return self._db.write(admission.reassign, launch_id, backend, charge, now)
+    def reassign(
+        self, launch_id: str, *, backend: str, charge: Charge, now: datetime, placement: Json | None = None
+    ) -> LaunchRow:
+        """Move a reservation to the next candidate; ``placement``: what is stored of why, instead of what was.
+
+        Raises QuotaExceeded (the old one stays), IllegalMove, NotFound.
+        """
+        return self._db.write(admission.reassign, launch_id, backend, charge, now, placement)
 
     def would_fit(
         self,

@@ -5,7 +5,8 @@ Used by ``DaasSpawner`` only, one object per start. Nothing in here starts or st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,13 @@ from daas_hub.core.models import (
     Mount,
     Observation,
 )
+from daas_hub.core.placement import Candidate, Place, Placement, settings_at
 from daas_hub.core.profiles import Profiles, visible
 from daas_hub.core.volumes import growth_said
 from daas_hub.db.accounts import AccountRow
 from daas_hub.db.ledger import LaunchRow, Reservation
 
-from . import one_user, options, people
+from . import one_user, options, people, placing
 from .record import LaunchRecord
 from .runtime import utcnow, versions
 from .site_tokens import SiteTokens
@@ -70,6 +72,7 @@ class Admission:
         self.site = spawner.site
         self.ledger = spawner.site.ledger
         self.request: LaunchRequest | None = None
+        self.placement: Placement | None = None
 
     # ------------------------------------------------------------ who
 
@@ -177,6 +180,24 @@ class Admission:
         self.request = options.parse(user_options, await self.profiles(), self.groups)
         return self.request
 
+    async def place(self) -> Placement:
+        """Where it goes, by what every place has free. Raises InvalidOptions with what would run, NotAllowed."""
+        policy = self.spawner.placement_rules()
+        try:
+            self.placement = await placing.placed(self.site, policy, self._request)
+        except InvalidOptions as error:
+            if error.field != "profile":
+                raise
+            others = [r for slug, r in (await self._defaults()).items() if slug != self._request.profile]
+            fits = await placing.would_run(self.site, policy, others)
+            would = f"These would run: {', '.join(fits)}." if fits else "No profile of yours would run."
+            raise InvalidOptions(f"{error.message} {would}", field=error.field) from error
+        return self.placement
+
+    async def places(self) -> placing.Offers:
+        """The places to choose from, by profile."""
+        return await placing.offered(self.site, self.spawner.placement_rules(), await self._defaults())
+
     async def chose_other(self, user_options: Any, row: LaunchRow) -> bool:
         """Whether she chose something now that this launch does not have. A start without a choice chose nothing."""
         if not user_options:
@@ -205,8 +226,8 @@ class Admission:
 
     # ------------------------------------------------------------ 5 admit
 
-    async def admit(self, launch_id: str, account: Account, order: Sequence[str]) -> LaunchRow:
-        """Reserve for the first candidate that every limit allows. Raises QuotaExceeded with what would fit."""
+    async def admit(self, launch_id: str, account: Account, placement: Placement) -> LaunchRow:
+        """Reserve for the first candidate. Raises QuotaExceeded with what would fit."""
         request, user = self._request, self.spawner.user
         token = await encrypt({"token": self.spawner.api_token})
         reservation = Reservation(
@@ -219,13 +240,14 @@ class Admission:
             project=request.project,
             profile=request.profile,
             charge=request.resources.charge(),
-            backend=order[0],
+            backend=placement.first.place.backend,
             request={
                 "version": 1,
                 "options": options.dump(request),
                 "profile_display_name": request.profile_display_name,
                 "resources": asdict(request.resources),
                 "versions": dict(versions()),
+                "placement": placement.to_json(),
             },
             api_token_encrypted=token,
             source="hub",
@@ -259,15 +281,16 @@ class Admission:
 
     async def _charges(self) -> dict[str, Charge]:
         """Slug of each profile open to her → what its default choices count for."""
-        charges = {}
+        return {slug: each.resources.charge() for slug, each in (await self._defaults()).items()}
+
+    async def _defaults(self) -> dict[str, LaunchRequest]:
+        """Slug of each profile open to her → what it comes to with its default choices."""
+        found = {}
         for profile in visible(await self.profiles(), self.groups):
-            try:
-                each = options.parse({"profile": profile.slug}, (profile,), self.groups)
-            except (InvalidOptions, NotAllowed):
-                # It needs a text from her: nothing can be said before she has written it.
-                continue
-            charges[profile.slug] = each.resources.charge()
-        return charges
+            # Where it needs a text from her nothing can be said before she has written it.
+            with contextlib.suppress(InvalidOptions, NotAllowed):
+                found[profile.slug] = options.parse({"profile": profile.slug}, (profile,), self.groups)
+        return found
 
     async def notes(self) -> dict[str, str]:
         """Slug → what a card of the form should say before she tries in vain; nothing where the ledger is busy."""
@@ -280,15 +303,20 @@ class Admission:
             return {}
         return {slug: over_limit(would[slug], others_fit=any(fits.values())) for slug in over}
 
-    async def move_to(self, row: LaunchRow, backend: str) -> LaunchRow:
+    async def move_to(self, row: LaunchRow, placement: Placement, chosen: Candidate) -> LaunchRow:
         """Take the reservation along to the next candidate."""
         return await self.site.run(
-            self.ledger.reassign, row.id, backend=backend, charge=self._request.resources.charge(), now=utcnow()
+            self.ledger.reassign,
+            row.id,
+            backend=chosen.place.backend,
+            charge=self._request.resources.charge(),
+            now=utcnow(),
+            placement=placement.to_json(chosen),
         )
 
     # ------------------------------------------------------------ 6 what is to be started
 
-    async def spec(self, account: Account, row: LaunchRow, environment: Mapping[str, str]) -> LaunchSpec:
+    async def spec(self, account: Account, row: LaunchRow, where: Place, environment: Mapping[str, str]) -> LaunchSpec:
         """All that a backend needs; secrets apart. The volumes are in the ledger before they are made."""
         request, spawner = self._request, self.spawner
         plain = {**environment, **request.environment}
@@ -305,7 +333,7 @@ class Admission:
             secrets=secrets,
             mounts=await self._mounts(account, row.backend),
             service_prefix=spawner.server.base_url,
-            override=request.override,
+            override=settings_at(request, where),
             memo=self._memo(request),
             certificates=spawner.cert_paths or None,
             site_tokens=bool(SiteTokens.names(spawner.authenticator)),

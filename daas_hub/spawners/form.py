@@ -17,14 +17,22 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 from daas_hub.core.layers import Layer
 from daas_hub.core.patterns import MAX_TEXT
-from daas_hub.core.profiles import UNLISTED, UNLISTED_SUFFIX, Option, Profile, default_layer, default_profile, visible
+from daas_hub.core.placement import AUTO, place
+from daas_hub.core.profiles import (
+    PLACEMENT,
+    UNLISTED,
+    UNLISTED_SUFFIX,
+    Option,
+    Profile,
+    default_layer,
+    default_profile,
+    visible,
+)
 from daas_hub.core.units import format_bytes, format_cores
 
 from .options import FORM_PREFIX, lenient
 
 TEMPLATES = Path(__file__).parent.parent / "pages" / "templates"
-WHERE = {"local": "this machine", "kubernetes": "Kubernetes", "slurm": "SLURM"}
-"""Names of backends for people; others are shown as they are."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,12 @@ def render(
     last: object = None,
     backends: Sequence[str] = (),
     notes: Mapping[str, str] | None = None,
+    places: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> str:
     """The form for somebody in ``groups``, as HTML. ``last`` are stored options, which are not trusted.
 
     ``backends`` are the site's, for profiles that name none; ``notes`` are sentences by slug (limits, queues).
+    ``places`` are what can be chosen by slug, as (value, words), where there is a choice.
     """
     asked = _filled.get()
     given = asked.options if asked is not None else last or {}
@@ -71,7 +81,11 @@ def render(
     default = default_profile(seen)
     chosen = filled.get("profile") or (default.slug if default is not None else "")
     return _template().render(
-        cards=[_card(p, filled if p.slug == chosen else {}, backends, (notes or {}).get(p.slug, "")) for p in seen],
+        cards=[
+            _card(p, filled if p.slug == chosen else {}, backends, (notes or {}).get(p.slug, ""))
+            | {"places": _places(p, filled if p.slug == chosen else {}, (places or {}).get(p.slug, ()))}
+            for p in seen
+        ],
         chosen=chosen,
         problems=problems if asked is None or asked.by_link else (),
         by_link=asked is not None and asked.by_link,
@@ -92,7 +106,7 @@ def _template() -> Template:
 
 def _card(profile: Profile, filled: Mapping[str, str], backends: Sequence[str], note: str) -> dict[str, Any]:
     layer = default_layer(profile)
-    where = " or ".join(WHERE.get(name, name) for name in layer.backends or backends)
+    where = " or ".join(place(name).words for name in layer.backends or backends)
     return {
         "slug": profile.slug,
         "id": f"daas-profile-{profile.slug}",
@@ -102,6 +116,17 @@ def _card(profile: Profile, filled: Mapping[str, str], backends: Sequence[str], 
         "varies": any(c.layer.resources for option in profile.options for c in option.choices),
         "note": note,
         "options": [_field(profile, option, filled) for option in profile.options],
+    }
+
+
+def _places(profile: Profile, filled: Mapping[str, str], places: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+    """The field in which a place is chosen; None where there is no choice."""
+    if not places:
+        return None
+    return {
+        "name": f"{FORM_PREFIX}{profile.slug}--{PLACEMENT}",
+        "choices": places,
+        "selected": filled.get(PLACEMENT, AUTO),
     }
 
 

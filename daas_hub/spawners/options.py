@@ -13,10 +13,12 @@ from itertools import islice
 from typing import Any
 
 from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
-from daas_hub.core.layers import Layer, read_layer, substituted
+from daas_hub.core.layers import PLACE, Layer, read_layer, substituted
 from daas_hub.core.models import LaunchRequest
 from daas_hub.core.patterns import MAX_TEXT
+from daas_hub.core.placement import AUTO
 from daas_hub.core.profiles import (
+    PLACEMENT,
     UNLISTED,
     UNLISTED_SUFFIX,
     Groups,
@@ -56,6 +58,7 @@ class _Chosen:
     choices: dict[str, str] = field(default_factory=dict)
     """The same with the defaults filled in."""
     layers: list[Layer] = field(default_factory=list)
+    placement: str = ""
 
 
 def parse(
@@ -77,14 +80,15 @@ def parse(
             name = option.key + UNLISTED_SUFFIX
             raise InvalidOptions(f"{name}: {option.display_name} is needed: write a value.", field=name)
     try:
-        return combined(chosen.profile, chosen.layers, chosen.choices)
+        return combined(chosen.profile, chosen.layers, chosen.choices, chosen.placement)
     except ValueError as error:
         raise InvalidOptions(f"These choices cannot be combined: {error}.", field="user_options") from error
 
 
 def dump(request: LaunchRequest) -> dict[str, str]:
     """The options that ask for ``request`` again: what is stored as the last accepted ones."""
-    return {"profile": request.profile, **request.choices}
+    named = {PLACEMENT: request.placement} if request.placement else {}
+    return {"profile": request.profile, **request.choices, **named}
 
 
 def lenient(
@@ -117,6 +121,7 @@ def _read(
             refuse(_no_profile(slug, profiles, seen, groups))
         return None
     chosen = _Chosen(profile, given={"profile": slug} if slug else {})
+    _read_placement(chosen, fields.pop(PLACEMENT, ""), refuse)
     whole = find(profiles, profile.slug) or profile
     known = {name for option in whole.options for name in (option.key, option.key + UNLISTED_SUFFIX)}
     for name in fields:
@@ -154,6 +159,15 @@ def _fields(user_options: object, refuse: Refuse) -> dict[str, str]:
         else:
             fields[name] = value
     return fields
+
+
+def _read_placement(chosen: _Chosen, given: str, refuse: Refuse) -> None:
+    """Where she wants it. Which places there are for the profile is judged with what they have free."""
+    if given and not PLACE.fullmatch(given):
+        message = f"{PLACEMENT}: {shown(given)} is not a place: auto, or the name of one as kubernetes or slurm:gpu."
+        refuse(InvalidOptions(message, field=PLACEMENT))
+    elif given not in ("", AUTO):
+        chosen.given[PLACEMENT] = chosen.placement = given
 
 
 def _read_option(

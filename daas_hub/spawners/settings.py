@@ -13,10 +13,11 @@ from daas_hub.core.allocation import Kind, Ranges, check_ranges
 from daas_hub.core.errors import ConfigError
 
 from .options import shrunk
+from .placement_settings import PlacementSettings
 from .sid_settings import SidMapTraits
 
 
-class SpawnerSettings(SidMapTraits):
+class SpawnerSettings(SidMapTraits, PlacementSettings):
     """Traits of ``c.DaasSpawner`` beyond JupyterHub's own."""
 
     profile_list = Union(

@@ -18,7 +18,8 @@ from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, 
 from daas_hub.core.launch import Started, limits_warning, taken_over
 from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchSpec, LaunchState
 from daas_hub.core.naming import new_id
-from daas_hub.core.placement import candidates
+from daas_hub.core.placement import Place, Placement
+from daas_hub.core.profiles import PLACEMENT
 from daas_hub.db.ledger import LaunchRow
 
 from . import form, options
@@ -75,13 +76,18 @@ class DaasSpawner(BegunServer):
                 return
             try:
                 request = await admission.choose(user_options)
-            except (InvalidOptions, NotAllowed):
-                self._keep_options(await admission.last_options())
+                placement = await admission.place()
+            except (InvalidOptions, NotAllowed) as error:
+                kept = await admission.last_options()
+                if isinstance(error, InvalidOptions) and error.field == PLACEMENT:
+                    # A partition that is gone would refuse every start without a body.
+                    kept.pop(PLACEMENT, None)
+                self._keep_options(kept)
                 self.user.db.commit()
                 raise
             self._keep_options(options.dump(request))
             self._apply(request)
-            longest = max(self.site.backend(name).wait_policy_s for name in self._candidates())
+            longest = max(self.site.backend(name).wait_policy_s for name in placement.backends)
             self.start_timeout = longest + GRACE_S
         except DaasError as error:
             raise refusal(error) from error
@@ -113,6 +119,7 @@ class DaasSpawner(BegunServer):
             last=self.user_options,
             backends=tuple(self.site.backends),
             notes=await admission.notes(),
+            places=await admission.places(),
         )
 
     def options_from_form(self, form_data: dict[str, list[Any]]) -> dict[str, Any]:
@@ -140,8 +147,11 @@ class DaasSpawner(BegunServer):
             self._started = Started.FRESH
             # Known before it exists: whatever interrupts the reservation, stop() and poll() look for this id.
             record = self._take(new_id())
-            row = await admission.admit(record.id, account, self._candidates())
+            placement = self._placement()
+            row = await admission.admit(record.id, account, placement)
             record.reserved = True
+            if placement.had_choice:
+                await self._say(placement.why(placement.first))
             return await self._start_on_first(record, account, row)
         except DaasError as error:
             self._failure = error.message
@@ -155,30 +165,33 @@ class DaasSpawner(BegunServer):
                 self._record.write_noted()
             await self._steps.finish()
 
-    def _candidates(self) -> tuple[str, ...]:
-        """Step 4: the backends to try, in order."""
-        request = self._asked().request
-        return candidates(request.backends if request is not None else (), tuple(self.site.backends))
+    def _placement(self) -> Placement:
+        """Step 4: the places to try, in order, as `apply_user_options` found them."""
+        placement = self._asked().placement
+        if placement is None:
+            raise StartFailed("start() was called before apply_user_options().", permanent=True)
+        return placement
 
     async def _start_on_first(self, record: LaunchRecord, account: Account, row: LaunchRow) -> str:
         """Steps 6 and 7: the first candidate that takes it. What a failed one left is stopped before the next."""
-        order = self._candidates()
-        for name in order[order.index(row.backend) :]:
-            if name != row.backend:
-                row = await self._asked().move_to(row, name)
+        placement = self._placement()
+        for candidate in placement.candidates:
+            if candidate is not placement.first:
+                row = await self._asked().move_to(row, placement, candidate)
+                await self._say(placement.why(candidate))
             try:
-                return await self._start_on(account, row)
+                return await self._start_on(account, row, candidate.place)
             except (StartFailed, BackendUnavailable) as error:
-                if name == order[-1]:
+                if candidate is placement.candidates[-1]:
                     raise
                 await self._say(error.message)
                 await record.undo()
         raise AssertionError("a candidate is always tried")
 
-    async def _start_on(self, account: Account, row: LaunchRow) -> str:
+    async def _start_on(self, account: Account, row: LaunchRow, where: Place) -> str:
         """Volumes, then the server; its handle is in the ledger before anything is waited for."""
         backend, ledger = self.site.backend(row.backend), self.site.ledger
-        spec = await self._asked().spec(account, row, self._environment())
+        spec = await self._asked().spec(account, row, where, self._environment())
         await self._say("Preparing the home and the folders", 20)
         for sentence in await self._asked().written(spec, await backend.prepare(spec)):
             await self._say(sentence)

@@ -16,6 +16,7 @@ from jupyterhub.app import JupyterHub
 from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.core.profiles import missing_limits, unknown_volumes
 from daas_hub.spawners import guard
+from daas_hub.spawners.placement_settings import unknown_places
 from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
@@ -54,6 +55,8 @@ def check(app: Any) -> None:
     settings = DaasSpawner(config=app.config)
     settings.sources()
     settings.allocator_ranges()
+    for problem in unknown_places(settings, site.backends):
+        raise ConfigError(problem)
     profile_list = settings.profile_list
     if not callable(profile_list):
         profiles = site.catalogue.read(profile_list)
