@@ -34,7 +34,7 @@ def cores() -> int:
 def gpus(devices: Path = Path("/dev")) -> int:
     """GPUs for computing, as their drivers show them: NVIDIA's by number, AMD's by their one common device."""
     nvidia = sum(1 for each in devices.glob("nvidia[0-9]*"))
-    return nvidia or len(list(devices.glob("dri/renderD*"))) * (devices / "kfd").exists()
+    return nvidia or len(list(devices.glob("dri/render*"))) * (devices / "kfd").exists()
 
 
 def idle_cores() -> float:
