@@ -22,14 +22,16 @@ from tests.servers import samba as samba_server
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
 from tests.servers.slurm import daemons as slurm_daemons
-from tests.servers.slurm.fixtures import slurm
+from tests.servers.slurm import debian as slurm_debian
+from tests.servers.slurm.fixtures import slurm, slurm24, slurm_any, slurm_clusters
 
 try:
     from hypothesis import settings
 except ModuleNotFoundError:  # on the machines of test_other_machines.py
     settings = None  # type: ignore[assignment,misc]
 
-__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "samba", "slurm", "tiny", "tiny_name"]
+__all__ = ["kube", "kube_namespace", "kube_rig", "project_image", "samba", "tiny", "tiny_name"]
+__all__ += ["slurm", "slurm24", "slurm_any", "slurm_clusters"]
 samba = samba_fixtures.samba
 
 
@@ -66,6 +68,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "sssd": sssd.available,
     "nfs": nfs.available,
     "slurm": slurm_daemons.available,
+    "slurm24": lambda: slurm_daemons.tools_available() and slurm_debian.possible(),
     "keycloak": keycloak_server.possible,
     "aiosmtpd": lambda: importlib.util.find_spec("aiosmtpd") is not None,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),
@@ -141,6 +144,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         fixtures.wait_for_programs()
     if "images" in needs_of(item) and ENGINES["images"]():
         fixtures.wait_for_images()
+    if "slurm24" in needs_of(item) and ENGINES["slurm24"]():
+        slurm_debian.wait()
     return (yield)
 
 

@@ -29,7 +29,7 @@ from tests.waiting import PATIENCE
 
 CLUSTER, API = "cluster", "api server"
 NEEDS_CLUSTER = {"kubernetes", "kube_rig"}
-ONE_OF_A_RUN = {"kube_api": API, "samba": "domain"}
+ONE_OF_A_RUN = {"kube_api": API, "samba": "domain", "slurm": "slurm", "slurm24": "slurm"}
 """Engine → the rig of which a run has one, for all tests that need it."""
 UNITS = "units.json"
 FOLDER = "daas_folder"
@@ -40,6 +40,7 @@ LONG: dict[str, float] = {
     "tests/faults/test_kube_outage.py": 340,
     "tests/servers/kubernetes/test_existing.py": 280,
     "tests/faults/test_kube_recovery.py": 190,
+    "tests/servers/slurm/test_slurm_rig.py": 145,
     "tests/flow/test_kube_flow.py": 120,
     "tests/flow/test_starts_that_fail.py": 110,
     "tests/faults/test_hub_restart.py": 100,
@@ -48,7 +49,6 @@ LONG: dict[str, float] = {
     "tests/flow/test_directory_outage.py": 60,
     "tests/images/test_singleuser_base.py": 75,
     "tests/faults/test_kube_recovery_volumes.py": 70,
-    "tests/servers/slurm/test_slurm_rig.py": 70,
     "tests/browser/test_console_pages.py": 65,
     "tests/contracts/test_backend_kube.py": 65,
     "tests/faults/test_kube_pods.py": 50,
@@ -114,10 +114,13 @@ def plan(found: Iterable[tuple[str, str, list[str]]]) -> tuple[dict[str, str], d
     """(node id, file, needs) of each test → the unit's name of each node id, and the units."""
     names: dict[str, str] = {}
     units: dict[str, Unit] = {}
+    counted: set[tuple[str, str]] = set()
     for nodeid, file, needs in found:
         name, rig = unit_of(file, set(needs))
         names[nodeid] = name
-        weight_s = LONG.get(file, 0) if name not in units else units[name].weight_s + DEFAULT_S
+        weight_s = units[name].weight_s if name in units else 0
+        weight_s += DEFAULT_S if (name, file) in counted else LONG.get(file, 0)
+        counted.add((name, file))
         last = "images" in needs or (name in units and units[name].last)
         units[name] = Unit(rig, weight_s or DEFAULT_S, last)
     return names, units

@@ -19,6 +19,7 @@ HARMLESS = {"-q", "-v", "-vv", "-ra", "-x", "--durations", "--junitxml", "--tb",
 """Words of pytest that say nothing of which tests run, nor need a terminal or one process."""
 BUILD = [sys.executable, "-m", "tests.servers.kubernetes.build"]
 KEYCLOAK = [sys.executable, "-m", "tests.servers.keycloak"]
+SLURM = [sys.executable, "-m", "tests.servers.slurm.debian"]
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     many = ["-n", str(count)] if count else []
-    with cluster_built_meanwhile(environment), _meanwhile(KEYCLOAK, environment):
+    with cluster_built_meanwhile(environment), _meanwhile(KEYCLOAK, environment), _meanwhile(SLURM, environment):
         status = run([sys.executable, "-m", "pytest", *many, *arguments], environment)
     if status == NO_TESTS_RAN:
         print("No test ran: that is a failure.", file=sys.stderr)

@@ -45,6 +45,9 @@ def test_tests_of_one_file_or_one_api_server_stay_together() -> None:
         ("d::policy", "d", ["kube_api"]),
         ("e::people", "e", ["samba", "root"]),
         ("f::people", "f", ["samba"]),
+        ("g::job", "g", ["slurm", "root"]),
+        ("h::job", "h", ["slurm24"]),
+        ("h::pod", "h", ["slurm", "kubernetes"]),
     ]
     names, units = plan(found)
     assert names["a::one"] == names["a::two"] != names["a::pod"]
@@ -55,6 +58,16 @@ def test_tests_of_one_file_or_one_api_server_stay_together() -> None:
     assert units[names["b::pod"]].last
     assert units[names["d::policy"]].rig == API
     assert names["e::people"] == names["f::people"] not in ("e", "f")
+    assert names["g::job"] == names["h::job"] != names["h::pod"]
+    assert units[names["h::pod"]].rig == CLUSTER
+
+
+def test_what_shares_a_rig_is_as_long_as_all_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "LONG", {"a": 100, "b": 50})
+    found = [("a::one", "a", ["samba"]), ("a::two", "a", ["samba"]), ("b::one", "b", ["samba"]), ("c::one", "c", [])]
+    names, units = plan(found)
+    assert units[names["a::one"]].weight_s == 150 + parallel.DEFAULT_S
+    assert units[names["c::one"]].weight_s == parallel.DEFAULT_S
 
 
 def test_one_worker_is_left_for_tests_without_a_cluster() -> None:

@@ -17,16 +17,27 @@ PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "slurmrestd", "sbatch", "mariadbd", "sudo")
 TOOLS = ("unshare", "nsenter", "setpriv", "mount", "hostname")
 PLUGINS = ("auth_jwt", "accounting_storage_mysql")
-SYSTEM_TABLES = Path("/usr/share/mysql/mysql_system_tables.sql")
 REST_UID = 64031
 """Whom slurmrestd runs as: it refuses to be root or SLURM's user."""
 
 
 def available() -> bool:
-    """Whether this machine can run a cluster."""
+    """Whether this machine can run a cluster of its own SLURM."""
     plugins = all(list(Path("/usr/lib").glob(f"*/slurm-wlm/{name}.so")) for name in PLUGINS)
-    programs = all(shutil.which(name, path=PATH) for name in (*PROGRAMS, *TOOLS))
-    return os.geteuid() == 0 and plugins and programs and SYSTEM_TABLES.exists()
+    programs = all(shutil.which(name, path=PATH) for name in PROGRAMS)
+    return tools_available() and plugins and programs and system_tables().exists()
+
+
+def tools_available() -> bool:
+    """Whether this machine can make a cluster's world, whichever SLURM is to be in it."""
+    return os.geteuid() == 0 and all(shutil.which(name, path=PATH) for name in TOOLS)
+
+
+def system_tables(debian: Path | None = None) -> Path:
+    """The script that makes MariaDB's own tables, by the older or the newer name."""
+    share = (debian or Path("/")) / "usr" / "share"
+    older = share / "mysql" / "mysql_system_tables.sql"
+    return older if older.exists() else share / "mariadb" / "mariadb_system_tables.sql"
 
 
 class Daemons:
@@ -74,7 +85,7 @@ class Daemons:
         return [*argv, f"--pid-file={folder / 'pid'}", f"--log-file={folder / 'log'}", f"--seed-file={folder / 'seed'}"]
 
     def _munge_answers(self) -> bool:
-        argv = ["munge", f"--socket={self._root / 'munge' / 'socket'}", "--no-input"]
+        argv = [*self._world.login(), "munge", f"--socket={self._root / 'munge' / 'socket'}", "--no-input"]
         return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
     @property
@@ -104,7 +115,7 @@ class Daemons:
     def make_tables(self) -> None:
         """MariaDB's own tables: slurmdbd keeps procedures in them."""
         self._tables.mkdir(mode=0o700)
-        given = "create database mysql;\nuse mysql;\n" + SYSTEM_TABLES.read_text()
+        given = "create database mysql;\nuse mysql;\n" + system_tables(self._world.debian).read_text()
         argv = [*self._world.enter(), *self._mariadbd("--bootstrap")]
         with (self._world.logs / "bootstrap.log").open("ab") as log:
             done = subprocess.run(argv, input=given.encode(), stdout=log, stderr=log, check=False, env={"PATH": PATH})

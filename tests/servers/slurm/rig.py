@@ -14,12 +14,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tests.servers.kubernetes.program import Program, write
 from tests.waiting import PATIENCE
 
+from . import misled
 from .daemons import PATH, REST_UID, Daemons
 from .settings import CLUSTER, HOSTS, NODES, REST, gres_conf, slurm_conf, slurmdbd_conf
 from .world import World
@@ -27,6 +30,8 @@ from .world import World
 PEOPLE = {"ada": 20001, "bob": 20002, "eve": 20004}
 LAB, LAB_GID = "lab", 30001
 """Everybody's account in SLURM and first group."""
+LEADS = b"Running as primary controller"
+"""What a controller's log says when it answers as the one that leads."""
 
 
 class Refused(Exception):
@@ -36,13 +41,19 @@ class Refused(Exception):
 class Slurm:
     """The cluster. ``start`` blocks until jobs can run; all ends with ``stop`` or with this process."""
 
-    def __init__(self, more: str = "") -> None:
-        """``more``: further lines of slurm.conf."""
-        self.world = World(HOSTS)
+    def __init__(self, more: str = "", debian: Path | None = None) -> None:
+        """``more``: further lines of slurm.conf. ``debian``: the folder of another Debian, whose SLURM it is to be."""
+        self.world = World(HOSTS, debian)
         self.root, self.addresses = self.world.root, self.world.addresses
         self.homes = self.root / "homes"
         self.daemons = Daemons(self.world)
         self._more = more
+
+    @cached_property
+    def version(self) -> tuple[int, int]:
+        """(22, 5) or (24, 11)."""
+        year, month = self.run("sinfo", "--version").split()[-1].split(".")[:2]
+        return int(year), int(month)
 
     @property
     def rest_url(self) -> str:
@@ -74,15 +85,26 @@ class Slurm:
         daemons.database.start()
         daemons.database.wait()
         self._add_associations()
-        first, second = daemons.controllers
-        for program in (first, *daemons.nodes.values(), daemons.rest):
+        second = daemons.controllers[1]
+        for program in (*daemons.nodes.values(), daemons.rest):
             program.start()
-        # The first one writes the cluster's name into their folder, and the second one must not read half of it.
-        first.wait()
+        self._lead()
         second.start()
         for program in daemons.all:
             program.wait()
         self.until(self._usable, what="all nodes are idle")
+
+    def _lead(self) -> None:
+        """Start the first controller and wait until it leads.
+
+        It writes the cluster's name into their folder, and the second one must not read half of it; and 24.11's first
+        waits for half a minute for a second one that comes while it looks for one.
+        """
+        first = self.daemons.controllers[0]
+        begun = first.log.stat().st_size if first.log.exists() else 0
+        first.start()
+        first.wait()
+        self.until(lambda: LEADS in first.log.read_bytes()[begun:], what="the first controller leads")
 
     def _write(self) -> None:
         for folder in ("state", "run", "homes"):
@@ -178,11 +200,11 @@ class Slurm:
 
     def job(self, job: str) -> dict[str, Any]:
         """What squeue says of a job."""
-        answer = json.loads(self.run("squeue", "--json", "--jobs", job))
+        answer = json.loads(self.run("squeue", "--json", "--states=all", "--jobs", job))
         here: list[dict[str, Any]] = [one for one in answer["jobs"] if str(one["job_id"]) == job]
         if not here:
             raise Refused(f"squeue has no job {job} among {len(answer['jobs'])}; errors: {answer['errors']}")
-        return here[0]
+        return {key: _as_in_22_05(value) for key, value in here[0].items()}
 
     def in_state(self, job: str, *states: str) -> dict[str, Any]:
         """The job, once it is in one of the states."""
@@ -210,9 +232,9 @@ class Slurm:
         try:
             yield
         finally:
-            for program in controllers:
-                program.start()
-                program.wait()
+            self._lead()
+            controllers[1].start()
+            controllers[1].wait()
             self.until(self._answers, what="the controllers are back")
 
     @contextmanager
@@ -234,14 +256,22 @@ class Slurm:
 
     @contextmanager
     def without_first_controller(self) -> Iterator[None]:
-        """The first controller is killed: the second one answers after TAKE_OVER_S, as of what the first has saved."""
-        first = self.daemons.controllers[0]
+        """The first controller is killed: the second one answers after TAKE_OVER_S, as of what the first has saved.
+
+        At the end the first takes over again by itself. From 24.11's second one only after half a minute, so that
+        one ends before.
+        """
+        first, second = self.daemons.controllers
         first.stop(signal.SIGKILL)
         try:
             yield
         finally:
-            first.start()
-            first.wait()
+            if self.version > (22, 5):
+                second.stop(signal.SIGTERM)
+            self._lead()
+            if not second.running:
+                second.start()
+                second.wait()
             self.until(lambda: "ctl1 is UP" in self.run("scontrol", "ping"), what="the first controller is back")
             self.until(self._answers, what="it has taken over")
 
@@ -257,15 +287,17 @@ class Slurm:
             munge.wait()
             self.until(self._answers, what="munge is back")
 
-    @contextmanager
-    def without_settings(self) -> Iterator[None]:
+    def without_settings(self) -> AbstractContextManager[None]:
         """The programs find no slurm.conf."""
-        path = self.world.etc / "slurm" / "slurm.conf"
-        path.rename(path.with_suffix(".away"))
-        try:
-            yield
-        finally:
-            path.with_suffix(".away").rename(path)
+        return misled.without_settings(self.world)
+
+    def reset(self) -> AbstractContextManager[None]:
+        """Programs that ask a controller are reset. The cluster's own daemons go on."""
+        return misled.reset(self.world)
+
+    def unresolved(self) -> AbstractContextManager[None]:
+        """Programs cannot resolve the controllers' names. The cluster's own daemons go on."""
+        return misled.unresolved(self.world)
 
     @contextmanager
     def without_database(self) -> Iterator[None]:
@@ -323,3 +355,12 @@ class Slurm:
                     f"Not within {within_s:g} s: {what or condition!r}; {why}; logs: {self.world.logs}"
                 )
             time.sleep(0.05)
+
+
+def _as_in_22_05(value: Any) -> Any:
+    """A field of squeue's JSON: since 23.02 numbers are objects, and a state is a list with its flags."""
+    if isinstance(value, dict) and "number" in value:
+        return value["number"] if value["set"] else None
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return "COMPLETING" if "COMPLETING" in value else value[0]
+    return value

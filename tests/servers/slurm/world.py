@@ -23,12 +23,18 @@ from tests.servers.kubernetes.space import only_child
 FOLDER, PREFIX = Path("/var/tmp"), "daas-slurm-"
 A_MINUTE_S = 60
 SERVICES = ("controller", "node", "database", "rest")
-OWN = ("passwd", "group", "shadow", "hosts", "slurm", "sudoers.d")
+OWN = ("passwd", "group", "shadow", "hosts", "resolv.conf", "slurm", "sudoers.d")
 """What /etc has of its own."""
 # As the first process of the namespace the shell buries whatever loses its parent; it ends when its input does.
 INSIDE = """
 set -e
 for name in {own}; do mount --bind "$1/etc/$name" "/etc/$name"; done
+if [ -n "$3" ]; then
+    for name in ld.so.cache alternatives pam.d; do mount --bind "$3/etc/$name" "/etc/$name"; done
+    mount --bind /usr/local "$1/local"
+    mount --bind "$3/usr" /usr
+    mount --bind "$1/local" /usr/local
+fi
 hostname "$2"
 echo ready
 cat >/dev/null
@@ -38,7 +44,7 @@ cat >/dev/null
 class World:
     """The folder, the addresses by host name, and the namespaces. They end with ``stop`` or with this process."""
 
-    def __init__(self, hosts: tuple[str, ...]) -> None:
+    def __init__(self, hosts: tuple[str, ...], debian: Path | None = None) -> None:
         # Not pytest's tmp_path: people of the cluster must reach their homes.
         remove_left_over()
         self.root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=FOLDER))
@@ -48,6 +54,8 @@ class World:
         self.addresses: Mapping[str, str] = _addresses(hosts)
         self.ports: Mapping[str, int] = _free_ports()
         self._name = hosts[0]
+        self.debian = debian
+        """The folder of another Debian, whose programs are to be inside those of /usr; None: this machine's."""
         self._process: subprocess.Popen[bytes] | None = None
         self.init = 0
         """The process id, as this machine sees it, of the world's first process."""
@@ -61,15 +69,16 @@ class World:
         """Make /etc's own files as copies of this machine's, then the namespaces."""
         self.logs.mkdir()
         self.etc.mkdir()
+        (self.root / "local").mkdir()
         for name in ("slurm", "sudoers.d"):
             (self.etc / name).mkdir()
-        for name in ("passwd", "group", "shadow", "hosts"):
+        for name in ("passwd", "group", "shadow", "hosts", "resolv.conf"):
             shutil.copyfile(f"/etc/{name}", self.etc / name)
         (self.etc / "shadow").chmod(0o600)
         with (self.etc / "hosts").open("a") as hosts:
             hosts.writelines(f"{address} {name}\n" for name, address in self.addresses.items())
         argv = ["unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c"]
-        argv += [INSIDE.format(own=" ".join(OWN)), "sh", str(self.root), self._name]
+        argv += [INSIDE.format(own=" ".join(OWN)), "sh", str(self.root), self._name, str(self.debian or "")]
         log = self.logs / "world.log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
