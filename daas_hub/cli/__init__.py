@@ -11,10 +11,12 @@ import typer
 from daas_hub.core.errors import DaasError
 
 from .db import app as db_app
+from .slurm import app as slurm_app
 from .volumes import app as volumes_app
 
 app = typer.Typer(help="JupyterHub as data analysis as a service.", no_args_is_help=True, add_completion=False)
 app.add_typer(db_app, name="db")
+app.add_typer(slurm_app, name="slurm")
 app.add_typer(volumes_app, name="volumes")
 
 CONFIG = Path("jupyterhub_config.py")
