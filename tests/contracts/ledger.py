@@ -220,7 +220,9 @@ class LaunchContract(Opened):
     def test_reassign_moves_the_reservation_or_leaves_it(self, ledger: Ledger) -> None:
         self.limit(ledger, Who.DEFAULT_EACH, "", Resource.CORES, 4)
         row = ledger.reserve(reservation(), now=NOW)
-        moved = ledger.reassign(row.id, backend="slurm", charge=Charge(4.0, 2 * GIB), now=NOW)
+        why = {"version": 1, "chosen": "slurm:gpu"}
+        moved = ledger.reassign(row.id, backend="slurm", charge=Charge(4.0, 2 * GIB), now=NOW, placement=why)
+        assert moved.request == {**row.request, "placement": why}
         assert (moved.backend, moved.charge) == ("slurm", Charge(4.0, 2 * GIB))
         with pytest.raises(QuotaExceeded) as refused:
             ledger.reassign(row.id, backend="kubernetes", charge=Charge(4.5, GIB), now=NOW)

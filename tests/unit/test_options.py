@@ -38,6 +38,9 @@ from tests.unit.sample_profiles import DATA, RAW, SITE, STAFF, groups_of, json_v
             {"profile": "ds", "image--unlisted-choice": "jupyter/x:1", "cores": "two"},
         ),
         ({"profile": "free", "note--unlisted-choice": "日本 é"}, ("free",), None),
+        ({"placement": "slurm:gpu"}, (), {"profile": "basic", "placement": "slurm:gpu"}),
+        ({"profile": "basic", "placement": "auto"}, (), {"profile": "basic"}),
+        ({"profile": "basic", "placement": ""}, (), {"profile": "basic"}),
     ],
 )
 def test_accepted_options_ask_for_the_same_again(
@@ -92,6 +95,12 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"profile": "ds", "a\n\x1b[31m\u202e": "x"}, "a\\n\\x1b[31m\\u202e", "no such option"),
     ({"profile": "ds", "\ud800": "x"}, "\\ud800", "no such option"),
     ({"profile": "ds", "": "x"}, "", "no such option"),
+    ({"placement": "slurm gpu"}, "placement", 'placement: "slurm gpu" is not a place: auto, or the name of one'),
+    ({"placement": "a:b:c"}, "placement", '"a:b:c" is not a place'),
+    ({"placement": ":gpu"}, "placement", '":gpu" is not a place'),
+    ({"placement": "slurm:--uid=0"}, "placement", "is not a place"),
+    ({"placement": "slurm:gpu\n"}, "placement", "is not a place"),
+    ({"placement": 5}, "placement", "placement: text is needed"),
     # choices
     ({"profile": "ds", "image": "nope"}, "image", 'no choice "nope". Allowed: base, image--unlisted-choice.'),
     ({"profile": "ds", "cores": "unlisted-choice"}, "cores--unlisted-choice", None),  # type: ignore[list-item]

@@ -97,7 +97,7 @@ def test_folded_keys_leave_the_override_and_choices_win() -> None:
                 },
                 resources={"cpu_guarantee": 0.5, "gpus": 1},
                 volumes=["shared"],
-                backend=["slurm", "local"],
+                backend=["slurm:gpu", "slurm", "local"],
             )
         ]
     )
@@ -122,6 +122,7 @@ def test_folded_keys_leave_the_override_and_choices_win() -> None:
     assert request.environment == {"B": "2", "C": "3"}
     assert request.volumes == ("shared", "scratch")
     assert request.backends == ()
+    assert combined(read, [], {}).backends == ("slurm:gpu", "slurm", "local")
     assert request.override == {"extra_labels": {"y": "2", "z": "3"}, "image": "new"}
     assert request.choices == {"o": "c"}
     assert read.layer.override == {"extra_labels": {"x": "1", "y": "2"}, "image": "old"}, "merging changes no profile"
@@ -201,12 +202,15 @@ MISTAKES: list[tuple[Any, str]] = [
     ([profile(volumes="a/b")], "volumes has 'a/b'"),
     ([profile(volumes={"a": 1})], "volumes is dict"),
     ([profile(backend="cloud")], "backend is 'cloud'; this hub has local, slurm"),
+    ([profile(backend="cloud:gpu")], "backend is 'cloud:gpu'; this hub has local, slurm"),
+    ([profile(backend="slurm:gpu x")], "backend has 'slurm:gpu x', which is not a name"),
     ([profile(backend=[])], "backend is empty"),
     ([profile(backend=3)], "backend is int"),
     ([profile(allowed_groups=[])], "allowed_groups is empty"),
     ([profile(allowed_groups="staff")], "allowed_groups is 'staff'; a list"),
     ([profile(profile_options=[1])], "profile_options is list"),
     ([profile(profile_options={"profile": IMAGE})], "option 'profile': its key is the name under which"),
+    ([profile(profile_options={"placement": IMAGE})], "option 'placement': its key is the name under which the place"),
     ([profile(profile_options={"a--b": IMAGE})], "option 'a--b': its key is 'a--b'"),
     ([profile(profile_options={3: IMAGE})], "option 3: its key is 3"),
     ([profile(profile_options={"x": {"display_name": "X"}})], "there is nothing to choose"),

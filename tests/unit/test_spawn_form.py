@@ -113,6 +113,20 @@ def rendered(asked: dict[str, Any] | None = None, *, by_link: bool = False, **ke
     return contextvars.copy_context().run(show)
 
 
+PLACES = {"basic": [("auto", "Automatic: now on Kubernetes"), ("slurm:gpu", "SLURM <gpu>: about 14:20 UTC")]}
+
+
+def test_places_are_offered_where_there_is_a_choice() -> None:
+    assert "placement" not in rendered()
+    page = rendered(places=PLACES)
+    assert page.count('name="profile-option-basic--placement"') == 1
+    assert "profile-option-ds--placement" not in page
+    assert '<option value="auto" selected>Automatic: now on Kubernetes</option>' in page
+    assert "SLURM &lt;gpu&gt;: about 14:20 UTC" in page
+    again = rendered(places=PLACES, last={"profile": "basic", "placement": "slurm:gpu"})
+    assert '<option value="slurm:gpu" selected>' in again
+
+
 def chosen(page: str) -> list[str]:
     return re.findall(r'value="([^"]*)"[^>]*? (?:checked|selected)', page)
 

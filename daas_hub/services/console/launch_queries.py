@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from daas_hub.core.errors import NotFound
 from daas_hub.core.models import LaunchState
+from daas_hub.core.placement import stored
 from daas_hub.db.ledger import LaunchRow, Ledger
 
 from . import models as m
 from .access import Person
+from .placement_models import PlacementModel
 from .queries import launch_model
 
 
@@ -35,7 +37,17 @@ def detail(ledger: Ledger, launch_id: str, person: Person, scope: str) -> m.Laun
     row = of(ledger, launch_id, person, scope)
     events = [m.EventModel(at=e.at, message=e.message, detail=e.detail) for _, e in ledger.events(row.id)]
     kept = _log_place(ledger, row)
-    return m.LaunchDetail(launch=launch_model(row), events=events, has_log=kept.ask_the_hub or kept.kept is not None)
+    has_log = kept.ask_the_hub or kept.kept is not None
+    return m.LaunchDetail(launch=launch_model(row), events=events, has_log=has_log, placement=_placement(row))
+
+
+def _placement(row: LaunchRow) -> PlacementModel | None:
+    """Why it went there; None where that was not kept, or as another version does."""
+    kept = stored(row.request)
+    try:
+        return PlacementModel.model_validate(kept) if kept is not None else None
+    except ValidationError:
+        return None
 
 
 @dataclass(frozen=True)

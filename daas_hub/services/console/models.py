@@ -13,6 +13,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from daas_hub.core.models import LaunchState, Resource, Target, Who
 from daas_hub.db.launches import MAX_WHY
 
+from .placement_models import PlacementModel
+
 MAX_TEXT = 500
 
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=MAX_TEXT)]
@@ -97,6 +99,7 @@ class LaunchDetail(Out):
     launch: LaunchModel
     events: list[EventModel]
     has_log: bool = Field(description="Its server can be asked for its log, or the end of it was kept.")
+    placement: PlacementModel | None = Field(description="Null where an earlier version of the hub placed it.")
 
 
 class LaunchLog(Out):

@@ -88,7 +88,7 @@ class MyLaunch(Page):
     async def get(self, launch: str) -> None:
         detail = await self.store.launch(launch, self.person)
         more: dict[str, Any] = {"may_declare_lost": False, "form": forms.EMPTY_LOST, "field": ""}
-        self.show("launch.html", launch=detail.launch, events=detail.events, has_log=detail.has_log, **more)
+        self.show("launch.html", **dict(detail), **more)
 
 
 class LaunchLog(Page):
@@ -126,7 +126,7 @@ class Launch(Page):
         """The page, also after a refused change, with the form as it was sent."""
         detail = await self.store.launch(launch, self.person)
         lost = detail.launch.state is LaunchState.STOPPING and self.person.may(QUOTA_WRITE)
-        values = {"launch": detail.launch, "events": detail.events, "has_log": detail.has_log, "may_declare_lost": lost}
+        values = {**dict(detail), "may_declare_lost": lost}
         self.show("launch.html", status=status, form=form, **{"field": "", **values, **more})
 
 
