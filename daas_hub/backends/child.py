@@ -17,6 +17,7 @@ from kubespawner.utils import recursive_update
 from traitlets.config import Config
 
 from daas_hub.core.errors import ConfigError, StartFailed
+from daas_hub.core.layers import BESIDE
 from daas_hub.core.models import Json, LaunchSpec
 
 from .kube_traits import check
@@ -116,6 +117,8 @@ def _child(spec: LaunchSpec, config: Config) -> PodBuilder:
 def _apply(child: PodBuilder, override: Mapping[str, Any]) -> None:
     """The profile's ``kubespawner_override``: dicts merge, all else replaces, as KubeSpawner does it."""
     for key, value in override.items():
+        if key in BESIDE:
+            continue
         if not child.has_trait(key):
             raise ConfigError(
                 f"kubespawner_override has {key!r}, which KubeSpawner does not know. Ask the administrator."

@@ -21,7 +21,7 @@ from jinja2 import TemplateError
 from traitlets import TraitError
 from traitlets.config import Config
 
-from daas_hub.core import sbatch_lines
+from daas_hub.core import sbatch_lines, slurm_override
 from daas_hub.core.errors import ConfigError, StartFailed
 from daas_hub.core.models import Account, LaunchSpec, Resources
 
@@ -35,7 +35,6 @@ upstream_api.default_handlers[:] = [
 
 SECTIONS = ("SlurmSpawner", "BatchSpawnerRegexStates", "UserEnvMixin", "BatchSpawnerBase")
 """Classes whose settings SlurmSpawner inherits."""
-SEVERAL_LINES = ("prologue", "epilogue")
 MIB = 2**20
 OURS = """# daas-hub: steps of the job get its variables, and all of its cores.
 unset SLURM_EXPORT_ENV
@@ -156,25 +155,20 @@ def _set(child: ScriptBuilder, spec: LaunchSpec) -> None:
     for key, value in (spec.override.get("slurm") or {}).items():
         if f"req_{key}" not in TABLE:
             raise _unusable(f"slurm_override has {key!r}, which SlurmSpawner does not know, or which is ours.")
-        setattr(child, f"req_{key}", "" if value is None else str(value))
+        if value is None:
+            continue  # a choice took it away: the site's stands
+        try:
+            setattr(child, f"req_{key}", slurm_override.checked(key, value))
+        except ValueError as error:
+            raise _unusable(f"slurm_override.{key} is {value!r:.100}: {error}") from error
     if resources.gpus:
         child.req_ngpus = str(resources.gpus)
-        child.req_gres = with_gpus(child.req_gres, resources.gpus)
+    if resources.gpus or (spec.override.get("slurm") or {}).get("gres"):
+        # What counts against limits is what the job gets; only the site's own setting stands without it.
+        child.req_gres = slurm_override.with_gpus(child.req_gres, resources.gpus)
     child.req_username, child.req_homedir = shlex.quote(account.name), shlex.quote(account.home)
     if modules := (spec.override.get("software") or {}).get("modules"):
         child.req_prologue = f"{child.req_prologue}\n{_module_lines(modules)}".lstrip("\n")
-
-
-def with_gpus(gres: str, count: int) -> str:
-    """A list of generic resources with this many GPUs: of the kind that it names, if any."""
-    parts = [part for part in gres.split(",") if part]
-    for number, part in enumerate(parts):
-        name, *rest = part.split(":")
-        if name == "gpu":
-            kind = [word for word in rest[:1] if not word.isdigit()]
-            parts[number] = ":".join([name, *kind, str(count)])
-            return ",".join(parts)
-    return ",".join([*parts, f"gpu:{count}"])
 
 
 def _module_lines(modules: Sequence[str]) -> str:
@@ -184,7 +178,7 @@ def _module_lines(modules: Sequence[str]) -> str:
 def _check_values(variables: Mapping[str, Any]) -> None:
     """A value is one line, so that none can begin a line of its own."""
     for key, value in variables.items():
-        if key not in SEVERAL_LINES and _UNUSABLE.search(str(value).replace("\\", "")):
+        if key not in slurm_override.SEVERAL_LINES and _UNUSABLE.search(str(value).replace("\\", "")):
             raise _unusable(
                 f"SlurmSpawner.req_{key} is {value!r}: a line break or another control character cannot stand there."
             )

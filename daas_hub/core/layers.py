@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import slurm_override
 from .models import Resources
 from .units import parse_bytes
 
@@ -22,6 +23,9 @@ SIZES = ("mem_limit", "mem_guarantee")
 RESOURCE_KEYS = (*NUMBERS, *SIZES, "gpus")
 FOLDED = (*NUMBERS, *SIZES, "environment")
 """Keys of kubespawner_override that become fields of a LaunchRequest."""
+
+BESIDE: Mapping[str, str] = {"slurm": "slurm_override", "software": "software"}
+"""Keys of a layer's override that come from other keys of a profile: what SLURM alone understands."""
 
 _IDENTITY = "the account decides who a server runs as"
 _SECURITY = "every server runs with the same, fixed security context"
@@ -117,7 +121,8 @@ def merged(below: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_layer(raw: Mapping[str, Any], complain: Complain) -> Layer:
-    """The layer in ``kubespawner_override``, ``resources``, ``environment``, ``volumes`` and ``backend`` of ``raw``."""
+    """The layer in ``kubespawner_override``, ``slurm_override``, ``software``, ``resources``, ``environment``,
+    ``volumes`` and ``backend`` of ``raw``."""
     given = _mapping(raw, "kubespawner_override", complain)
     check_override(given, complain)
     resources = _mapping(raw, "resources", complain)
@@ -125,17 +130,35 @@ def read_layer(raw: Mapping[str, Any], complain: Complain) -> Layer:
     if unknown := sorted(set(resources) - set(RESOURCE_KEYS), key=str):
         raise complain(f"resources.{unknown[0]}", f"is unknown; allowed are {', '.join(RESOURCE_KEYS)}.")
     folded = {k: given[k] for k in FOLDED if k in given}
+    beside, asked = _beside(raw, complain)
     inner_environment = _mapping(folded, "environment", complain)
     folded.pop("environment", None)
     if twice := [*(set(folded) & set(resources)), *(set(inner_environment) & set(environment))]:
         raise complain(str(twice[0]), "is set here and in kubespawner_override: set it once.")
+    if several := sorted(set(asked) & {*folded, *resources}):
+        raise complain(several[0], "is set here and in slurm_override: set it once.")
     return Layer(
-        resources=_resources({**folded, **resources}, complain),
+        resources=_resources({**asked, **folded, **resources}, complain),
         environment=_environment({**inner_environment, **environment}, complain),
         volumes=names(raw.get("volumes", ()), "volumes", complain),
         backends=_backends(raw["backend"], complain) if "backend" in raw else None,
-        override={k: v for k, v in given.items() if k not in FOLDED},
+        override={**{k: v for k, v in given.items() if k not in FOLDED}, **beside},
     )
+
+
+def _beside(raw: Mapping[str, Any], complain: Complain) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What goes beside KubeSpawner's settings, for SLURM alone, and the resources that it names."""
+    texts, asked = slurm_override.read(_mapping(raw, "slurm_override", complain), complain)
+    beside: dict[str, Any] = {"slurm": texts} if texts else {}
+    named = slurm_override.gpus_of(texts.get("gres") or "")
+    given = asked.get("gpus", (raw.get("resources") or {}).get("gpus", named))
+    if named != given and named is not None:
+        raise complain("slurm_override.gres", f"names {named} GPUs, but gpus is {given!r:.20} here.")
+    if named is not None and "gpus" not in (raw.get("resources") or {}):
+        asked["gpus"] = named
+    if raw.get("software") is not None:
+        beside["software"] = slurm_override.read_software(raw["software"], complain)
+    return beside, asked
 
 
 def _mapping(raw: Mapping[str, Any], key: str, complain: Complain) -> Mapping[str, Any]:
@@ -234,6 +257,8 @@ def check_override(override: Mapping[str, Any], complain: Complain) -> None:
             raise complain(where, "is not text.")
         if key in OWNED:
             raise complain(where, f"is an owned key: {OWNED[key]}.")
+        if key in BESIDE:
+            raise complain(where, f"is not KubeSpawner's: write {BESIDE[key]} beside kubespawner_override.")
         if key not in FOLDED and (near := difflib.get_close_matches(key, [*FOLDED, *OWNED], n=1, cutoff=0.87)):
             raise complain(where, f"is unknown. Was {near[0]} meant?")
         _check_json(value, where, complain, depth=0, in_pod=key in _POD_PARTS)

@@ -1,7 +1,7 @@
 """From ``c.DaasSpawner.profile_list`` to profiles: read once, every mistake a ConfigError that names its place.
 
 The format is KubeSpawner's, plus ``allowed_groups`` on a profile, an option, a choice or an unlisted_choice, and
-``backend``, ``resources``, ``environment`` and ``volumes`` on a profile or a choice.
+``backend``, ``resources``, ``environment``, ``volumes``, ``slurm_override`` and ``software`` on a profile or a choice.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from .errors import ConfigError
 from .layers import Layer, check_override, check_placeholders, read_layer, substituted
 from .patterns import Pattern
 from .profiles import PLACEMENT, UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted, default_layer
+from .slurm_override import SCRIPT
 
-_LAYER = ("kubespawner_override", "resources", "environment", "volumes", "backend")
+_LAYER = ("kubespawner_override", "slurm_override", "software", "resources", "environment", "volumes", "backend")
 _PROFILE = ("display_name", "description", "slug", "default", "allowed_groups", "profile_options", *_LAYER)
 _OPTION = ("display_name", "description", "allowed_groups", "choices", "unlisted_choice")
 _CHOICE = ("display_name", "default", "allowed_groups", *_LAYER)
@@ -29,6 +30,7 @@ _UNLISTED = (
     "validation_regex",
     "validation_message",
     "kubespawner_override",
+    "slurm_override",
     "allowed_groups",
 )
 _KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]|-(?!-))*", re.ASCII)
@@ -198,13 +200,18 @@ def _choice(key: object, raw: object, place: _Place, backends: Collection[str] |
 
 def _unlisted(raw: object, place: _Place) -> Unlisted | None:
     raw = place.check_keys(raw, _UNLISTED)
-    override = raw.get("kubespawner_override") or {}
-    if not isinstance(override, Mapping):
-        raise place.error("kubespawner_override", f"is {type(override).__name__}; a dict is needed.")
+    templates = {}
+    for key in ("kubespawner_override", "slurm_override"):
+        templates[key] = raw.get(key) or {}
+        if not isinstance(templates[key], Mapping):
+            raise place.error(key, f"is {type(templates[key]).__name__}; a dict is needed.")
+        check_placeholders(templates[key], key, place.error)
+    override, slurm = templates["kubespawner_override"], templates["slurm_override"]
     check_override(override, place.error)
-    check_placeholders(override, "kubespawner_override", place.error)
+    if scripts := [key for key in SCRIPT if "{value}" in str(slurm.get(key))]:
+        raise place.error(f"slurm_override.{scripts[0]}", "is part of a shell script: no text of a user may be in it.")
     # "1" is a number, a size and a text: whatever is wrong with it is wrong with the template.
-    read_layer({"kubespawner_override": substituted(override, "1")}, place.error)
+    read_layer({key: substituted(template, "1") for key, template in templates.items()}, place.error)
     regex = place.text(raw, "validation_regex", "")
     try:
         pattern = Pattern(regex) if regex else None
@@ -214,6 +221,7 @@ def _unlisted(raw: object, place: _Place) -> Unlisted | None:
         display_name=place.text(raw, "display_name", "Other"),
         display_name_in_choices=place.text(raw, "display_name_in_choices", "Other..."),
         template=override,
+        slurm_template=slurm,
         pattern=pattern,
         validation_message=place.text(raw, "validation_message", ""),
         allowed_groups=place.groups(raw),

@@ -7,12 +7,13 @@ send. A profile, an option or a choice with ``allowed_groups`` exists only for m
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .layers import Layer
 from .models import LaunchRequest, Resource
 from .patterns import Pattern
+from .slurm_override import COUNTED
 
 UNLISTED = "unlisted-choice"
 """The choice that stands for a text of the user's own, as in KubeSpawner's form."""
@@ -47,6 +48,12 @@ class Unlisted:
     pattern: Pattern | None = None
     validation_message: str = ""
     allowed_groups: Groups | None = None
+    slurm_template: Mapping[str, Any] = field(default_factory=dict)
+    """The same of slurm_override."""
+
+    def templates(self) -> dict[str, Mapping[str, Any]]:
+        """Key of a profile → what a text sets of it."""
+        return {"kubespawner_override": self.template, "slurm_override": self.slurm_template}
 
 
 @dataclass(frozen=True)
@@ -229,4 +236,5 @@ def _may_lack(profile: Profile, keys: tuple[str, str]) -> bool:
 def _template_keys(unlisted: Unlisted) -> dict[str, float | int | None]:
     """Which resources a text sets; the amount does not matter here."""
     sizes = {"mem_limit": "mem_limit_bytes", "mem_guarantee": "mem_guarantee_bytes"}
-    return {sizes.get(k, k): None if v is None else 1 for k, v in unlisted.template.items()}
+    counted = {COUNTED[k]: v for k, v in unlisted.slurm_template.items() if k in COUNTED}
+    return {sizes.get(k, k): None if v is None else 1 for k, v in {**unlisted.template, **counted}.items()}

@@ -209,10 +209,12 @@ def _unlisted_layer(option: Option, seen: Option, text: str, groups: Collection[
         raise InvalidOptions(f"{name}: {option.display_name} takes only listed choices: {_keys(seen)}.", field=name)
     _check_text(name, option, unlisted, text)
 
-    def complain(key: str, _problem: str) -> InvalidOptions:
+    def complain(key: str, problem: str) -> InvalidOptions:
+        if key.startswith("slurm_override."):
+            return InvalidOptions(f"{name}: {key} {problem}", field=name)
         return InvalidOptions(f"{name}: {shown(text)} cannot be used for {key}.", field=name)
 
-    return read_layer({"kubespawner_override": substituted(unlisted.template, text)}, complain)
+    return read_layer({key: substituted(one, text) for key, one in unlisted.templates().items()}, complain)
 
 
 def _check_text(name: str, option: Option, unlisted: Unlisted, text: str) -> None:

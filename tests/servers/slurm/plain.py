@@ -5,11 +5,10 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -85,7 +84,7 @@ def ear() -> Iterator[Ear]:
         thread.join()
 
 
-def spec_of(slurm: Slurm, user: str = "ada", **changes: Any) -> LaunchSpec:
+def spec_of(slurm: Slurm, user: str = "ada", *, home: str = "", **changes: Any) -> LaunchSpec:
     """A launch of a tiny server; ``changes`` are fields of it."""
     account = Account(
         id=new_id(),
@@ -93,7 +92,7 @@ def spec_of(slurm: Slurm, user: str = "ada", **changes: Any) -> LaunchSpec:
         uid=PEOPLE[user],
         gid=LAB_GID,
         groups=(AccountGroup(LAB, LAB_GID),),
-        home=str(slurm.homes / user),
+        home=home or str(slurm.homes / user),
         shell="/bin/bash",
         source="test",
         fetched_at=datetime.now(UTC),
@@ -163,13 +162,14 @@ async def submit(
     *,
     config: Config | None = None,
     ports: tuple[int, int] | None = None,
-    environment: Mapping[str, str] | None = None,
+    account: Account | None = None,
 ) -> PlainJob:
-    """Write the folder and submit, as the user."""
+    """Write the folder and submit, as the user. ``account``: what the launcher is told, where that is another one."""
+    told = spec if account is None else replace(spec, account=account)
     account = spec.account
     folder = Path(account.home) / ".daas" / spec.launch_id
     folder.mkdir(parents=True)
-    for name, text in launch_files(spec, report_url=heard.url, ports=ports).items():
+    for name, text in launch_files(told, report_url=heard.url, ports=ports).items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o600)
     for path in (folder.parent, folder, *folder.iterdir()):
@@ -177,14 +177,12 @@ async def submit(
     for path in (folder.parent, folder):
         path.chmod(0o700)
     script = await build_script(spec, config=config or site(slurm), folder=str(folder), python=PYTHON)
+    return again(PlainJob(slurm, spec, "", folder, script))
+
+
+def again(job: PlainJob, *options: str) -> PlainJob:
+    """Submit a launch's script (once more); ``options`` are further ones of sbatch."""
+    slurm, spec, folder, account = job.slurm, job.spec, job.folder, job.spec.account
     words = ["sbatch", "--parsable", f"--comment=daas:{spec.hub_id}:{spec.launch_id}", f"--output={folder}/log"]
     words += ["--open-mode=append", "--export=NONE", f"--chdir={account.home}"]
-    if environment:
-        words = ["env", *(f"{name}={value}" for name, value in environment.items()), *words]
-    said = slurm.run(*words, user=account.name, given=script)
-    return PlainJob(slurm, spec, said.strip(), folder, script)
-
-
-def forget(job: PlainJob) -> None:
-    """Remove the folder of a launch whose job has ended."""
-    shutil.rmtree(job.folder)
+    return replace(job, id=slurm.run(*words, *options, user=account.name, given=job.script).strip())
