@@ -19,6 +19,7 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, 
 from daas_hub.core.models import Account
 
 from .daas_runas import MAX_INPUT
+from .slurm_said import reason_of
 
 SUDO = ("sudo", "-n", "/usr/local/sbin/daas-runas")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
@@ -27,15 +28,8 @@ GRACE_S = 3.0
 """For sudo, Python and the files, beyond what SLURM's program may take."""
 NO_LAUNCH = "none"
 
-_UNSURE = re.compile("timed out|zero bytes|receive failure", re.IGNORECASE)
-"""The controller may have taken the job all the same."""
-_AWAY = (
-    ("munge", "munge|authentication|credential"),
-    ("no_configuration", "configuration source|configuration file"),
-    ("dns", "name or service not known|name resolution"),
-    ("refused", "unable to contact|communication (connection|shutdown) failure|refused|standby mode|unreachable|reset"),
-)
-"""Reason, and by which words SLURM's programs say that the cluster cannot be asked."""
+MAY_HAVE_HEARD = ("reset", "timeout")
+"""Reasons after which the controller may have taken a job all the same."""
 _GONE = re.compile("invalid job id|already completing or completed", re.IGNORECASE)
 
 
@@ -80,12 +74,14 @@ class AsUser:
         """
         request = {"hub": hub_id, "launch": launch_id, "script": script, "files": dict(files)}
         try:
-            said = await self._call("submit", account, request, within_s)
-        except _Exists:
-            await self.cancel(account, launch_id=launch_id, job_id=None, clean=True, within_s=within_s)
-            said = await self._call("submit", account, request, within_s)
-        except StartFailed:
-            await self._forget(account, launch_id, within_s)
+            try:
+                said = await self._call("submit", account, request, within_s)
+            except _Exists:
+                await self.cancel(account, launch_id=launch_id, job_id=None, clean=True, within_s=within_s)
+                said = await self._call("submit", account, request, within_s)
+        except StartFailed as refused:
+            if refused.reason == "home":
+                await self._forget(account, launch_id, within_s)
             raise
         job = re.match("[1-9][0-9]*", said["said"])
         if said["status"] == 0 and job:
@@ -180,20 +176,21 @@ class AsUser:
         return talk.result()
 
 
-class _Exists(Exception):
-    """Raised when the launch has its folder already."""
+class _Exists(BackendUnavailable):
+    """Raised when the launch has its folder already: another submission may be under way."""
 
 
-def away(said: str) -> str:
-    """Why SLURM cannot be asked, by the words of its programs: ``unsure`` where it may have heard; else empty. Pure."""
-    if _UNSURE.search(said):
-        return "unsure"
-    return next((reason for reason, words in _AWAY if re.search(words, said, re.IGNORECASE)), "")
+def away(said: str) -> str | None:
+    """Why SLURM cannot be asked, by the words of its programs; None where it could be, and refuses. Pure."""
+    return reason_of(said, 1) or ("busy" if "temporarily" in said.lower() else None)
 
 
 def refused_submission(status: int, said: str) -> DaasError:
     """What sbatch's failure means. Pure."""
-    if reason := "unsure" if status <= 0 else away(said):
+    reason = away(said)
+    if status <= 0 or reason in MAY_HAVE_HEARD:
+        return _away(f"sbatch (status {status}): {said}", "unsure")
+    if reason is not None:
         return _away(f"sbatch (status {status}): {said}", reason)
     words = " ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines())
     return StartFailed(
@@ -204,11 +201,11 @@ def refused_submission(status: int, said: str) -> DaasError:
     )
 
 
-def refusal_of(kind: str, error: str, verb: str, account: Account) -> Exception:
+def refusal_of(kind: str, error: str, verb: str, account: Account) -> DaasError:
     """What the helper's refusal means. Pure."""
     who = f"daas-runas {verb} {account.name} {account.uid}"
     if kind == "exists":
-        return _Exists(error)
+        return _Exists("The server's job is being submitted already.", reason="unsure", log_message=f"{who}: {error}")
     if kind == "account":
         return AccountRefused(f"SLURM's side refuses this account: {error}.", log_message=f"{who}: {error}")
     if kind == "home":
@@ -230,5 +227,8 @@ def refusal_of(kind: str, error: str, verb: str, account: Account) -> Exception:
 
 def _away(why: str, reason: str) -> BackendUnavailable:
     return BackendUnavailable(
-        "SLURM cannot be asked just now. Try again in a moment.", log_message=why, reason=reason, retry_after_s=10
+        "The batch system cannot be told anything now. What runs or waits there goes on.",
+        reason=reason,
+        log_message=why,
+        retry_after_s=10,
     )

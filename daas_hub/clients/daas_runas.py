@@ -71,7 +71,8 @@ def act(verb: str, home: str, programs: dict[str, str], request: dict[str, Any])
     daas, log = f"{home}/.daas", f"{home}/.daas".replace("%", "%%")  # a % would be replaced by sbatch
     if verb == "submit":
         opened(os.path.realpath(home), os.O_DIRECTORY, others=0)
-        os.makedirs(daas, 0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(daas, 0o700)
         os.mkdir(launch, 0o700, dir_fd=(parent := opened(daas, os.O_DIRECTORY)))
         folder = opened(launch, os.O_DIRECTORY, parent)
         for name, text in {"log": "", **request["files"]}.items():
@@ -80,9 +81,8 @@ def act(verb: str, home: str, programs: dict[str, str], request: dict[str, Any])
         argv += ["--parsable", f"--comment=daas:{request['hub']}:{launch}", f"--output={log}/{launch}/log"]
     elif verb == "probe":
         with contextlib.suppress(FileNotFoundError):
-            number = opened("log", os.O_RDONLY, opened(launch, os.O_DIRECTORY, opened(daas, os.O_DIRECTORY)))
-            size = os.fstat(number).st_size
-            answer["log"] = os.pread(number, MAX_LOG, max(0, size - MAX_LOG)).decode(errors="replace")
+            fd = opened("log", os.O_RDONLY, opened(launch, os.O_DIRECTORY, opened(daas, os.O_DIRECTORY)))
+            answer["log"] = os.pread(fd, MAX_LOG, max(0, os.fstat(fd).st_size - MAX_LOG)).decode(errors="replace")
         argv = [*argv, "--test-only", "--output=/dev/null"] if request["script"] else []
     else:
         clean = ["/bin/rm", "-rf", "--", f"{daas}/{launch}"]
