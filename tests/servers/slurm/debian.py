@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -71,8 +72,9 @@ def ensure() -> Path:
     return target / "root"
 
 
+@functools.cache
 def wait() -> None:
-    """Wait until it is made, or until it is clear that it cannot be: who uses it then says why. Blocks."""
+    """Wait, once, until it is made or cannot be: who uses it then says why. Blocks."""
     with suppress(DebianFailed):
         ensure()
 
@@ -95,7 +97,11 @@ def _make(target: Path) -> None:
 def _mirror() -> list[str]:
     """Where this machine gets its own Debian from; nothing, for mmdebstrap's default, where it is none."""
     release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    planned = _said("apt-get", "update", "--print-uris")
+    return mirror_of(release, _said("apt-get", "update", "--print-uris"))
+
+
+def mirror_of(release: str, planned: str) -> list[str]:
+    """The first mirror of a release among what ``apt-get update --print-uris`` says; empty where there is none."""
     return re.findall(rf"^'(\S+?)/?/dists/{re.escape(release)}/InRelease'", planned, re.MULTILINE)[:1]
 
 

@@ -10,11 +10,13 @@ import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.servers.reachable_python import singleuser
 from tests.servers.slurm.rig import LAB_GID, PEOPLE, Refused, Slurm
 from tests.servers.slurm.world import remove_left_over
 
@@ -72,6 +74,14 @@ def test_a_job_is_its_users(slurm: Slurm) -> None:
     user, account, code, elapsed = account_of(slurm, job, "User", "Account", "ExitCode", "ElapsedRaw")
     assert (user, account, code) == ("bob", "lab", "7:0")
     assert int(elapsed) >= 1
+
+
+def test_nodes_run_the_tests_own_environment(slurm: Slurm) -> None:
+    python = Path(singleuser()).with_name("python")
+    script = "import importlib.metadata, sqlite3, ssl; print(importlib.metadata.version('jupyterhub'))"
+    job = slurm.submit(f'{python} -c "{script}" && /usr/bin/python3 -I -S -c "import ssl"', "--output=version")
+    assert slurm.in_state(job, "COMPLETED", "FAILED")["job_state"] == "COMPLETED"
+    assert (slurm.homes / "ada" / "version").read_text().strip() == version("jupyterhub")
 
 
 def test_gpus_are_counted(slurm: Slurm) -> None:

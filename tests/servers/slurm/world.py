@@ -25,15 +25,31 @@ A_MINUTE_S = 60
 SERVICES = ("controller", "node", "database", "rest")
 OWN = ("passwd", "group", "shadow", "hosts", "resolv.conf", "slurm", "sudoers.d")
 """What /etc has of its own."""
+# Another Debian's /usr has this machine's Python over its own: environments of the tests are made of it. What is
+# written to /usr is gone with the world.
 # As the first process of the namespace the shell buries whatever loses its parent; it ends when its input does.
 INSIDE = """
 set -e
 for name in {own}; do mount --bind "$1/etc/$name" "/etc/$name"; done
 if [ -n "$3" ]; then
     for name in ld.so.cache alternatives pam.d; do mount --bind "$3/etc/$name" "/etc/$name"; done
-    mount --bind /usr/local "$1/local"
-    mount --bind "$3/usr" /usr
-    mount --bind "$1/local" /usr/local
+    mount -t tmpfs tmpfs "$1/other"
+    cd "$1/other"
+    mkdir machine upper work usr
+    mount --bind /usr machine
+    mount -t overlay -o "lowerdir=$3/usr,upperdir=upper,workdir=work" overlay usr
+    for python in machine/bin/python3*; do
+        [ -e "$python" ] || continue
+        cp -a --remove-destination "$python" usr/bin/
+    done
+    for library in machine/lib/python3.*; do
+        [ -d "$library" ] || continue
+        mkdir -p "usr/lib/${{library##*/}}"
+        mount --bind "$library" "usr/lib/${{library##*/}}"
+    done
+    mount --bind machine/local usr/local
+    mount --rbind usr /usr
+    cd /
 fi
 hostname "$2"
 echo ready
@@ -69,7 +85,7 @@ class World:
         """Make /etc's own files as copies of this machine's, then the namespaces."""
         self.logs.mkdir()
         self.etc.mkdir()
-        (self.root / "local").mkdir()
+        (self.root / "other").mkdir()
         for name in ("slurm", "sudoers.d"):
             (self.etc / name).mkdir()
         for name in ("passwd", "group", "shadow", "hosts", "resolv.conf"):
