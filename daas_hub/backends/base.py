@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from traitlets import Float, Int, Unicode
 from traitlets.config import LoggingConfigurable
@@ -53,6 +54,10 @@ class Backend(LoggingConfigurable):
     has_partitions = False
     """Whether ``capacity`` tells partitions, each a place of its own."""
 
+    tls: Mapping[str, str] = MappingProxyType({})
+    """Paths of the hub's own ``client_key``, ``client_cert`` and ``ca_certs`` (internal_ssl), with which servers are
+    asked; set by whoever makes the backend, empty where servers speak plain HTTP."""
+
     @property
     def shares_uid(self) -> bool:
         """Whether everybody runs under one uid here, so that accounts may well have one uid between them."""
@@ -89,6 +94,15 @@ class Backend(LoggingConfigurable):
         Raises HomeRefused where a home is somebody else's, StartFailed(permanent=True) where a folder may not be made
         or a known volume is gone.
         """
+
+    async def certificate_names(self, spec: LaunchSpec) -> Sequence[str]:  # noqa: ARG002
+        """The names that the certificate of this launch is made for: all by which hub and proxy may reach its server.
+
+        As ``DNS:name`` or ``IP:address``, before anything is started. Whoever has a certificate with the name of
+        another server could answer in its place, so a name of this launch alone is better than one that many share.
+        Raises StartFailed(permanent=True) where there can be none. By default the local host.
+        """
+        return ("DNS:localhost", "IP:127.0.0.1")
 
     @abstractmethod
     async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:

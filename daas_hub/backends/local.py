@@ -23,7 +23,7 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, ConfigError
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 
-from . import local_folder, local_launch, local_tokens
+from . import local_folder, local_launch, local_probe, local_tokens
 from .base import Backend, Checkpoint, Doubt
 from .local_capacity import CapacityLook
 from .local_end import Ends
@@ -90,6 +90,9 @@ class LocalBackend(LocalSettings, Backend):
 
     # ------------------------------------------------------------ start
 
+    async def certificate_names(self, spec: LaunchSpec) -> Sequence[str]:
+        return (f"IP:{local_probe.own_host(spec.launch_id)}",)
+
     async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:
         await self.sweep()
         ids = local_launch.ids_of(spec.account, self._hub())
@@ -112,7 +115,7 @@ class LocalBackend(LocalSettings, Backend):
                     return await self.resume(saved)
                 await self._ends.kill_rest(saved)
             steps = self._steps[spec.launch_id] = Steps()
-            tools = Tools(self, self.log, self._limiter, self._ends, self._homes, self._hub())
+            tools = Tools(self, self.log, self._limiter, self._ends, self._homes, self._hub(), self.tls)
             try:
                 async with asyncio.timeout(self.wait_policy_s):
                     return await Start(spec, folder, tools, steps).run(checkpoint)
@@ -138,7 +141,7 @@ class LocalBackend(LocalSettings, Backend):
             raise StartFailed(f"The server has ended: {seen.reason}.", permanent=True, reason="ended")
         try:
             async with asyncio.timeout(self.wait_policy_s):
-                return await wait_ready(handle, self._ends)
+                return await wait_ready(handle, self._ends, self.tls)
         except TimeoutError as error:
             raise BackendUnavailable(
                 f"The server runs, but did not answer within {self.wait_policy_s} s.", reason="no_answer"

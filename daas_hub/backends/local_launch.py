@@ -14,7 +14,7 @@ from daas_hub.core.site_tokens import VARIABLE
 from daas_hub.core.units import format_bytes
 
 from .local_folder import LaunchFolder
-from .local_probe import HOST
+from .local_probe import HOST, own_host
 
 VERSION = 1
 MARK = "DAAS_LAUNCH_ID"
@@ -142,7 +142,12 @@ def terminal(shell: str) -> list[str]:
 def address(spec: LaunchSpec, port: int) -> dict[str, str]:
     """The variable that tells the server where to listen."""
     scheme = "https" if spec.certificates else "http"
-    return {"JUPYTERHUB_SERVICE_URL": f"{scheme}://{HOST}:{port}{spec.service_prefix}"}
+    return {"JUPYTERHUB_SERVICE_URL": f"{scheme}://{host_of(spec)}:{port}{spec.service_prefix}"}
+
+
+def host_of(spec: LaunchSpec) -> str:
+    """The address where the server is to listen: one of its own where its certificate names it."""
+    return own_host(spec.launch_id) if spec.certificates else HOST
 
 
 def handle(spec: LaunchSpec, ids: Ids, process: ProcessId, *, port: int, path: PurePath) -> Handle:
@@ -156,6 +161,7 @@ def handle(spec: LaunchSpec, ids: Ids, process: ProcessId, *, port: int, path: P
         "start_time": process.start_time,
         "uid": ids.uid,
         "shared_uid": ids.shared,
+        "host": host_of(spec),
         "port": port,
         "tls": bool(spec.certificates),
         "service_prefix": spec.service_prefix,

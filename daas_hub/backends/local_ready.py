@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.logs import readable
@@ -25,19 +25,19 @@ class PortLost(Exception):
         self.handle = handle
 
 
-async def wait_ready(handle: Handle, ends: Ends, secrets: Sequence[str] = ()) -> str:
+async def wait_ready(handle: Handle, ends: Ends, tls: Mapping[str, str], secrets: Sequence[str] = ()) -> str:
     """The URL once the server answers; raises StartFailed where it ends first, PortLost where that is why."""
     ended = asyncio.ensure_future(ends.wait(handle))
     try:
         while not ended.done():
-            if await answers(handle):
+            if await answers(handle, tls):
                 scheme = "https" if handle["tls"] else "http"
-                return f"{scheme}://{local_probe.HOST}:{handle['port']}"
+                return f"{scheme}://{host_of(handle)}:{handle['port']}"
             await asyncio.wait({ended}, timeout=LOOK_EVERY_S)
         seen = ended.result()
     finally:
         ended.cancel()
-    if await local_probe.listener_uid(handle["port"]) is not None:
+    if await local_probe.listener_uid(handle["port"], host_of(handle)) is not None:
         raise PortLost(handle)
     raise StartFailed(
         f"The server ended before it answered: {seen.reason}.",
@@ -48,11 +48,17 @@ async def wait_ready(handle: Handle, ends: Ends, secrets: Sequence[str] = ()) ->
     )
 
 
-async def answers(handle: Handle) -> bool:
-    """Whether it answers under its prefix, and the one who listens has the server's uid."""
-    if not await local_probe.answers(handle["port"], f"{handle['service_prefix']}api", tls=handle["tls"]):
+def host_of(handle: Handle) -> str:
+    """The address where it listens; handles of servers without certificates, and old ones, name none."""
+    return str(handle.get("host", local_probe.HOST))
+
+
+async def answers(handle: Handle, tls: Mapping[str, str]) -> bool:
+    """Whether it answers under its prefix, and the one who listens has the server's uid. ``tls``: ``Backend.tls``."""
+    host, files = host_of(handle), tls if handle["tls"] else None
+    if not await local_probe.answers(handle["port"], f"{handle['service_prefix']}api", host=host, files=files):
         return False
-    return bool(await local_probe.listener_uid(handle["port"]) == handle["uid"])
+    return bool(await local_probe.listener_uid(handle["port"], host) == handle["uid"])
 
 
 async def last_lines(folder: LaunchFolder, secrets: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -40,6 +41,7 @@ class Tools:
     ends: Ends
     homes: Homes
     hub: Hub
+    tls: Mapping[str, str]
 
 
 class Start:
@@ -58,7 +60,7 @@ class Start:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             try:
                 handle = await self._attempt(checkpoint)
-                return await wait_ready(handle, self.tools.ends, tuple(self.spec.secrets.values()))
+                return await wait_ready(handle, self.tools.ends, self.tools.tls, tuple(self.spec.secrets.values()))
             except PortLost as lost:
                 await self.tools.ends.kill_rest(lost.handle)
                 if attempt == PORT_ATTEMPTS:
@@ -159,7 +161,7 @@ class Start:
         limits = limits_of(self.spec.resources, self.tools.settings.max_processes)
         held = await self.tools.limiter.hold(self.spec.launch_id, waiting.process, limits)
         self._check_limits(held)
-        port = await in_thread(local_probe.free_port)
+        port = await in_thread(local_probe.free_port, local_launch.host_of(self.spec))
         handle = local_launch.handle(self.spec, self.ids, waiting.process, port=port, path=self.folder.path)
         handle |= held.facts()
         await in_thread(self.folder.save, "record", handle)

@@ -174,11 +174,12 @@ def started_at(process: ProcessId) -> datetime | None:
     return datetime.fromtimestamp(int(line.split()[1]) + seconds, UTC)
 
 
-def listener_uid(port: int) -> int | None:
-    """The uid whose process listens on this TCP port of the loopback interface, or None where nobody does."""
+def listener_uid(port: int, host: str = "127.0.0.1") -> int | None:
+    """The uid whose process is reached at this TCP port of an IPv4 address of this machine; None: nobody listens."""
     # The kernel prints the address as one number in the machine's own byte order.
-    loopback = f"{struct.unpack('=I', socket.inet_aton('127.0.0.1'))[0]:08X}"
-    for name, addresses in (("net/tcp", (loopback, "0" * 8)), ("net/tcp6", ("0" * 32,))):
+    own = f"{struct.unpack('=I', socket.inet_aton(host))[0]:08X}"
+    # Who listens on the address itself is reached, not who listens on all of them.
+    for name, addresses in (("net/tcp", (own,)), ("net/tcp", ("0" * 8,)), ("net/tcp6", ("0" * 32,))):
         try:
             lines = (PROC / name).read_text().splitlines()[1:]
         except FileNotFoundError:

@@ -218,7 +218,8 @@ class LaunchSpec:
     override: Mapping[str, Any] = field(default_factory=dict)
     memo: Memo = Memo()
     certificates: Mapping[str, str] | None = None
-    """Paths of key, certificate and CA on the hub (internal_ssl), or None."""
+    """Paths of this launch's own ``keyfile`` and ``certfile``, and of ``cafile``, on the hub (internal_ssl), or None.
+    The first two are there until ``start`` is over."""
     site_tokens: bool = False
     """Tokens for other services will be handed over (``Backend.hand_over``): make a place for them."""
     origin: object | None = None

@@ -89,6 +89,7 @@ class Service(LoggingConfigurable):
                 raise ConfigError(f"Backend {name!r} is not configured; DaasHub.backends has: {', '.join(known)}.")
             cls: type[Backend] = import_item(known[name])
             self._backends[name] = cls(config=self.config, hub_id=self.environment.hub_id)
+            self._backends[name].tls = self.environment.tls
         return self._backends[name]
 
     # ------------------------------------------------------------ the end of a launch

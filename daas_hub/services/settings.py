@@ -20,6 +20,11 @@ SECTIONS = ("DaasHub", "Culler", "Reconciler", "Console")
 DEFAULT_BACKENDS = {"local": "daas_hub.backends.local.LocalBackend"}
 
 
+TLS = {"client_key": "DAAS_HUB_SSL_KEY", "client_cert": "DAAS_HUB_SSL_CERT", "ca_certs": "DAAS_HUB_SSL_CA"}
+"""Variables with the files of the hub's own certificate. The one that JupyterHub makes for a service is of the
+servers' authority, which servers do not let in, and does not let the service check theirs."""
+
+
 @dataclass(frozen=True)
 class Environment:
     """What a service knows about its hub. Tokens are kept out of its repr, and so out of logs."""
@@ -45,11 +50,7 @@ class Environment:
     def read(cls, environ: Mapping[str, str]) -> Environment:
         """From the process's environment. Raises ConfigError naming what is missing."""
         pid = environ.get("DAAS_HUB_PID", "")
-        files = {
-            "client_key": environ.get("JUPYTERHUB_SSL_KEYFILE", ""),
-            "client_cert": environ.get("JUPYTERHUB_SSL_CERTFILE", ""),
-            "ca_certs": environ.get("JUPYTERHUB_SSL_CLIENT_CA", ""),
-        }
+        files = {name: environ.get(variable, "") for name, variable in TLS.items()}
         return cls(
             api_url=_needed(environ, "JUPYTERHUB_API_URL"),
             api_token=_needed(environ, "JUPYTERHUB_API_TOKEN"),

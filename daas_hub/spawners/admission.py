@@ -335,7 +335,6 @@ class Admission:
             service_prefix=spawner.server.base_url,
             override=settings_at(request, where),
             memo=self._memo(request),
-            certificates=spawner.cert_paths or None,
             site_tokens=bool(SiteTokens.names(spawner.authenticator)),
             origin=spawner,
         )

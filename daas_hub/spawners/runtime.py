@@ -135,6 +135,8 @@ class DaasHub(SingletonConfigurable):
         """Whether the start-up checks have passed."""
         self.turn = asyncio.Lock()
         """Whose turn it is to be given numbers (``accounts/allocator.py``)."""
+        self.tls: dict[str, str] = {}
+        """The hub's own key, certificate and authorities, as backends and clients take them (internal_ssl)."""
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
         self.probing = asyncio.Semaphore(PROBES)
@@ -226,6 +228,7 @@ class DaasHub(SingletonConfigurable):
                 raise ConfigError(f"Backend {name!r} is not configured; DaasHub.backends has: {known}.")
             cls: type[Backend] = self.backends[name]
             self._built[name] = cls(parent=self, hub_id=self.hub_id)
+            self._built[name].tls = self.tls
         return self._built[name]
 
     def shares_uid(self) -> bool:

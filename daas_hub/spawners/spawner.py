@@ -25,6 +25,7 @@ from daas_hub.db.ledger import LaunchRow
 from . import form, options
 from .admission import Admission
 from .begun import BegunServer
+from .certificates import certified
 from .insist import insist
 from .record import LaunchRecord
 from .refusals import ShowForm, refusal
@@ -137,6 +138,10 @@ class DaasSpawner(BegunServer):
 
     # ------------------------------------------------------------ 2, 4-7 start
 
+    async def create_certs(self) -> dict[str, str]:
+        """None yet: JupyterHub asks before it is known where the server will run, and at an adoption too."""
+        return {}
+
     async def start(self) -> str:
         """The flow. Whatever fails, the launch's row says why, and `stop` ends what was begun."""
         try:
@@ -210,8 +215,8 @@ class DaasSpawner(BegunServer):
                     await self._say(warning)
 
         try:
-            async with asyncio.timeout(backend.wait_policy_s + OVERDUE_S):
-                url = await backend.start(spec, checkpoint)
+            async with certified(self, backend, spec) as complete, asyncio.timeout(backend.wait_policy_s + OVERDUE_S):
+                url = await backend.start(complete, checkpoint)
         except TimeoutError as error:
             message = f"The server did not answer within {backend.wait_policy_s} s on {row.backend}."
             raise StartFailed(message, permanent=False, reason="timeout") from error

@@ -34,6 +34,7 @@ def problems(app: Any) -> Iterator[str]:
         lambda: crypt_key(app.config),
         lambda: names(app),
         lambda: values(app.config),
+        lambda: certificate_names(app.config, app.spawner_class),
         lambda: rules(app.config),
         lambda: missing_services(app.services),
         lambda: missing_roles(app.load_roles),
@@ -127,6 +128,17 @@ def values(config: Config) -> Iterator[str]:
                     traits[name]._validate(somebody, value)
                 except TraitError as error:
                     yield f"c.{service.__name__}.{name}: {error}"
+
+
+def certificate_names(config: Config, cls: type[Any]) -> Iterator[str]:
+    """Settings of JupyterHub by which servers' certificates would share names: then each is good for all of them."""
+    for section in cls.section_names():
+        for name in ("ssl_alt_names", "ssl_alt_names_include_local"):
+            if name in config.get(section, {}):
+                yield (
+                    f"c.{section}.{name} is not used: the certificate of a server names the server alone, by its "
+                    "backend. Remove the setting."
+                )
 
 
 def rules(config: Config) -> Iterator[str]:

@@ -63,6 +63,7 @@ def hand_on(app: Any, site: DaasHub) -> None:
         # In a pod: where its cluster is. The hub hands on little of its own environment.
         **{name: os.environ[name] for name in CLUSTER if name in os.environ},
     }
+    environment |= {settings.TLS[name]: path for name, path in site.tls.items()}
     if "TZ" in os.environ:
         # The hub keeps it from services, whose logs would then tell other times than its own.
         environment["TZ"] = os.environ["TZ"]

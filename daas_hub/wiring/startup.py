@@ -7,6 +7,7 @@ environment, and what this raises stops the start (docs/decisions/0002).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
@@ -16,6 +17,7 @@ from jupyterhub.app import JupyterHub
 from daas_hub.core.errors import ConfigError, DaasError
 from daas_hub.core.profiles import missing_limits, unknown_volumes
 from daas_hub.spawners import guard
+from daas_hub.spawners.certificates import clear
 from daas_hub.spawners.placement_settings import unknown_places
 from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
@@ -48,6 +50,7 @@ def check(app: Any) -> None:
     for problem in judging.problems(app):
         raise ConfigError(problem)
     site = DaasHub.instance(config=app.config)
+    certificates(app, site)
     services.hand_on(app, site)
     services.hear_sigint()
     for name in site.backends:
@@ -75,3 +78,12 @@ def check(app: Any) -> None:
     groups.follow(site)
     linking.give(app, site)
     site.checked = True
+
+
+def certificates(app: Any, site: DaasHub) -> None:
+    """With internal_ssl: what hub and services prove by who they are, and nothing left of an earlier hub's starts."""
+    if app.internal_ssl:
+        paths = {"client_key": app.internal_ssl_key, "client_cert": app.internal_ssl_cert}
+        paths["ca_certs"] = app.internal_ssl_ca
+        site.tls = {name: str(Path(path).absolute()) for name, path in paths.items()}
+        clear(Path(app.internal_certs_location))

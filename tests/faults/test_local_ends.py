@@ -115,7 +115,7 @@ async def test_a_port_that_was_lost_is_replaced(
     taken = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
     lost, free = taken.sockets[0].getsockname()[1], local_probe.free_port
     ports = iter([lost])
-    monkeypatch.setattr(local_probe, "free_port", lambda: next(ports, None) or free())
+    monkeypatch.setattr(local_probe, "free_port", lambda *_: next(ports, None) or free())
     try:
         await begin(place, saved)
     finally:

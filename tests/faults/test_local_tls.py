@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Life
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import Saved
@@ -31,14 +32,17 @@ async def test_a_server_with_certificates_of_its_own(place: LocalPlace) -> None:
     private = place.root / "hub"
     private.mkdir(mode=0o700)
     key, cert = private / "key.pem", private / "cert.pem"
-    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    spec, saved = place.spec(new_id()), Saved()
+    (name,) = await place.backend.certificate_names(spec)
+    words = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=any -addext subjectAltName={name}"
     argv = [*words.split(), "-keyout", str(key), "-out", str(cert)]
     await asyncio.to_thread(subprocess.run, argv, check=True, capture_output=True)
     files = {"keyfile": str(key), "certfile": str(cert), "cafile": str(cert)}
-    spec, saved = replace(place.spec(new_id()), certificates=files), Saved()
+    spec = replace(spec, certificates=files)
+    place.backend.tls = {"client_key": str(key), "client_cert": str(cert), "ca_certs": str(cert)}
     await place.backend.prepare(spec)
     url = await place.backend.start(spec, saved)
-    assert url.startswith("https://127.0.0.1:")
+    assert url == f"https://{name.removeprefix('IP:')}:{saved.last['port']}"
     assert saved.last["tls"] is True
     copy = (Path(saved.last["dir"]) / "own/keyfile").stat()
     assert (copy.st_uid, copy.st_gid, stat.S_IMODE(copy.st_mode)) == (UID, GID, 0o600)
@@ -50,5 +54,11 @@ async def test_a_server_with_certificates_of_its_own(place: LocalPlace) -> None:
             return int(answer.status)
 
     assert await asyncio.to_thread(ask) == 200
-    assert await place.another().resume(saved.last) == url
+    other = place.another()
+    other.wait_policy_s = 1
+    # Without a certificate it is asked nothing, and nothing is believed.
+    with pytest.raises(BackendUnavailable):
+        await other.resume(saved.last)
+    other.tls = place.backend.tls
+    assert await other.resume(saved.last) == url
     assert (await place.backend.stop(saved.last, within_s=10)).life is Life.ENDED

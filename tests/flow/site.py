@@ -81,6 +81,7 @@ class Site:
         self.more, self._cmd, self._env = more, cmd, env
         self._proxy = (proxy_command() if proxy is True else proxy) or None
         self.hub_host = "127.0.0.1"
+        self.internal_ssl = False
         self.hub: HubServer
 
     async def start(self) -> Site:
@@ -101,6 +102,7 @@ class Site:
         )
         self.hub = HubServer(self.state, config, proxy=self._proxy, env=self._env)
         self.hub.hub_host = self.hub_host
+        self.hub.internal_ssl = self.internal_ssl
         await self.hub.start()
         return self
 

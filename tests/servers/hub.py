@@ -51,6 +51,8 @@ class HubServer:
         self.token = secrets.token_hex(16)
         self.crypt_key = secrets.token_hex(32)
         self.log = root / "hub.log"
+        self.internal_ssl = False
+        """Whether hub, proxy and servers speak TLS with each other: the tests then reach the hub by its proxy."""
         self.python = sys.executable
         """Whose JupyterHub it is: a peer of the bench has an environment of its own."""
         self.wrapper: list[str] = []
@@ -65,7 +67,11 @@ class HubServer:
 
     @property
     def hub_url(self) -> str:
-        """The hub's own URL, past the proxy."""
+        """The hub's own URL, past the proxy; with internal_ssl the proxy's."""
+        return self.url if self.internal_ssl else self._bind_url
+
+    @property
+    def _bind_url(self) -> str:
         return f"http://{self.hub_host}:{self.hub_port}"
 
     def write_config(self) -> Path:
@@ -75,8 +81,9 @@ class HubServer:
         path.write_text(
             f"""c = get_config()
 c.JupyterHub.bind_url = "{self.url}"
-c.JupyterHub.hub_bind_url = "{self.hub_url}"
-c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.api_port}"
+c.JupyterHub.hub_bind_url = "{self._bind_url}"
+c.JupyterHub.internal_ssl = {self.internal_ssl}
+c.ConfigurableHTTPProxy.api_url = "http{"s" if self.internal_ssl else ""}://127.0.0.1:{self.api_port}"
 c.JupyterHub.db_url = "sqlite:///{self.root}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "{self.root}/cookie_secret"
 c.DaasHub.ledger_url = "sqlite:///{self.root}/ledger.sqlite"

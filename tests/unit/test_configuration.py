@@ -8,8 +8,9 @@ from traitlets.config import Config
 from daas_hub import configure
 from daas_hub.core.errors import ConfigError
 from daas_hub.spawners.runtime import DaasHub
+from daas_hub.spawners.spawner import DaasSpawner
 from daas_hub.wiring.configuration import OWNED
-from daas_hub.wiring.judging import check_names
+from daas_hub.wiring.judging import certificate_names, check_names
 
 
 def test_owned_settings_are_set_and_an_operators_values_stay() -> None:
@@ -41,6 +42,14 @@ def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_name() -> Non
     c.DaasHub.ledger_uri = "sqlite:///x"
     with pytest.raises(ConfigError, match=r"c\.DaasHub\.ledger_uri .* Did you mean ledger_url"):
         check_names(c, [DaasHub])
+
+
+@pytest.mark.parametrize("section", ["Spawner", "DaasSpawner"])
+def test_names_that_servers_would_share_are_refused(section: str) -> None:
+    c = Config()
+    assert list(certificate_names(c, DaasSpawner)) == []
+    c[section].ssl_alt_names = ["DNS:node.example"]
+    assert [problem.split()[0] for problem in certificate_names(c, DaasSpawner)] == [f"c.{section}.ssl_alt_names"]
 
 
 @pytest.mark.parametrize("hub_id", ["", "A", "a b", "x" * 41, "a---b", "../x"])

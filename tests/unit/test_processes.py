@@ -91,3 +91,12 @@ def test_who_listens_on_a_port(family: socket.AddressFamily, address: str) -> No
     deadline = time.monotonic() + 5
     while processes.listener_uid(port) is not None:
         assert time.monotonic() < deadline
+
+
+def test_who_listens_on_one_address_of_the_loopback_network() -> None:
+    with socket.socket() as server:
+        server.bind(("127.7.8.9", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert processes.listener_uid(port, "127.7.8.9") == os.getuid()
+        assert processes.listener_uid(port) is None
