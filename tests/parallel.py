@@ -41,6 +41,8 @@ LONG: dict[str, float] = {
     "tests/servers/kubernetes/test_existing.py": 280,
     "tests/faults/test_kube_recovery.py": 190,
     "tests/servers/slurm/test_slurm_rig.py": 145,
+    "tests/faults/test_slurm_outages.py": 45,
+    "tests/faults/test_slurm_query.py": 30,
     "tests/flow/test_kube_flow.py": 120,
     "tests/flow/test_starts_that_fail.py": 110,
     "tests/faults/test_hub_restart.py": 100,

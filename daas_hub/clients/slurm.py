@@ -7,18 +7,35 @@ where the program said something else.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from daas_hub.core.slurm_cluster import (
+    ASSOCIATION_FIELDS,
+    Association,
+    Partition,
+    Reservation,
+    admin_level,
+    hides_jobs,
+    parse_associations,
+    parse_nodes,
+    parse_partitions,
+    parse_reservations,
+    parse_settings,
+    sinfo_format,
+)
 from daas_hub.core.slurm_jobs import SACCT_FIELDS, Accounted, Job, parse_accounted, parse_jobs, squeue_format
 
 from .slurm_run import Ran, run, unavailable
 from .slurm_said import no_such_job, reason_of
 
 T = TypeVar("T")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@$-]*", re.ASCII)
 SQUEUE = ("squeue", "--all", "--local", "--noheader", "--noconvert", "--states=all")
 
 
@@ -27,7 +44,7 @@ class Slurm:
 
     def __init__(self, *, prefix: Sequence[str] = (), within_s: float = 10, conf: str = "") -> None:
         """``prefix``: words before each program. ``within_s``: seconds that each one may take. ``conf``: SLURM_CONF."""
-        self._prefix, self._within_s = tuple(prefix), within_s
+        self._prefix, self._within_s, self._cluster = tuple(prefix), within_s, ""
         # Nothing of the hub's own environment but where programs are: SQUEUE_* and the like would change answers.
         self._environment = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -66,6 +83,48 @@ class Slurm:
         """When the scheduler expects waiting jobs to start, of those for which it has planned so far."""
         jobs = await self.jobs()
         return {job.id: job.expected_at for job in jobs.values() if job.expected_at is not None}
+
+    async def partitions(self) -> Sequence[Partition]:
+        """All partitions, hidden ones too, with the state of their nodes: two questions, asked together."""
+        nodes, told = await asyncio.gather(
+            self._ran("sinfo", "--all", "--local", "--Node", "--noheader", "--noconvert", f"--Format={sinfo_format()}"),
+            self._ran("scontrol", "--all", "--oneliner", "show", "partition"),
+        )
+        by_partition = _read("sinfo", nodes, parse_nodes)
+        return _read("scontrol", told, lambda out: parse_partitions(out, by_partition))
+
+    async def reservations(self) -> Sequence[Reservation]:
+        """All reservations of nodes."""
+        return _read(
+            "scontrol", await self._ran("scontrol", "--all", "--oneliner", "show", "reservation"), parse_reservations
+        )
+
+    async def associations(self, user: str) -> Sequence[Association]:
+        """The ways in which a user may submit here; none for somebody whom the accounting does not know."""
+        if not self._cluster:
+            # Several clusters may share one accounting. The name of this one never changes.
+            self._cluster = (await self.settings())["ClusterName"]
+        return parse_associations(await self._associations(user), self._cluster)
+
+    async def settings(self) -> Mapping[str, str]:
+        """The cluster's settings as its controller has them now (``scontrol show config``)."""
+        return _read("scontrol", await self._ran("scontrol", "show", "config"), parse_settings)
+
+    async def sees_all_jobs(self, user: str) -> bool:
+        """Whether this user, as whom these programs run, is shown everybody's jobs. To one who is not, jobs that run
+        do not exist: a hub of his must not be believed."""
+        settings = await self.settings()
+        if not hides_jobs(settings) or user in {"root", settings.get("SlurmUser", "").partition("(")[0]}:
+            return True
+        return admin_level(await self._associations(user)) in {"Operator", "Administrator"}
+
+    async def _associations(self, user: str) -> str:
+        if not _USER.fullmatch(user):
+            # A comma or an equals sign would ask for others.
+            return ""
+        words = ["--noheader", "--parsable2", "--readonly", "show", "user", f"name={user}", "withassoc"]
+        ran = await self._ran("sacctmgr", *words, f"format={','.join(ASSOCIATION_FIELDS)}")
+        return _read("sacctmgr", ran, str)
 
     async def _ran(self, program: str, *words: str, **environment: str) -> Ran:
         try:

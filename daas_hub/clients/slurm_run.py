@@ -25,36 +25,54 @@ class Ran:
     err: str
 
 
+class _Said(asyncio.SubprocessProtocol):
+    """Keeps what a program writes."""
+
+    def __init__(self) -> None:
+        self.by_descriptor: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        self.exited = asyncio.Event()
+        self.silent = asyncio.Event()
+        """Set when it has exited and nobody can write any more."""
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.by_descriptor[fd] += data
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.silent.set()
+
+    def text(self, descriptor: int) -> str:
+        return self.by_descriptor[descriptor].decode(errors="replace")
+
+
 async def run(argv: Sequence[str], environment: Mapping[str, str], *, within_s: float) -> Ran:
     """Run it; after ``within_s`` seconds, or when the caller is cancelled, it and its children are killed.
 
     When this returns or raises the program has ended. Raises OSError where it cannot be started. Bytes that are no
     UTF-8 are replaced.
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env=dict(environment), cwd="/", start_new_session=True,
+    transport, said = await asyncio.get_running_loop().subprocess_exec(
+        _Said, *argv, stdin=asyncio.subprocess.DEVNULL, env=dict(environment), cwd="/", start_new_session=True,
     )  # fmt: skip
-    out, err = bytearray(), bytearray()
-    reading = asyncio.gather(_read(process.stdout, out), _read(process.stderr, err))
+    code: int | None = None
     try:
         async with asyncio.timeout(within_s):
-            await reading
-            code: int | None = await process.wait()
+            await said.silent.wait()
+        code = transport.get_returncode()
     except TimeoutError:
-        code = None
+        pass
     finally:
-        if process.returncode is None:
-            # Its process id is its group's, and stays its own until it was waited for.
+        if transport.get_returncode() is None:
+            # It leads a group of its own.
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.shield(process.wait())
-    return Ran(code, out.decode(errors="replace"), err.decode(errors="replace"))
-
-
-async def _read(stream: asyncio.StreamReader | None, into: bytearray) -> None:
-    while stream and (some := await stream.read(2**16)):
-        into += some
+                os.killpg(transport.get_pid(), signal.SIGKILL)
+            await asyncio.shield(said.exited.wait())
+        # Also what somebody who left the group still holds.
+        transport.close()
+        await asyncio.shield(said.silent.wait())
+    return Ran(code, said.text(1), said.text(2))
 
 
 def unavailable(program: str, ran: Ran, reason: str | None = None) -> BackendUnavailable:

@@ -39,6 +39,10 @@ REASONS: Mapping[str, tuple[str, ...]] = {
         "message send failure",
         "message receive failure",
         "unexpected message received",
+        # sacct of a database that resets; of one that is silent only after 45 s, which nobody waits for.
+        "no response to persist_init",
+        # sacct of 22.05 aborts over a connection that is cut while it listens.
+        "poll returned unexpected revents",
         "incompatible versions of client and server code",
     ),
     "refused": (
@@ -49,7 +53,7 @@ REASONS: Mapping[str, tuple[str, ...]] = {
         "network is unreachable",
         "standby mode",
     ),
-    "timeout": ("timed out", "no response to persist_init"),
+    "timeout": ("timed out",),
     "not_installed": ("command not found",),
 }
 """Reason → words, in small letters, of which one is said."""

@@ -269,7 +269,8 @@ class Accounted:
     id: int
     state: str
     """Without ``by UID`` behind CANCELLED."""
-    uid: int | None
+    user: str
+    """The uid is left out: 22.05 says 0 there for jobs that were held, until some time after they started."""
     submitted_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -293,7 +294,7 @@ class Accounted:
 
 
 SACCT_FIELDS = (
-    "JobIDRaw", "State", "UID", "Submit", "Start", "End", "ExitCode", "ElapsedRaw", "Suspended", "AllocTRES", "MaxRSS",
+    "JobIDRaw", "State", "User", "Submit", "Start", "End", "ExitCode", "ElapsedRaw", "Suspended", "AllocTRES", "MaxRSS",
     "NodeList",
 )  # fmt: skip
 """No text of a user is among them."""
@@ -324,7 +325,7 @@ def _accounted(number: int, said: Mapping[str, str], used: int | None) -> Accoun
     return Accounted(
         id=number,
         state=said["State"].partition(" ")[0],
-        uid=int(said["UID"]) if said["UID"] else None,
+        user=said["User"],
         submitted_at=parse_time(said["Submit"]),
         started_at=parse_time(said["Start"]),
         ended_at=parse_time(said["End"]),

@@ -202,7 +202,7 @@ def test_positions_are_by_priority_in_the_same_partition() -> None:
 
 def row(**said: str) -> str:
     values = {
-        "JobIDRaw": "7", "State": "CANCELLED by 20001", "UID": "20001", "Submit": "1795315129", "Start": "1795315130",
+        "JobIDRaw": "7", "State": "CANCELLED by 20001", "User": "ada", "Submit": "1795315129", "Start": "1795315130",
         "End": "1795315190", "ExitCode": "0:15", "ElapsedRaw": "50", "Suspended": "00:00:10",
         "AllocTRES": "billing=1,cpu=1,gres/gpu=1,mem=100M,node=1", "MaxRSS": "", "NodeList": "gpu1",
     }  # fmt: skip
@@ -210,9 +210,9 @@ def row(**said: str) -> str:
 
 
 def test_accounted() -> None:
-    text = row() + row(JobIDRaw="7.batch", MaxRSS="1500K", UID="") + row(JobIDRaw="7.extern", MaxRSS="512", UID="")
+    text = row() + row(JobIDRaw="7.batch", MaxRSS="1500K", User="") + row(JobIDRaw="7.extern", MaxRSS="512", User="")
     ((number, said),) = parse_accounted(text).items()
-    assert (number, said.state, said.uid, said.exit_code, said.signal) == (7, "CANCELLED", 20001, 0, 15)
+    assert (number, said.state, said.user, said.exit_code, said.signal) == (7, "CANCELLED", "ada", 0, 15)
     assert (said.elapsed_s, said.suspended_s, said.cpus, said.gpus) == (50, 10, 1, 1)
     assert (said.memory_bytes, said.max_rss_bytes, said.node) == (100 * 2**20, 1500 * 1024, "gpu1")
     assert said.phase is Phase.ENDED
