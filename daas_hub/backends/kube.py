@@ -22,6 +22,7 @@ from daas_hub.clients.passwd_files import unfit
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.node_room import node_amounts
 from daas_hub.core.pod_asks import asked_of
 from daas_hub.core.pod_rules import refused_ids
 from daas_hub.core.pods import MOUNTED, Problem, address, observe, of_node, spoken, step, volume_problem, why_deleted
@@ -30,6 +31,7 @@ from daas_hub.core.volumes import Planned, plan
 from . import kube_left, kube_pod
 from .base import Checkpoint, Doubt
 from .child import check_settings
+from .kube_capacity import ClusterLook, site_of
 from .kube_claims import Claims, claim_name
 from .kube_loss import KubeLoss, no_right
 from .kube_pod import HUB, LAUNCH, Rules
@@ -69,7 +71,8 @@ class KubeBackend(KubeTokens, KubeLoss):
             log=self.log,
             slim=self._take_event,
         )
-        self._nodes = KubeWatch(self._kube, path("nodes"), log=self.log, slim=_slim_node)
+        self._nodes = KubeWatch(self._kube, path("nodes"), log=self.log, slim=node_amounts)
+        self._cluster = ClusterLook(self._kube, self._nodes, self.namespace, self.log)
         self._lost: dict[str, str] = {}
         """Pod → why it is not to be counted on any more; told when it is gone."""
         self._steps: dict[str, tuple[str, Steps]] = {}
@@ -351,8 +354,13 @@ class KubeBackend(KubeTokens, KubeLoss):
         synced, now, age_s = await self._pods.synced(0.5), datetime.now(UTC), self._pods.age_s
         if not synced or age_s is None:
             return [Capacity(backend=self.name, as_of=now, note="the cluster has not answered yet")]
-        note = "" if self._pods.fresh(WATCH_FRESH_S) else f"the cluster cannot be asked just now{self._heard()}"
-        return [Capacity(backend=self.name, as_of=now - timedelta(seconds=age_s), note=note)]
+        if not self._pods.fresh(WATCH_FRESH_S):
+            note = f"the cluster cannot be asked just now{self._heard()}"
+            return [Capacity(backend=self.name, as_of=now - timedelta(seconds=age_s), note=note)]
+        site = site_of(self.config, gpu_resource=self.gpu_resource, grows=self.cluster_grows)
+        free = await self._cluster.capacity(self.name, site, fresh_s=WATCH_FRESH_S)
+        unknown = Capacity(backend=self.name, as_of=now, note="its nodes cannot be read")
+        return [free if free is not None else unknown]
 
     def _heard(self) -> str:
         """When the cluster last said anything, to be added to a reason."""
@@ -370,11 +378,6 @@ class KubeBackend(KubeTokens, KubeLoss):
     async def close(self) -> None:
         await self._pods.close()
         await self._told.close()
+        await self._cluster.close()
         await self._nodes.close()
         await self._kube.close()
-
-
-def _slim_node(node: Json) -> Json:
-    """Whether it answers: True, False or Unknown."""
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return {"ready": next((c.get("status") for c in conditions if c.get("type") == "Ready"), None)}

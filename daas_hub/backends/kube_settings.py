@@ -91,6 +91,13 @@ class KubeSettings(HasTraits):
         help="The extended resource that a profile's `gpus` asks for, for example `amd.com/gpu`.",
     ).tag(config=True)
 
+    cluster_grows = Bool(
+        True,
+        help="Whether larger nodes than those there are may come (an autoscaler). False: a server that is too large "
+        "for every node is refused at once, where no other place can take it. True, because a refusal that is wrong "
+        "costs more than a wait; a node that is cordoned or not ready counts as such, too.",
+    ).tag(config=True)
+
     read_only_root = Bool(
         False,
         help="Mount every container's own file system read-only. True keeps a server from changing its image; homes, "

@@ -286,6 +286,9 @@ class NodeRoom:
     name: str
     free: Room = Room()
     total: Room = Room()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[str, ...] = ()
+    """Keys of those that keep servers away which do not tolerate them."""
 
 
 @dataclass(frozen=True)
@@ -307,7 +310,11 @@ class Capacity:
     total: Room = Room()
     """In all, whoever uses it; where nodes are given, they count instead."""
     nodes: tuple[NodeRoom, ...] = ()
-    """Where they are known, all that can take a server."""
+    """Where they are known, all that can take servers now."""
+    selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that take a server here; a profile may ask for more."""
+    tolerated: frozenset[str] = frozenset()
+    """Keys of taints that a server here tolerates whose profile says nothing else; ``""``: every one."""
     grows: bool = False
     """More or larger nodes may come: nothing is ever too large for it."""
     pending: int | None = None

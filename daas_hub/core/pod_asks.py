@@ -34,13 +34,13 @@ def _sum(containers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     for container in containers:
         resources = container.get("resources") or {}
         for name, given in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
-            amount = _number(str(given))
+            amount = number(str(given))
             if amount is not None:
                 asked[name] = asked.get(name, 0) + amount
     return asked
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
     if found := _THOUSANDTHS.fullmatch(text):
         return int(found[1]) / 1000
     if _FRACTION.fullmatch(text):

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from .models import Json, Life, Observation
+from .node_room import NodeAmounts
 from .pod_asks import asked_of, short_of
 from .units import format_bytes
 
@@ -134,14 +135,14 @@ def why_deleted(pod: Json) -> str:
     return "the pod was deleted"
 
 
-def of_node(name: str, node: Json | None) -> Observation | None:
+def of_node(name: str, node: NodeAmounts | None) -> Observation | None:
     """What a node's state means for a pod that is said to run there; None: nothing. ``node`` None: there is none.
 
     The pod may run on: a node that is not heard of is no evidence of an end.
     """
     if node is None:
         return Observation(Life.UNKNOWN, reason=f"its node {name} is gone from the cluster")
-    if node.get("ready") == "Unknown":
+    if node.ready == "Unknown":
         return Observation(Life.UNKNOWN, reason=f"its node {name} does not answer")
     return None
 

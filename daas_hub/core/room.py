@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from .models import Capacity, Resources, Room
+from .models import Capacity, NodeRoom, Resources, Room
 from .units import format_bytes, format_cores, format_duration
 
 
@@ -34,6 +34,10 @@ class Need:
     gpus: int = 0
     gpu_type: str = ""
     """Of that type, where the place tells types; empty: of any."""
+    selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of a node, besides those that the place asks for anyway."""
+    tolerated: frozenset[str] | None = None
+    """Keys of taints; None: those that the place has it tolerate."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,10 @@ _GRES = re.compile(r"gpu:([A-Za-z][\w.-]*)(?::\d+)?", re.ASCII)
 def need_of(resources: Resources, override: Mapping[str, Any]) -> Need:
     """What a profile's server needs: the guarantee, and the limit where none is set, as every scheduler reads it.
 
-    The type of GPU is that of the ``gres`` that the profile asks of SLURM.
+    The type of GPU is that of the ``gres`` that the profile asks of SLURM; nodes are those of its ``node_selector`` and
+    ``tolerations`` for Kubernetes.
     """
+    selector, tolerations = override.get("node_selector"), override.get("tolerations")
     slurm = override.get("slurm")
     gres = slurm.get("gres") if isinstance(slurm, Mapping) else None
     typed = _GRES.fullmatch(gres) if isinstance(gres, str) else None
@@ -63,7 +69,27 @@ def need_of(resources: Resources, override: Mapping[str, Any]) -> Need:
         memory_bytes=(r.mem_guarantee_bytes if r.mem_guarantee_bytes is not None else r.mem_limit_bytes) or 0,
         gpus=r.gpus,
         gpu_type=typed[1] if typed is not None else "",
+        selector=dict(selector) if isinstance(selector, Mapping) else {},
+        tolerated=tolerated_keys(tolerations) if tolerations is not None else None,
     )
+
+
+def tolerated_keys(tolerations: object) -> frozenset[str]:
+    """The keys in KubeSpawner's ``tolerations``; ``""`` where one tolerates everything."""
+    listed = tolerations if isinstance(tolerations, (list, tuple)) else ()
+    return frozenset(str(each.get("key") or "") for each in listed if isinstance(each, Mapping))
+
+
+def nodes_for(seen: Capacity, need: Need) -> list[NodeRoom]:
+    """The nodes on which the server may be."""
+    selector = {**seen.selector, **need.selector}
+    tolerated = seen.tolerated if need.tolerated is None else need.tolerated
+    return [
+        node
+        for node in seen.nodes
+        if all(node.labels.get(name) == value for name, value in selector.items())
+        and ("" in tolerated or tolerated.issuperset(node.taints))
+    ]
 
 
 def judge(seen: Capacity, need: Need, *, now: datetime, stale_s: float) -> Verdict:
@@ -94,7 +120,7 @@ def _later(starts_at: datetime | None, now: datetime) -> bool:
 
 
 def _by_room(seen: Capacity, need: Need) -> Verdict:
-    rooms = [node.free for node in seen.nodes] or [free_of(seen)]
+    rooms = [node.free for node in nodes_for(seen, need)] if seen.nodes else [free_of(seen)]
     found = [shortage(room, need) for room in rooms]
     if "" in found:
         waiting = f", {seen.pending} wait there" if seen.pending else ""
@@ -117,7 +143,7 @@ def _too_small(seen: Capacity, need: Need) -> str | None:
     """Why the server can never be there, in words; None where it can, or where that cannot be told."""
     if seen.grows:
         return None
-    rooms = [node.total for node in seen.nodes] or [seen.total]
+    rooms = [node.total for node in nodes_for(seen, need)] if seen.nodes else [seen.total]
     if not all(shortage(room, need) for room in rooms):
         return None
     return f"it is too small: {_best(rooms, need, of='the largest has')}"
@@ -130,6 +156,8 @@ def _best(rooms: list[Room], need: Need, of: str = "free are at most") -> str:
         there = [n for n in (_amount(room, resource, need) for room in rooms) if n is not None]
         if there and max(there) < asked:
             parts.append(f"{_said(resource, asked, need.gpu_type)} needed, {of} {_said(resource, max(there), '')}")
+    if not rooms:
+        return "it has no node for it"
     return " and ".join(parts) or "no node has all of it at once"
 
 

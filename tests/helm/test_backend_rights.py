@@ -16,7 +16,7 @@ from traitlets.config import Config
 from daas_hub.backends.kube import KubeBackend
 from daas_hub.backends.kube_claims import claim_name
 from daas_hub.core.errors import StartFailed
-from daas_hub.core.models import Handle, Json, LaunchSpec, Life, Mount
+from daas_hub.core.models import Handle, Json, LaunchSpec, Life, Mount, Room
 from daas_hub.core.naming import new_id
 from tests.waiting import until
 
@@ -215,3 +215,40 @@ async def test_a_home_may_be_asked_to_grow(site: Site) -> None:
     made = await site.with_settings(storage_class="growing", home_size="20Gi").prepare(known)
     assert made[mine.mounts[0].volume_id]["growth"]["to"] == "20Gi"
     assert made[mine.mounts[0].volume_id]["growth"]["state"] != "refused"
+
+
+BINDING = f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{RELEASE_NAMESPACE}-{RELEASE}-hub"
+
+
+async def test_what_is_free_is_told_as_far_as_the_rights_go(site: Site) -> None:
+    """The chart lets the hub read nodes, and pods of the users' namespace only; without nodes nothing is known."""
+    node = f"room-{new_id()[:8]}"
+    await site.admin("POST", "/api/v1/nodes", {"metadata": {"name": node}})
+    status = {
+        "allocatable": {"cpu": "8", "memory": "16Gi", "pods": "110"},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    await site.admin("PATCH", f"/api/v1/nodes/{node}/status", {"status": status}, content_type=MERGE)
+    # Made without a controller manager, which would take it away.
+    await site.admin("PATCH", f"/api/v1/nodes/{node}", {"spec": {"taints": None}}, content_type=MERGE)
+    (seen,) = await site.backend.capacity()
+    (there,) = [each for each in seen.nodes if each.name == node]
+    assert there.free == there.total == Room(8, 16 * 2**30, {"": 0})
+    assert seen.note == "pods of other namespaces are not counted"
+    assert seen.grows
+
+    rights = (await site.admin("GET", BINDING)).body
+    rights["metadata"] = {key: rights["metadata"][key] for key in ("name", "labels", "annotations")}
+    await site.admin("DELETE", BINDING)
+    try:
+
+        async def blind() -> bool:
+            other = site.with_settings()
+            (unseen,) = await other.capacity()
+            await other.close()
+            return unseen.note == "its nodes cannot be read" and (unseen.nodes, unseen.free_cores) == ((), None)
+
+        await until(blind, within_s=30, every_s=0.2, what="the right is gone")
+    finally:
+        await site.admin("POST", BINDING.rpartition("/")[0], rights)
+        await site.admin("DELETE", f"/api/v1/nodes/{node}")

@@ -258,6 +258,13 @@ HALVES = (node(Room(3, 64 * GIB, {"a100": 0, "v100": 2})), node(Room(8, 4 * GIB,
         (seen(KUBE, nodes=HALVES), Need(gpus=2, gpu_type="a100"), Fit.LATER, "2 a100 GPUs needed"),
         (seen(KUBE, nodes=HALVES), Need(gpus=1, gpu_type="h100"), Fit.NEVER, "1 h100 GPU needed, the largest has 0"),
         (seen(KUBE, nodes=(node(Room(1, GIB), Room(2, 4 * GIB)),)), NEED, Fit.NEVER, "8 GiB of memory needed"),
+        (seen(KUBE, nodes=(NodeRoom("n", LARGE, LARGE, taints=("x",)),)), NEED, Fit.NEVER, "it has no node for it"),
+        (
+            seen(KUBE, nodes=(NodeRoom("n", LARGE, LARGE, taints=("x",)),), grows=True),
+            NEED,
+            Fit.LATER,
+            "no node for it",
+        ),
         (seen(KUBE, grows=True, free_cores=0.0), Need(cores=999), Fit.LATER, "999 cores needed"),
         (seen(KUBE, free_gpus=3, free_gpus_by_type={"a": 1, "b": 2}), Need(gpus=3), Fit.NOW, "it has room"),
         (

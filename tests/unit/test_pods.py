@@ -15,6 +15,7 @@ from daas_hub.backends.kube_pods import slim_pod
 from daas_hub.backends.kube_start import servers_beside, trouble_of
 from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Life
+from daas_hub.core.node_room import NodeAmounts
 from daas_hub.core.pod_asks import asked_of
 from daas_hub.core.pods import (
     MANIFEST_MARK,
@@ -388,10 +389,10 @@ def test_who_took_a_pod_away_is_told(conditions: list[dict[str, str]], said: str
 
 
 def test_a_node_that_is_lost_is_no_evidence_of_an_end() -> None:
-    for node, said in ((None, "gone"), ({"ready": "Unknown"}, "does not answer")):
+    for node, said in ((None, "gone"), (NodeAmounts("Unknown"), "does not answer")):
         seen = of_node("n1", node)
         assert seen is not None
         assert (seen.life, said in seen.reason, "n1" in seen.reason) == (Life.UNKNOWN, True, True)
     # Its own condition may be bad while all on it runs.
-    assert of_node("n1", {"ready": "False"}) is None
-    assert of_node("n1", {"ready": "True"}) is None
+    assert of_node("n1", NodeAmounts("False")) is None
+    assert of_node("n1", NodeAmounts("True")) is None
