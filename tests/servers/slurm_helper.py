@@ -43,6 +43,18 @@ class Helper:
         self.settings.write_text(json.dumps(whole))
         self.settings.chmod(0o644)
 
+    def program(self, name: str, text: str) -> str:
+        """The path of a shell script of root's, to stand for one of SLURM's programs in the settings."""
+        path = self.path.with_name(name)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    def jobs(self, launch_id: str) -> list[str]:
+        """The ids of all jobs with the comment of a launch, also of those that have ended."""
+        rows = self.slurm.run("squeue", "--states=all", "--noheader", "--format=%i %k").splitlines()
+        return sorted(row.split()[0] for row in rows if row.split()[1:] == [f"daas:lab:{launch_id}"])
+
     @property
     def argv(self) -> list[str]:
         """The words by which the hub, its own account, calls it."""
@@ -58,7 +70,7 @@ class Helper:
     ) -> subprocess.CompletedProcess[str]:
         """Run it by sudo with exactly these words and this input, with further variables (``NAME=value``)."""
         text = given if isinstance(given, str) else json.dumps(given)
-        words = [*self.slurm.login(by), "env", *environment, "sudo", "-n", str(self.path), *argv]
+        words = [*self.slurm.login(by), "env", *environment, "/usr/bin/sudo", "-n", str(self.path), *argv]
         return subprocess.run(
             words, input=text, capture_output=True, text=True, check=False, timeout=60 * PATIENCE,
             env={"PATH": PATH}, cwd="/",

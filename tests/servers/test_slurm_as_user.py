@@ -2,39 +2,244 @@
 
 from __future__ import annotations
 
+import json
+import os
 import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from daas_hub.clients.as_user import Probe
+from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
+from daas_hub.core.naming import new_id
+from tests.servers.slurm.daemons import PATH
 from tests.servers.slurm.rig import LAB_GID, PEOPLE, Slurm
-from tests.servers.slurm_helper import Helper
+from tests.servers.slurm_helper import HUB, PROGRAMS, REQUEST, Helper
 
 pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(120)]
-UNTIL_TOLD = "#!/bin/sh\nid -u; id -G; pwd; umask; cat ~/.daas/$1/launch.json\nuntil [ -e go ]; do sleep 0.1; done\n"
+ADA = str(PEOPLE["ada"])
+UNTIL_ENDED = "#!/bin/sh\nsleep 1000\n"
+EXTRA_GID = 30033
 
 
 @pytest.fixture
-def helper(slurm: Slurm) -> Helper:
-    return Helper(slurm)
+def helper(slurm: Slurm) -> Iterator[Helper]:
+    helper = Helper(slurm)
+    yield helper
+    helper.allow()
 
 
-async def test_a_job_of_hers(slurm: Slurm, helper: Helper) -> None:
-    slurm.add_group("runas", 30033, "ada")
-    script = "#!/bin/sh\n#SBATCH --comment=forged --output=/dev/null\nid -u; id -G; pwd; cat .daas/one/launch.json\n"
-    files = {"launch.py": "print()\n", "launch.json": '{"é": 1}'}
+@pytest.fixture
+def launch_id() -> str:
+    return new_id()
+
+
+def folder_of(helper: Helper, launch_id: str, name: str = "ada") -> Path:
+    return helper.slurm.homes / name / ".daas" / launch_id
+
+
+async def test_a_job_of_hers(slurm_any: Slurm, launch_id: str) -> None:
+    """Uid, all groups, home, files of hers alone; and what the helper owns is not the script's to say."""
+    helper, home = Helper(slurm_any), slurm_any.homes / "ada"
+    if "extra" not in slurm_any.run("getent", "group"):
+        slurm_any.add_group("extra", EXTRA_GID, "ada")
+    script = "#!/bin/sh\n#SBATCH --comment=daas:lab:forged --output=/dev/null --chdir=/tmp --export=ALL\n"
+    script += f"id -u; id -G; pwd; cat .daas/{launch_id}/launch.json; exit 3\n"
+    files = {"launch.py": "print()\n", "launch.json": '{"é": 1}\n'}
     job = await helper.as_user.submit(
-        helper.account(), hub_id="lab", launch_id="one", script=script, files=files, within_s=30
+        helper.account(), hub_id="lab", launch_id=launch_id, script=script, files=files, within_s=30
     )
-    seen = slurm.in_state(str(job), "COMPLETED")
-    assert (seen["user_name"], seen["comment"]) == ("ada", "daas:lab:one")
-    home = slurm.homes / "ada"
-    folder = home / ".daas" / "one"
-    assert (folder / "log").read_text().splitlines() == [
-        str(PEOPLE["ada"]), f"{LAB_GID} 30033", str(home), '{"é": 1}'
-    ]  # fmt: skip
-    for path, mode in ((folder.parent, 0o700), (folder, 0o700), *((folder / name, 0o600) for name in (*files, "log"))):
+    seen = slurm_any.in_state(str(job), "FAILED")
+    assert (seen["user_name"], seen["comment"]) == ("ada", f"daas:lab:{launch_id}")
+    folder = folder_of(helper, launch_id)
+    assert (folder / "log").read_text() == f"{ADA}\n{LAB_GID} {EXTRA_GID}\n{home}\n{files['launch.json']}"
+    assert {path.name for path in folder.iterdir()} == {*files, "log"}
+    for path, mode in ((folder.parent, 0o700), (folder, 0o700), *((path, 0o600) for path in folder.iterdir())):
         about = path.lstat()
         assert (about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)) == (PEOPLE["ada"], LAB_GID, mode), path
-    (folder.parent / "other").mkdir()
-    await helper.as_user.cancel(helper.account(), launch_id="one", job_id=job, clean=True, within_s=30)
-    assert [path.name for path in folder.parent.iterdir()] == ["other"]
+    probe = await helper.as_user.probe(helper.account(), launch_id=launch_id, log_bytes=10, within_s=30)
+    assert probe == Probe(PEOPLE["ada"], LAB_GID, (LAB_GID, EXTRA_GID), str(home), '{"é": 1}\n', "")
+    # Who looks for it by its comment finds it; it has ended, and nothing is left to cancel.
+    assert helper.jobs(launch_id) == [str(job)]
+    other = folder_of(helper, "other")
+    other.mkdir()
+    await helper.as_user.cancel(helper.account(), launch_id=launch_id, job_id=job, clean=True, within_s=30)
+    assert list(folder.parent.iterdir()) == [other]
+    other.rmdir()
+
+
+async def test_a_job_is_cancelled_by_its_owner_alone(slurm: Slurm, helper: Helper, launch_id: str) -> None:
+    bob, ada = helper.account("bob"), helper.account()
+    (slurm.homes / "bob").chmod(0o700)
+    job = await helper.as_user.submit(
+        bob, hub_id="lab", launch_id=launch_id, script=UNTIL_ENDED, files={"a": "b"}, within_s=30
+    )
+    slurm.in_state(str(job), "RUNNING")
+    with pytest.raises(BackendUnavailable) as caught:
+        await helper.as_user.cancel(ada, launch_id=launch_id, job_id=job, clean=True, within_s=30)
+    assert caught.value.reason == "not_cancelled"
+    assert slurm.job(str(job))["job_state"] == "RUNNING"
+    assert (folder_of(helper, launch_id, "bob") / "a").exists()
+    await helper.as_user.cancel(bob, launch_id=launch_id, job_id=job, clean=False, within_s=30)
+    slurm.in_state(str(job), "CANCELLED")
+    assert (folder_of(helper, launch_id, "bob") / "a").exists()
+    for times in range(2):
+        # An ended job, a removed folder: all is as it should be already.
+        await helper.as_user.cancel(bob, launch_id=launch_id, job_id=job, clean=True, within_s=30)
+        assert not folder_of(helper, launch_id, "bob").exists(), times
+    await helper.as_user.cancel(bob, launch_id=launch_id, job_id=4_000_000_000, clean=True, within_s=30)
+
+
+async def test_cancel_removes_a_link_and_not_what_it_leads_to(helper: Helper, launch_id: str) -> None:
+    daas, kept = folder_of(helper, launch_id).parent, helper.slurm.homes / "ada" / "kept"
+    daas.mkdir(mode=0o700, exist_ok=True)
+    kept.mkdir()
+    (kept / "file").touch()
+    for path in (kept, kept / "file", daas):
+        os.chown(path, PEOPLE["ada"], LAB_GID)
+    (daas / launch_id).symlink_to(kept)
+    await helper.as_user.cancel(helper.account(), launch_id=launch_id, job_id=None, clean=True, within_s=30)
+    assert not (daas / launch_id).is_symlink()
+    assert (kept / "file").exists()
+
+
+async def test_sbatch_refuses(slurm_any: Slurm, launch_id: str) -> None:
+    """In sbatch's own words, for good, and nothing is left."""
+    helper = Helper(slurm_any)
+    for options, words in (
+        ("--account=nosuch", "Invalid account or account/partition combination specified"),
+        ("--partition=nosuch", "invalid partition specified: nosuch"),
+        ("--nosuch", "unrecognized option"),
+    ):
+        with pytest.raises(StartFailed) as caught:
+            await helper.as_user.submit(
+                helper.account(), hub_id="lab", launch_id=launch_id, within_s=30, files={"a": "b"},
+                script=f"#!/bin/sh\n#SBATCH {options}\ntrue\n",
+            )  # fmt: skip
+        assert (caught.value.permanent, caught.value.reason) == (True, "slurm_refused")
+        assert words in caught.value.message
+        assert not folder_of(helper, launch_id).exists()
+    assert helper.jobs(launch_id) == []
+
+
+async def test_probe_tells_what_sbatch_would_do(slurm_any: Slurm, launch_id: str) -> None:
+    helper = Helper(slurm_any)
+    daas = folder_of(helper, launch_id).parent
+    before = daas.exists()
+    probe = await helper.as_user.probe(helper.account(), test_script=REQUEST["script"] + "true\n", within_s=30)
+    assert "to start at" in probe.test
+    assert "in partition cpu" in probe.test
+    assert (probe.uid, probe.home, probe.log) == (PEOPLE["ada"], str(slurm_any.homes / "ada"), None)
+    script = "#!/bin/sh\n#SBATCH --gres=gpu:9 --partition=gpu\ntrue\n"
+    refused = await helper.as_user.probe(helper.account(), launch_id=launch_id, test_script=script, within_s=30)
+    assert "Requested node configuration is not available" in refused.test
+    assert refused.log is None
+    assert daas.exists() is before
+
+
+async def test_a_log_that_is_no_file(helper: Helper, launch_id: str) -> None:
+    """What stands where the log should be is not followed, and nothing waits for it."""
+    folder = folder_of(helper, launch_id)
+    folder.mkdir(mode=0o700, parents=True)
+    os.chown(folder, PEOPLE["ada"], LAB_GID)
+    os.chown(folder.parent, PEOPLE["ada"], LAB_GID)
+    log = folder / "log"
+    for make in (lambda: log.symlink_to("/etc/passwd"), lambda: os.mkfifo(log), lambda: log.mkdir()):
+        make()  # type: ignore[no-untyped-call]
+        os.chown(log, PEOPLE["ada"], LAB_GID, follow_symlinks=False)
+        with pytest.raises(StartFailed) as caught:
+            await helper.as_user.probe(helper.account(), launch_id=launch_id, log_bytes=100, within_s=30)
+        assert caught.value.reason == "home"
+        if log.is_dir():
+            log.rmdir()
+        else:
+            log.unlink()
+    await helper.as_user.cancel(helper.account(), launch_id=launch_id, job_id=None, clean=True, within_s=30)
+
+
+async def test_an_account_that_differs(helper: Helper, launch_id: str) -> None:
+    for account, words in (
+        (helper.account(uid=PEOPLE["bob"]), f"ada is uid {ADA} on this host, not uid {PEOPLE['bob']}"),
+        (helper.account("eve"), "is denied by"),
+        (helper.account("root"), "0 is root's"),
+    ):
+        with pytest.raises(AccountRefused) as caught:
+            await helper.as_user.submit(
+                account, hub_id="lab", launch_id=launch_id, script=UNTIL_ENDED, files={}, within_s=30
+            )
+        assert words in caught.value.message
+    assert helper.jobs(launch_id) == []
+
+
+async def test_a_second_submission_writes_a_new_folder(slurm: Slurm, helper: Helper, launch_id: str) -> None:
+    """Whoever asks twice, having looked for a job first, gets a second job: no file of the first attempt is left."""
+    jobs = []
+    for number in (1, 2):
+        job = await helper.as_user.submit(
+            helper.account(), hub_id="lab", launch_id=launch_id, script="#!/bin/sh\n#SBATCH --hold\n", within_s=30,
+            files={"both": str(number), f"only{number}": ""},
+        )  # fmt: skip
+        jobs.append(str(job))
+        folder = folder_of(helper, launch_id)
+        assert {path.name for path in folder.iterdir()} == {"both", f"only{number}", "log"}
+        assert (folder / "both").read_text() == str(number)
+        assert helper.jobs(launch_id) == jobs
+    for one in jobs:
+        await helper.as_user.cancel(helper.account(), launch_id=launch_id, job_id=int(one), clean=True, within_s=30)
+
+
+EVIL = ("SLURM_CONF=/nonexistent", "SBATCH_PARTITION=gpu", "SBATCH_ACCOUNT=nosuch", "SBATCH_HOLD=1", "LEAK=1",
+        "LD_PRELOAD=/nonexistent.so", "PYTHONPATH={evil}", "PYTHONSTARTUP={evil}/json.py", "PATH={evil}")  # fmt: skip
+
+
+async def test_variables_of_the_caller_have_no_effect(slurm: Slurm, helper: Helper, launch_id: str) -> None:
+    """Not even where sudo is told to keep them all."""
+    evil = slurm.root / "evil"
+    evil.mkdir()
+    for name in ("json.py", "sbatch", "python3"):
+        (evil / name).write_text("#!/bin/sh\nexit 1\n" if name != "json.py" else "raise SystemExit(7)\n")
+        (evil / name).chmod(0o755)
+    slurm.allow_sudo("zz-keeps-all", f"Defaults:{HUB} !env_reset, !secure_path")
+    try:
+        given = {**REQUEST, "launch": launch_id, "script": "#!/bin/sh\nenv\n"}
+        environment = tuple(variable.format(evil=evil) for variable in EVIL)
+        done = helper.call("submit", "ada", ADA, given=given, environment=environment)
+        assert done.returncode == 0, done.stdout
+        job = json.loads(done.stdout)["said"].strip()
+        assert slurm.in_state(job, "COMPLETED")["partition"] == "cpu"
+        log = (folder_of(helper, launch_id) / "log").read_text().splitlines()
+        assert [line for line in log if line.startswith("LEAK=") or "evil" in line] == []
+    finally:
+        (slurm.world.etc / "sudoers.d" / "zz-keeps-all").unlink()
+
+
+SEEN = """env; echo "umask $(umask)"; exit 5"""
+
+
+def test_nothing_of_the_caller_is_handed_on(slurm: Slurm, helper: Helper, launch_id: str) -> None:
+    """As root calls it, without sudo between: three variables, no descriptor, a umask, and the true exit status."""
+    seen = helper.program("seen", SEEN)
+    helper.allow(programs={**PROGRAMS, "sbatch": seen})
+    evil = dict(variable.format(evil="/nonexistent").split("=", 1) for variable in (*EVIL, "PYTHONHOME=/nonexistent"))
+    del evil["LD_PRELOAD"], evil["PATH"]
+    # A caller that ignores its children's end would make every exit status 0.
+    careless = ["sh", "-c", 'trap "" CHLD; umask 000; exec "$@"', "sh"]
+    read, write = os.pipe()
+    with subprocess.Popen(
+        [*slurm.world.login(), *careless, str(helper.path), "submit", "ada", ADA],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": PATH, **evil}, cwd="/root", pass_fds=[write],
+    ) as process:  # fmt: skip
+        os.close(write)
+        # Its end is closed by the program itself, before it has read what to do.
+        with os.fdopen(read, "rb") as held:
+            assert held.read() == b""
+        assert process.poll() is None
+        answer = json.loads(process.communicate(json.dumps({**REQUEST, "launch": launch_id}).encode(), timeout=60)[0])
+    assert (answer["status"], answer["errors"]) == (5, "")
+    said = answer["said"].splitlines()
+    assert {line for line in said if "=" in line and not line.startswith("PWD=")} == {
+        "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", f"HOME={slurm.homes / 'ada'}"
+    }  # fmt: skip
+    assert [line for line in said if line.startswith("umask")] == ["umask 0022"]

@@ -68,6 +68,13 @@ def test_the_line_of_sudoers() -> None:
         assert CliRunner().invoke(app, ["slurm", "sudoers", *words]).exit_code == 1
 
 
+def test_the_settings_of_the_page() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/explanation/daas-runas.md"
+    found = [json.loads(line) for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+    assert [sorted(one) for one in found] == [["denied", "min_uid", "programs"]]
+    assert set(found[0]["programs"]) == {"sbatch", "scancel"}
+
+
 def sbatch(words: str) -> str:
     return f"sbatch: error: {words}"
 
