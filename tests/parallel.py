@@ -54,6 +54,7 @@ LONG: dict[str, float] = {
     "tests/browser/test_console_pages.py": 65,
     "tests/contracts/test_backend_kube.py": 65,
     "tests/faults/test_kube_pods.py": 50,
+    "tests/contracts/test_slurm_job.py": 35,
     "tests/servers/kubernetes/test_cluster.py": 45,
     "tests/flow/test_hostile_options.py": 45,
     "tests/contracts/test_ledger_postgres.py": 45,

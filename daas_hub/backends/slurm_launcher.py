@@ -112,13 +112,19 @@ def choose_port(host: str, ports: "list[int] | None") -> int:
 
 
 def trusted(base: str) -> bool:
-    """Whether nobody else can rename or remove what we make there."""
-    try:
-        facts = os.stat(base)
-    except OSError:
-        return False
-    others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not facts.st_mode & stat.S_ISVTX
-    return stat.S_ISDIR(facts.st_mode) and facts.st_uid in (0, os.getuid()) and not others
+    """Whether nobody else can rename or remove what we make there, nor a folder on the way."""
+    path = os.path.realpath(base)
+    while True:
+        try:
+            facts = os.stat(path)
+        except OSError:
+            return False
+        others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not facts.st_mode & stat.S_ISVTX
+        if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in (0, os.getuid()) or others:
+            return False
+        if path == "/":
+            return True
+        path = os.path.dirname(path)
 
 
 def remove_old(base: str) -> None:

@@ -177,7 +177,8 @@ def _module_lines(modules: Sequence[str]) -> str:
 
 def _check_values(variables: Mapping[str, Any]) -> None:
     """A value is one line, so that none can begin a line of its own."""
-    for key, value in variables.items():
+    # In an order in which what is added to another value is named first.
+    for key, value in sorted(variables.items(), reverse=True):
         if key not in slurm_override.SEVERAL_LINES and _UNUSABLE.search(str(value).replace("\\", "")):
             raise _unusable(
                 f"SlurmSpawner.req_{key} is {value!r}: a line break or another control character cannot stand there."
@@ -201,7 +202,7 @@ _SAMPLE = LaunchSpec(
     ),
     user_name="sample",
     server_name="",
-    resources=Resources(cpu_limit=1, mem_limit_bytes=2**30),
+    resources=Resources(),
     cmd=("jupyterhub-singleuser",),
     environment={"JUPYTERHUB_USER": "sample"},
     secrets={},

@@ -48,6 +48,7 @@ class Ear:
     answers: list[int] = field(default_factory=lambda: [200])
     heard: list[tuple[dict[str, str], Any]] = field(default_factory=list)
     """Headers and body of each report."""
+    paths: list[str] = field(default_factory=list)
 
     def ports(self) -> list[int]:
         """The ports that were told, in order."""
@@ -65,6 +66,7 @@ def ear() -> Iterator[Ear]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             one.heard.append((dict(self.headers), body))
+            one.paths.append(self.path)
             status = one.answers.pop(0) if len(one.answers) > 1 else one.answers[0]
             self.send_response(status)
             if status in (302, 307):

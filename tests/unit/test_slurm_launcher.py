@@ -1,0 +1,365 @@
+"""The launcher of a job by itself, as any node would run it: ids, port, folder, report, what the server is given."""
+
+from __future__ import annotations
+
+import ast
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from daas_hub.backends import slurm_launcher
+from daas_hub.backends.slurm_launch import LAUNCHER, launch_files
+from daas_hub.core.errors import StartFailed
+from daas_hub.core.models import Account, AccountGroup, LaunchSpec, Resources
+from daas_hub.core.naming import new_id
+from tests.servers.slurm.plain import Ear, ear
+from tests.waiting import PATIENCE, until
+
+SAYS_ALL = "import json, os, sys; json.dump([sys.argv[1:], dict(os.environ), os.getcwd()], open(sys.argv[1], 'w'))"
+WAITS = "import os, sys, time; open(sys.argv[1] + '.new', 'w').write(os.environ['JUPYTER_DATA_DIR']); "
+WAITS += "os.rename(sys.argv[1] + '.new', sys.argv[1]); time.sleep(1000)"
+
+
+@pytest.fixture
+def heard() -> Iterator[Ear]:
+    with ear() as one:
+        yield one
+
+
+def spec_of(home: Path, **changes: Any) -> LaunchSpec:
+    gid = os.getgid()
+    account = Account(
+        new_id(), "ada", os.getuid(), gid, (AccountGroup("own", gid),), str(home), "/bin/zsh", "t", datetime.now(UTC)
+    )
+    fields: dict[str, Any] = {
+        "launch_id": new_id(),
+        "hub_id": "hub",
+        "account": account,
+        "user_name": "ada",
+        "server_name": "",
+        "resources": Resources(),
+        "cmd": (sys.executable, "-c", SAYS_ALL, str(home / "said")),
+        "environment": {"JUPYTERHUB_USER": "ada", "HOME": "/forged", "JUPYTER_PATH": "/site"},
+        "secrets": {"JUPYTERHUB_API_TOKEN": "t0ken"},
+        "mounts": (),
+        "service_prefix": "/user/ada/",
+    }
+    return LaunchSpec(**{**fields, **changes})
+
+
+class Node:
+    """A folder of a launch, and the launcher run from it."""
+
+    def __init__(self, root: Path) -> None:
+        self.home, self.tmp, self.folder = (root / name for name in ("home", "tmp", "launch"))
+        for path in (self.home, self.tmp, self.folder):
+            path.mkdir(mode=0o700)
+
+    def write(self, spec: LaunchSpec, url: str, **more: Any) -> None:
+        for name, text in launch_files(spec, report_url=url, **{"ports": None, **more}).items():
+            (self.folder / name).write_text(text)
+
+    def start(self, **env: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-I", "-S", str(self.folder / "launch.py")]
+        env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(self.tmp), "SLURM_JOB_ID": "7", **env}
+        return subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
+
+    def run(self, **env: str) -> tuple[int, str]:
+        """Status and log, once server and report are over."""
+        with self.start(**env) as process:
+            _, log = process.communicate(timeout=60 * PATIENCE)
+        return process.returncode, log
+
+    def said(self) -> tuple[list[str], dict[str, str], str]:
+        argv, env, cwd = json.loads((self.home / "said").read_text())
+        return argv, env, cwd
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_its_syntax_and_its_modules_are_those_of_python_3_6() -> None:
+    tree = ast.parse(LAUNCHER, feature_version=(3, 6))
+    imported = {name.name.split(".")[0] for one in ast.walk(tree) if isinstance(one, ast.Import) for name in one.names}
+    imported |= {one.module or "" for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)}
+    assert imported <= sys.stdlib_module_names - {"__future__", "dataclasses"}
+    # From 3.7 on; annotations that need it stand in quotes.
+    assert "capture_output" not in LAUNCHER
+    assert not [
+        one for one in ast.walk(tree) if isinstance(one, ast.Subscript) and ast.unparse(one).startswith("dict[")
+    ]
+
+
+def test_the_server_gets_what_the_hub_says_and_what_the_node_has(node: Node, heard: Ear) -> None:
+    node.write(spec_of(node.home), heard.url)
+    status, log = node.run(CUDA_VISIBLE_DEVICES="3", SLURM_CPUS_ON_NODE="4")
+    _, env, cwd = node.said()
+    assert (status, log) == (0, "")
+    assert cwd == env["HOME"] == str(node.home)
+    assert (env["USER"], env["LOGNAME"], env["SHELL"]) == ("ada", "ada", "/bin/zsh")
+    assert env["PATH"] == f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    assert (env["CUDA_VISIBLE_DEVICES"], env["SLURM_CPUS_ON_NODE"], env["SLURM_JOB_ID"]) == ("3", "4", "7")
+    assert env["JUPYTERHUB_API_TOKEN"] == "t0ken"
+    assert env["JUPYTER_PATH"] == f"{node.home}/.local/share/jupyter:/site"
+    assert env["JUPYTER_CONFIG_PATH"] == f"{node.home}/.jupyter"
+    (port,) = heard.ports()
+    assert env["JUPYTERHUB_SERVICE_URL"] == f"http://0.0.0.0:{port}/user/ada/"
+    folders = {name for name in env if name.startswith(("JUPYTER_", "JUPYTERLAB_", "IPYTHON")) and name.endswith("DIR")}
+    assert len(folders) == 6
+    assert all(Path(env[name]).is_relative_to(node.tmp) for name in folders)
+    assert not list(node.tmp.iterdir())
+    assert heard.heard[0][0]["Authorization"] == "token t0ken"
+
+
+def test_the_hubs_own_paths_stay_with_the_hub() -> None:
+    given = {"PATH": "/hub/bin", "VIRTUAL_ENV": "/hub", "PYTHONPATH": "/profile", "LANG": "C"}
+    files = launch_files(
+        spec_of(Path("/home/ada"), environment=given),
+        report_url="http://hub/",
+        ports=None,
+        hub_environment={"PATH": "/hub/bin", "VIRTUAL_ENV": "/hub", "PYTHONPATH": "/hub/lib"},
+    )
+    assert json.loads(files["launch.json"])["environment"] == {"PYTHONPATH": "/profile", "LANG": "C"}
+
+
+@pytest.mark.parametrize("ids", [{"uid": 4242}, {"gid": 4243}])
+def test_another_account_on_the_node_starts_nothing(node: Node, heard: Ear, ids: Mapping[str, int]) -> None:
+    spec = spec_of(node.home)
+    node.write(replace(spec, account=replace(spec.account, **ids)), heard.url)
+    status, log = node.run()
+    assert status == slurm_launcher.REFUSED
+    assert "has uid {} and gid {}".format(ids.get("uid", os.getuid()), ids.get("gid", os.getgid())) in log
+    assert f"runs as uid {os.getuid()} and gid {os.getgid()}" in log
+    assert not (node.home / "said").exists()
+    assert not heard.heard
+
+
+def test_groups_that_the_node_lacks_are_named(node: Node, heard: Ear) -> None:
+    spec = spec_of(node.home)
+    missing = max(os.getgroups(), default=0) + 4711
+    groups = (*spec.account.groups, AccountGroup("beam", missing))
+    node.write(replace(spec, account=replace(spec.account, groups=groups)), heard.url)
+    status, log = node.run()
+    assert status == 0
+    assert f"groups_missing: the job on {socket.gethostname()} is not in the groups [{missing}]" in log
+
+
+def test_a_program_that_the_node_lacks_is_named(node: Node, heard: Ear) -> None:
+    node.write(spec_of(node.home, cmd=("jupyterhub-singleuser-nowhere",)), heard.url)
+    status, log = node.run()
+    assert status == slurm_launcher.NOT_FOUND
+    assert "the program jupyterhub-singleuser-nowhere is not on" in log
+    assert "/usr/bin:/bin" in log
+    assert not list(node.tmp.iterdir())
+
+
+def test_of_several_tasks_only_the_first_does_anything(node: Node, heard: Ear) -> None:
+    node.write(spec_of(node.home), heard.url)
+    assert node.run(SLURM_PROCID="1") == (0, "")
+    assert not (node.home / "said").exists()
+    assert node.run(SLURM_PROCID="0") == (0, "")
+    assert len(heard.heard) == 1
+
+
+# ---------------------------------------------------------------- the report
+
+
+async def started(node: Node, heard: Ear, spec: LaunchSpec, condition: Callable[[], Any]) -> str:
+    """Run a server that goes on until the condition is true, then end it; returns its log."""
+    node.write(spec, heard.url)
+    with node.start() as process:
+        await until(condition, within_s=30)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60 * PATIENCE)
+        assert process.returncode == -signal.SIGTERM
+    await until(lambda: not list(node.tmp.iterdir()), within_s=30)
+    return log
+
+
+def waiting(home: Path) -> LaunchSpec:
+    return spec_of(home, cmd=(sys.executable, "-c", WAITS, str(home / "said")))
+
+
+@pytest.mark.parametrize("status", [503, 500, 403, 302, 307])
+async def test_it_reports_again_until_the_hub_takes_it_and_follows_nobody_elsewhere(
+    node: Node, heard: Ear, status: int
+) -> None:
+    heard.answers[:] = [status, 200]
+    log = await started(node, heard, waiting(node.home), lambda: len(heard.heard) == 2)
+    assert len(set(heard.ports())) == 1
+    assert heard.paths == ["/hub/api/daas/report"] * 2
+    assert f"yet: {status} " in log
+    assert "t0ken" not in log
+
+
+@pytest.mark.parametrize("status", [409, 400])
+async def test_what_the_hub_refuses_for_good_is_not_reported_again(node: Node, heard: Ear, status: int) -> None:
+    heard.answers[:] = [status]
+    log = await started(node, heard, waiting(node.home), lambda: heard.heard and (node.home / "said").exists())
+    assert len(heard.heard) == 1
+    assert f"does not take the port {heard.ports()[0]}: {status}" in log
+
+
+async def test_a_server_that_ends_before_the_hub_answers_leaves_nothing(node: Node) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        nobody = Ear(f"http://127.0.0.1:{s.getsockname()[1]}/")
+        log = await started(node, nobody, waiting(node.home), (node.home / "said").exists)
+    assert "yet: [Errno 111] Connection refused" in log
+
+
+def test_no_proxy_of_the_node_sees_the_token(node: Node, heard: Ear) -> None:
+    node.write(spec_of(node.home), heard.url)
+    status, _ = node.run(http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+    assert status == 0
+    assert len(heard.heard) == 1
+
+
+# ---------------------------------------------------------------- port and address
+
+
+def test_a_port_of_the_sites_range_that_is_free(node: Node, heard: Ear) -> None:
+    with socket.socket() as taken, socket.socket() as other:
+        taken.bind(("0.0.0.0", 0))
+        port = taken.getsockname()[1]
+        node.write(spec_of(node.home), heard.url, ports=(port, port))
+        status, log = node.run()
+        assert (status, log) == (
+            slurm_launcher.REFUSED,
+            f"daas-hub: no port is free on this node from {port} to {port}.\n",
+        )
+        other.bind(("0.0.0.0", 0))
+        second = other.getsockname()[1]
+    node.write(spec_of(node.home), heard.url, ports=(second, second))
+    assert node.run() == (0, "")
+    assert heard.ports() == [second]
+
+
+def names_lead_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    def found(name: str, *_: Any) -> list[Any]:
+        family = {True: socket.AF_INET6, False: socket.AF_INET}
+        return [(family[":" in host], socket.SOCK_STREAM, 0, "", (host, 0)) for host in hosts]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "chosen"),
+    [
+        (["127.9.8.7"], "127.9.8.7"),
+        (["127.0.1.1"], ""),
+        (["127.0.0.1", "::1"], ""),
+        (["192.0.2.1"], ""),
+        (["192.0.2.1", "127.9.8.7"], "127.9.8.7"),
+        ([], ""),
+    ],
+)
+def test_it_listens_where_the_nodes_name_leads_to_if_others_can_reach_that(
+    hosts: list[str], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names_lead_to(monkeypatch, *hosts)
+    assert slurm_launcher.address("node1") == chosen
+
+
+def test_a_node_without_a_name_or_a_resolver_listens_everywhere() -> None:
+    assert slurm_launcher.address("") == ""
+    assert slurm_launcher.address("no-such-node.invalid") == ""
+
+
+# ---------------------------------------------------------------- Jupyter's folder
+
+
+def test_it_is_not_made_where_others_could_rename_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode, trusted in ((0o700, True), (0o755, True), (0o777, False), (0o770, False), (0o1777, True)):
+        tmp_path.chmod(mode)
+        assert slurm_launcher.trusted(str(tmp_path)) is trusted
+    assert not slurm_launcher.trusted(str(tmp_path / "missing"))
+    inner = tmp_path / "inner"
+    inner.mkdir(mode=0o700)
+    assert slurm_launcher.trusted(str(inner))
+    tmp_path.chmod(0o777)
+    assert not slurm_launcher.trusted(str(inner))
+    tmp_path.chmod(0o700)
+    others = os.stat_result((0o40755, 1, 1, 1, 4242, 4242, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "stat", lambda path: others)
+    assert not slurm_launcher.trusted(str(inner))
+
+
+def test_what_a_crash_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    crashed, used, strange = (tmp_path / name for name in ("daas-a", "daas-b", "daas-c"))
+    for path in (crashed, used, strange):
+        path.mkdir()
+    (crashed / ".lock").touch()
+    (used / ".lock").touch()
+    link = tmp_path / "daas-link"
+    link.symlink_to(strange)
+    with (used / ".lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        slurm_launcher.remove_old(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["daas-b", "daas-c", "daas-link"]
+
+
+def test_the_folder_of_the_launch_serves_where_the_node_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "relative")
+    monkeypatch.setattr(slurm_launcher, "trusted", lambda base: base == str(tmp_path))
+    own, lock = slurm_launcher.make_own("a" * 32, str(tmp_path))
+    os.close(lock)
+    assert Path(own).parent == tmp_path
+    assert Path(own).stat().st_mode & 0o777 == 0o700
+
+
+# ---------------------------------------------------------------- launch.json
+
+
+def values_of(spec: LaunchSpec) -> Any:
+    return json.loads(launch_files(spec, report_url="http://hub/", ports=(5000, 6000))["launch.json"])
+
+
+def test_software_of_an_image() -> None:
+    home = Path("/home/ada")
+    image = {"software": {"apptainer": "docker://site/lab:1"}}
+    values = values_of(spec_of(home, override=image, cmd=("jupyterhub-singleuser", "--x"), resources=Resources(gpus=2)))
+    words = ["apptainer", "exec", "--bind", "/home/ada", "--bind", "{own}", "--pwd", "/home/ada", "--nv"]
+    assert values["argv"] == [*words, "docker://site/lab:1", "jupyterhub-singleuser", "--x"]
+    assert values["path_first"] == []
+    with pytest.raises(StartFailed, match="comma or a colon") as caught:
+        values_of(spec_of(Path("/home/a,b"), override=image))
+    assert caught.value.permanent
+
+
+def test_software_of_a_virtual_environment() -> None:
+    values = values_of(spec_of(Path("/h"), override={"software": {"venv": "/sw/lab"}}, cmd=("jupyterhub-singleuser",)))
+    assert (values["path_first"], values["environment"]["VIRTUAL_ENV"]) == (["/sw/lab/bin"], "/sw/lab")
+    assert values["ports"] == [5000, 6000]
+
+
+def test_certificates_lie_beside_it_and_the_server_speaks_tls(tmp_path: Path) -> None:
+    paths = {}
+    for kind in ("keyfile", "certfile", "cafile"):
+        (tmp_path / kind).write_text(f"the {kind}")
+        paths[kind] = str(tmp_path / kind)
+    spec = spec_of(Path("/h"), certificates=paths)
+    files = launch_files(spec, report_url="https://hub/", ports=None)
+    assert {name: files[name] for name in paths} == {name: f"the {name}" for name in paths}
+    launch = json.loads(files["launch.json"])
+    env = slurm_launcher.environment(launch, "/h/.daas/x", "/tmp/own", "fd00::1", 5001)
+    assert env["JUPYTERHUB_SERVICE_URL"] == "https://[fd00::1]:5001/user/ada/"
+    assert env["JUPYTERHUB_SSL_KEYFILE"] == "/h/.daas/x/keyfile"
+    assert env["JUPYTERHUB_SSL_CLIENT_CA"] == "/h/.daas/x/cafile"
+    assert SimpleNamespace(**launch).scheme == "https"
