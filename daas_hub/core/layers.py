@@ -60,7 +60,7 @@ _POD_PARTS = ("extra_pod_config", "extra_container_config", "init_containers", "
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-PLACE = re.compile(rf"{_NAME.pattern}(?::{_NAME.pattern})?", re.ASCII)
+PLACE = re.compile(rf"{_NAME.pattern}(?::[A-Za-z0-9_][A-Za-z0-9_.+@-]{{0,127}})?", re.ASCII)
 """A backend, or one partition of it: ``slurm:gpu``."""
 SAFE_START = "DAAS_SAFE_START"
 """The one variable with our prefix that a profile may set: the images read it (docs/reference/images.md)."""

@@ -7,19 +7,16 @@ A place is a backend, or one partition of it: ``kubernetes``, ``slurm:gpu``. Wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import InvalidOptions, NotAllowed
 from .models import Capacity, Json, LaunchRequest
+from .places import AUTO, Place, Policy, Wish, place
 from .profiles import PLACEMENT as FIELD
 from .room import Fit, Need, judge, need_of
 
-AUTO = "auto"
-WHERE = {"local": "this machine", "kubernetes": "Kubernetes", "slurm": "SLURM"}
-"""Names of backends for people; others are shown as they are."""
 VERSION = 1
 """Of what is stored."""
 ONLY = "this hub has no other place"
@@ -27,68 +24,6 @@ ONLY = "this hub has no other place"
 
 Looks = Mapping[str, Sequence[Capacity]]
 """The site's word of a backend → what it says is free: one for itself, or one for each partition."""
-
-
-class Place(NamedTuple):
-    """Where a server can be put."""
-
-    backend: str
-    partition: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.backend}:{self.partition}" if self.partition else self.backend
-
-    @property
-    def words(self) -> str:
-        """For a sentence: ``SLURM partition gpu``."""
-        name = WHERE.get(self.backend, self.backend)
-        return f"{name} partition {self.partition}" if self.partition else name
-
-    def within(self, other: Place) -> bool:
-        """Whether it is that place, or a partition of it."""
-        return self == other or (self.backend == other.backend and not other.partition)
-
-
-def place(text: str) -> Place:
-    """``slurm:gpu`` as a place."""
-    backend, _, partition = text.partition(":")
-    return Place(backend, partition)
-
-
-class Wish(StrEnum):
-    """What a site wants of the order."""
-
-    NOW = "now"
-    """Where it starts first."""
-    CHEAP = "cheap"
-    """Where it costs the site least."""
-    PREFERRED = "preferred"
-    """In the site's order."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How candidates are ranked; the site's traits."""
-
-    wish: Wish = Wish.NOW
-    preferred: tuple[str, ...] = ()
-    """Places, the best first; those left out follow in the order of profile and hub."""
-    costs: Mapping[str, float] = field(default_factory=dict)
-    """Place → its weight; a partition without one has its backend's, and a backend without one has 1."""
-    patience_s: float = 3600.0
-    """So long a cheaper or preferred place is waited for while another has room."""
-    stale_s: float = 60.0
-
-    def cost(self, where: Place) -> float:
-        """What a server there weighs."""
-        return self.costs.get(str(where), self.costs.get(where.backend, 1.0))
-
-    def preference(self, where: Place) -> int:
-        """Its number in the site's order."""
-        for i, name in enumerate(self.preferred):
-            if where.within(place(name)):
-                return i
-        return len(self.preferred)
 
 
 @dataclass(frozen=True)
@@ -319,13 +254,19 @@ def not_a_place(given: str, names: Sequence[str]) -> InvalidOptions:
 
 def _judged(one: Place, looks: Looks, need: Need, policy: Policy, now: datetime) -> Candidate:
     there = looks.get(one.backend, ())
-    seen = next((each for each in there if each.partition == one.partition), None)
-    if seen is None:
+    named = one.partition.split(",")
+    found = [
+        Candidate(one, verdict.fit, verdict.reason, verdict.starts_at, seen.as_of)
+        for seen in there
+        if seen.partition in named
+        for verdict in [judge(seen, need, now=now, stale_s=policy.stale_s)]
+    ]
+    if not found:
         listed = [each.partition for each in there if each.partition]
         why = f"it lists only {', '.join(listed)}" if one.partition and listed else "it has not told what is free"
         return Candidate(one, Fit.UNKNOWN, why)
-    verdict = judge(seen, need, now=now, stale_s=policy.stale_s)
-    return Candidate(one, verdict.fit, verdict.reason, verdict.starts_at, seen.as_of)
+    # Of several SLURM takes the one that starts first.
+    return min(found, key=lambda each: _grade(each, now))
 
 
 _Rank = tuple[int, float, float, int, int]
@@ -333,8 +274,7 @@ _Rank = tuple[int, float, float, int, int]
 
 def _rank(each: Candidate, number: int, policy: Policy, now: datetime) -> _Rank:
     """Smaller is better: has room, estimated, not known, full without an estimate; then what the site wishes."""
-    wait_s = 0.0 if each.starts_at is None else max(0.0, (each.starts_at - now) / timedelta(seconds=1))
-    grade = {Fit.NOW: 0, Fit.UNKNOWN: 2}.get(each.fit, 1 if each.starts_at is not None else 3)
+    grade, wait_s = _grade(each, now)
     if policy.wish is not Wish.NOW and grade == 1 and wait_s <= policy.patience_s:
         grade = 0
     order = policy.preference(each.place)
@@ -345,6 +285,13 @@ def _rank(each: Candidate, number: int, policy: Policy, now: datetime) -> _Rank:
             return grade, policy.cost(each.place), wait_s, order, number
         case _:
             return grade, float(order), wait_s, 0, number
+
+
+def _grade(each: Candidate, now: datetime) -> tuple[int, float]:
+    """How good a place is just now, and for how many seconds it would be waited for; smaller is better."""
+    wait_s = 0.0 if each.starts_at is None else max(0.0, (each.starts_at - now) / timedelta(seconds=1))
+    grades = {Fit.NOW: 0, Fit.UNKNOWN: 2, Fit.NEVER: 4}
+    return grades.get(each.fit, 1 if each.starts_at is not None else 3), wait_s
 
 
 def _fits_nowhere(request: LaunchRequest, never: Sequence[Candidate]) -> InvalidOptions:
@@ -365,7 +312,9 @@ def choices(found: Placement) -> list[tuple[str, str]]:
     now = found.decided_at
     listed = [(AUTO, f"Automatic: {found.first.said(now)}")]
     for each in sorted(found.candidates, key=lambda each: each.place):
-        listed.append((str(each.place), f"{_capital(each.place.words)}: {each.short(now)}"))
+        # Several partitions together cannot be named, their backend can.
+        value = each.place.backend if "," in each.place.partition else str(each.place)
+        listed.append((value, f"{_capital(each.place.words)}: {each.short(now)}"))
     return listed
 
 

@@ -37,7 +37,8 @@ from daas_hub.core.models import (
     Mount,
     Observation,
 )
-from daas_hub.core.placement import Candidate, Place, Placement, settings_at
+from daas_hub.core.placement import Candidate, Placement, settings_at
+from daas_hub.core.places import Place
 from daas_hub.core.profiles import Profiles, visible
 from daas_hub.core.volumes import growth_said
 from daas_hub.db.accounts import AccountRow

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 from daas_hub.core.layers import Layer
 from daas_hub.core.patterns import MAX_TEXT
-from daas_hub.core.placement import AUTO, place
+from daas_hub.core.places import AUTO, place
 from daas_hub.core.profiles import (
     PLACEMENT,
     UNLISTED,

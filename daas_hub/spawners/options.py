@@ -16,7 +16,7 @@ from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
 from daas_hub.core.layers import PLACE, Layer, read_layer, substituted
 from daas_hub.core.models import LaunchRequest
 from daas_hub.core.patterns import MAX_TEXT
-from daas_hub.core.placement import AUTO
+from daas_hub.core.places import AUTO
 from daas_hub.core.profiles import (
     PLACEMENT,
     UNLISTED,

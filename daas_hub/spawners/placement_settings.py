@@ -9,7 +9,7 @@ from traitlets import Dict, Enum, Float, HasTraits, List, Unicode, validate
 
 from daas_hub.core.errors import ConfigError
 from daas_hub.core.layers import PLACE
-from daas_hub.core.placement import Policy, Wish, place
+from daas_hub.core.places import Policy, Wish, place
 
 
 class PlacementSettings(HasTraits):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
 from daas_hub.core.models import Capacity, LaunchRequest
-from daas_hub.core.placement import Looks, Placement, Policy, choices, decide, place
+from daas_hub.core.placement import Looks, Placement, choices, decide
+from daas_hub.core.places import Policy, place
 
 from .runtime import DaasHub, utcnow
 

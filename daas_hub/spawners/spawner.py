@@ -18,7 +18,8 @@ from daas_hub.core.errors import BackendUnavailable, DaasError, InvalidOptions, 
 from daas_hub.core.launch import Started, limits_warning, taken_over
 from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchSpec, LaunchState
 from daas_hub.core.naming import new_id
-from daas_hub.core.placement import Place, Placement
+from daas_hub.core.placement import Placement
+from daas_hub.core.places import Place
 from daas_hub.core.profiles import PLACEMENT
 from daas_hub.db.ledger import LaunchRow
 

@@ -14,7 +14,8 @@ from daas_hub.backends import kube_capacity
 from daas_hub.backends.kube import KubeBackend
 from daas_hub.core.models import Capacity, LaunchRequest, Resources
 from daas_hub.core.naming import new_id
-from daas_hub.core.placement import Policy, decide
+from daas_hub.core.placement import decide
+from daas_hub.core.places import Policy
 from daas_hub.core.room import Fit, Need, judge, nodes_for
 from tests.servers.kube_place import KubePlace, kube_place
 from tests.servers.kubernetes.addons import SIMULATED

@@ -10,7 +10,8 @@ import pytest
 
 from daas_hub.core.errors import InvalidOptions, NotAllowed
 from daas_hub.core.models import Capacity, LaunchRequest, NodeRoom, Resources, Room
-from daas_hub.core.placement import Looks, Placement, Policy, Wish, about, decide, place, settings_at, stored
+from daas_hub.core.placement import Looks, Placement, about, choices, decide, settings_at, stored
+from daas_hub.core.places import Policy, Wish, place
 from daas_hub.core.room import Fit, Need, judge, need_of
 
 NOW = datetime(2026, 3, 2, 14, tzinfo=UTC)
@@ -177,6 +178,12 @@ def test_the_partition_of_the_profiles_settings_is_the_only_one() -> None:
     long = request(override={"slurm": {"partition": "long", "qos": "normal"}, "x": 1})
     found = put(K_FULL, (*S_FREE, seen(SLURM, partition="long")), long, ASAP)
     assert [str(each.place) for each in found.candidates] == ["slurm:long", "kubernetes"]
+    several = request(override={"slurm": {"partition": "long,gpu"}})
+    (one, _) = put(K_FULL, (*S_AT_200, seen(SLURM, partition="long", starts_at=in_(20))), several, ASAP).candidates
+    assert (str(one.place), one.starts_at) == ("slurm:long,gpu", in_(20))
+    offered = dict(choices(put(K_FULL, S_FREE, several, ASAP)))
+    assert offered["slurm"] == "SLURM partition long,gpu: has room now"
+    assert put(K_FULL, S_FREE, replace(several, placement="slurm"), ASAP).first.place.partition == "long,gpu"
     gpu = settings_at(long, place("slurm:gpu"))
     assert gpu == {"slurm": {"partition": "gpu", "qos": "normal"}, "x": 1}
     assert settings_at(long, place("kubernetes")) == long.override

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daas_hub.core.errors import ConfigError
-from daas_hub.core.placement import Wish
+from daas_hub.core.places import Wish
 from daas_hub.spawners.placement_settings import PlacementSettings, unknown_places
 
 
