@@ -38,12 +38,12 @@ def test_the_mirror_is_this_machines(release: str, planned: str, mirror: list[st
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an mmdebstrap that makes next to nothing, first on PATH."""
+    """A folder first on PATH with an mmdebstrap that makes next to nothing, and an unshare that needs no rights."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    program = folder / "mmdebstrap"
-    program.write_text(MMDEBSTRAP)
-    program.chmod(0o755)
+    for name, text in (("mmdebstrap", MMDEBSTRAP), ("unshare", '#!/bin/sh\nshift\nexec "$@"\n')):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     monkeypatch.setenv("DAAS_CACHE", str(tmp_path / "cache"))
     return folder

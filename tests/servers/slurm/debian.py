@@ -83,7 +83,15 @@ def _make(target: Path) -> None:
     root, log, settings = target / "root", target / "make.log", target / "apt.conf"
     shutil.rmtree(root, ignore_errors=True)
     settings.write_text(_said("apt-config", "dump", "--format", '%F "%v";%n', *SETTINGS))
-    argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--aptopt={settings}"]
+    # Killed in the midst of it, mmdebstrap leaves what it has mounted into the folder; here that ends with it.
+    argv = [
+        "unshare",
+        "--mount",
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        f"--aptopt={settings}",
+    ]
     argv += [f"--dpkgopt=path-exclude={path}" for path in UNREAD]
     with log.open("wb") as out:
         done = subprocess.run(
