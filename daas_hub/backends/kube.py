@@ -31,12 +31,13 @@ from daas_hub.core.volumes import Planned, plan
 from . import kube_left, kube_pod
 from .base import Checkpoint, Doubt
 from .child import check_settings
+from .kube_answers import answers
 from .kube_capacity import ClusterLook, site_of
 from .kube_claims import Claims, claim_name
 from .kube_loss import KubeLoss, no_right
 from .kube_pod import HUB, LAUNCH, Rules
 from .kube_pods import Pods
-from .kube_start import Start, Tools, answers, log_of, look, software_of, too_late, wait_ready
+from .kube_start import Start, Tools, log_of, look, software_of, too_late, wait_ready
 from .kube_tokens import KubeTokens
 from .steps import Steps
 
@@ -110,6 +111,16 @@ class KubeBackend(KubeTokens, KubeLoss):
 
     # ------------------------------------------------------------ start
 
+    async def certificate_names(self, spec: LaunchSpec) -> Sequence[str]:
+        if not self.server_service:
+            raise StartFailed(
+                "This hub encrypts what it says to servers (internal_ssl), and servers in its cluster have no names "
+                "for that. Ask the administrator to set KubeBackend.server_service.",
+                permanent=True,
+                reason="certificate",
+            )
+        return (f"DNS:{kube_pod.host_of(kube_pod.names_of(spec, self.namespace), self.server_service)}",)
+
     async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
         if not spec.cmd:
             raise StartFailed("DaasSpawner.cmd is empty: name the program to start.", permanent=True, reason="cmd")
@@ -156,9 +167,11 @@ class KubeBackend(KubeTokens, KubeLoss):
             raise no_right("read its pods", error) from error
 
     async def _tools(self) -> Tools:
-        rules = Rules(strict_groups=await self._strict_groups(), read_only_root=self.read_only_root)
+        rules = Rules(
+            strict_groups=await self._strict_groups(), read_only_root=self.read_only_root, service=self.server_service
+        )
         asked = self._kube, self._pods, self.log, self.config, self.gpu_resource
-        return Tools(*asked, rules, self.pod_rules(self.hub_id), self._volume_troubles, self._looking)
+        return Tools(*asked, rules, self.pod_rules(self.hub_id), self._volume_troubles, self._looking, self.tls)
 
     async def _strict_groups(self) -> bool:
         """Whether every node keeps an image's /etc/group from adding groups; asked once."""
@@ -184,7 +197,7 @@ class KubeBackend(KubeTokens, KubeLoss):
         if seen.life is Life.UNKNOWN:
             url = handle.get("url")
             # Its prefix is in the question: at an address that somebody else has now, nobody answers there.
-            if isinstance(url, str) and await answers(url, handle["service_prefix"]):
+            if isinstance(url, str) and await answers(url, handle["service_prefix"], files=self.tls):
                 return url
             raise BackendUnavailable(f"It cannot be told whether the server runs: {seen.reason}.")
         if seen.life is Life.ENDED:

@@ -15,14 +15,15 @@ OWNED: Mapping[str, str] = {
     "spec.serviceAccountName": "none",
     "spec.securityContext": "uid, gids, seccomp, never root",
     "spec.hostNetwork, hostPID, hostIPC, hostUsers": "none",
-    "spec.volumes[daas-*]": "home, Secret, files, scratch, tokens for other services",
+    "spec.hostname, subdomain": "the pod's name and `KubeBackend.server_service`, with `internal_ssl` only",
+    "spec.volumes[daas-*]": "home, Secret, certificate, files, scratch, tokens for other services",
     "spec.containers[*].securityContext": "no capability, no privilege escalation",
     "spec.initContainers[*].securityContext": "the same",
     "notebook.args": "the launcher and its folder stand before the server's own",
     "notebook.workingDir": "the launcher goes there",
     "notebook.lifecycle": "left out where it is empty",
     "notebook.volumeMounts[daas-*]": "and every mount at one of their places",
-    "notebook.env": "`HOME USER LOGNAME SHELL DAAS_LAUNCH_ID DAAS_SITE_TOKENS`, the address, Jupyter's folders; never "
-    "a token",
+    "notebook.env": "`HOME USER LOGNAME SHELL DAAS_LAUNCH_ID DAAS_SITE_TOKENS`, the address and certificate, "
+    "Jupyter's folders; never a token",
 }
 """Path → why. Everything else is what an unmodified KubeSpawner submits."""

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from daas_hub.clients.passwd_files import with_lines
 from daas_hub.core.models import Account, Handle, Json, LaunchSpec
 from daas_hub.core.naming import safe_name
-from daas_hub.core.pods import MANIFEST_MARK, MAX_PACKED, PACKAGES_MARK, SERVER
+from daas_hub.core.pods import SERVER
 from daas_hub.core.recall import launch_note
 from daas_hub.core.site_tokens import VARIABLE
 
@@ -33,38 +32,13 @@ SECRET = "daas-secret"  # noqa: S105  the name of a volume
 SCRATCH = "daas-scratch"
 TMP = "daas-tmp"
 SITE_TOKENS, SITE_TOKENS_AT = "daas-site-tokens", "/run/daas-hub/site-tokens"
+TLS, TLS_AT = "daas-tls", "/run/daas-hub/tls"
+TLS_FILES = {"keyfile": "JUPYTERHUB_SSL_KEYFILE", "certfile": "JUPYTERHUB_SSL_CERTFILE"}
+TLS_FILES["cafile"] = "JUPYTERHUB_SSL_CLIENT_CA"
+"""Keys of the Secret, and files there → the server's variable that names each."""
 FILES_AT, SECRET_AT, SCRATCH_AT = "/etc/daas-hub", "/run/daas-hub/secret", "/run/daas-hub/own"
-MANIFEST_AT = "/usr/local/share/daas/manifest.json"
-"""Where an image may say what it is made of; the launcher prints its beginning, and all of it packed."""
 MAX_NFS_GROUPS = 16
 """AUTH_SYS carries no more groups than that (RFC 5531, section 8.2)."""
-
-LAUNCHER = f"""#!/bin/sh
-# Sets the variables that nobody else may read, then becomes the server.
-for file in {SECRET_AT}/*; do
-    value=$(cat "$file") || exit 78
-    export "${{file##*/}}=$value"
-done
-for folder in runtime data config lab/user-settings lab/workspaces ipython; do
-    mkdir -p "{SCRATCH_AT}/$folder" || exit 78
-done
-if [ -r {MANIFEST_AT} ]; then
-    sum=$(sha256sum <{MANIFEST_AT} 2>/dev/null)
-    echo "{MANIFEST_MARK} $(head -c 400 {MANIFEST_AT} 2>/dev/null | tr -d '\\n') ${{sum%% *}}"
-    packed=$({{ gzip -9 <{MANIFEST_AT} | base64 | tr -d '\\n'; }} 2>/dev/null)
-    if [ -n "$packed" ] && [ "${{#packed}}" -le {MAX_PACKED} ]; then
-        echo "{PACKAGES_MARK} $packed"
-    fi
-fi
-if [ ! -w "$HOME" ]; then
-    echo "The home $HOME cannot be written by uid $(id -u)." >&2
-fi
-cd "$1" 2>/dev/null || cd /
-shift
-exec "$@"
-"""
-BASE_USERS = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-BASE_GROUPS = "root:x:0:\nnogroup:x:65534:\n"
 
 
 @dataclass(frozen=True)
@@ -107,6 +81,8 @@ class Rules:
     fs_group: bool = True
     """Kubelet may give the root folders of claims her gid, where all of the pod's are dynamic ones."""
     read_only_root: bool = False
+    service: str = ""
+    """The headless Service by which each pod has a DNS name of its own; for servers with certificates."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -114,6 +90,11 @@ def names_of(spec: LaunchSpec, namespace: str) -> Names:
     """Readable by an operator, unique by the launch."""
     person = safe_name(spec.user_name, spec.server_name, limit=34) if spec.server_name else spec.user_name
     return Names(namespace, f"daas-{safe_name(person, limit=34)}-{spec.launch_id[:12]}")
+
+
+def host_of(names: Names, service: str) -> str:
+    """The DNS name of a pod (Kubernetes, "DNS for Services and Pods"): good for its launch alone, whatever its IP."""
+    return f"{names.pod}.{service}.{names.namespace}.svc"
 
 
 def labels_of(spec: LaunchSpec) -> dict[str, str]:
@@ -168,6 +149,8 @@ def own(pod: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim], rule
     # A server that has ended has ended: restarted without its kernels it would look as if nothing had happened.
     body["restartPolicy"] = "Never"
     body["enableServiceLinks"] = False
+    if spec.certificates:
+        body["hostname"], body["subdomain"] = names.pod, rules.service
     server = next(part for part in body["containers"] if part["name"] == SERVER)
     if not (server.get("lifecycle") or {}):
         server.pop("lifecycle", None)
@@ -175,7 +158,7 @@ def own(pod: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim], rule
     folder = server.pop("workingDir", None) or spec.account.home
     server["args"] = ["/bin/sh", f"{FILES_AT}/launch", folder, *spec.cmd]
     server["env"] = _env(server.get("env") or [], spec)
-    _volumes(body, server, names, claims, site_tokens=spec.site_tokens)
+    _volumes(body, server, spec, names, claims)
     if rules.read_only_root:
         _writable_tmp(body, server)
     return pod
@@ -232,12 +215,14 @@ def annotations_of(spec: LaunchSpec) -> dict[str, str]:
 def _env(given: Sequence[Json], spec: LaunchSpec) -> list[Json]:
     """The server's variables; ours come last, and no secret is among them."""
     account = spec.account
+    tls = {variable: f"{TLS_AT}/{kind}" for kind, variable in TLS_FILES.items()} if spec.certificates else {}
     ours = {
+        **tls,
         "HOME": account.home,
         "USER": account.name,
         "LOGNAME": account.name,
         "SHELL": account.shell,
-        "JUPYTERHUB_SERVICE_URL": f"http://0.0.0.0:{PORT}{spec.service_prefix}",
+        "JUPYTERHUB_SERVICE_URL": f"{'https' if tls else 'http'}://0.0.0.0:{PORT}{spec.service_prefix}",
         "JUPYTER_RUNTIME_DIR": f"{SCRATCH_AT}/runtime",
         "JUPYTER_DATA_DIR": f"{SCRATCH_AT}/data",
         "JUPYTER_CONFIG_DIR": f"{SCRATCH_AT}/config",
@@ -261,7 +246,7 @@ def _env(given: Sequence[Json], spec: LaunchSpec) -> list[Json]:
 PORT = 8888
 
 
-def _volumes(body: Json, server: Json, names: Names, claims: Sequence[Claim], *, site_tokens: bool) -> None:
+def _volumes(body: Json, server: Json, spec: LaunchSpec, names: Names, claims: Sequence[Claim]) -> None:
     """Our volumes and mounts; what KubeSpawner's settings mount stays, but for places that are ours."""
     volumes: list[Json] = [
         {"name": FILES, "configMap": {"name": names.files, "defaultMode": 0o444}},
@@ -275,7 +260,13 @@ def _volumes(body: Json, server: Json, names: Names, claims: Sequence[Claim], *,
         {"name": SECRET, "mountPath": SECRET_AT, "readOnly": True},
         {"name": SCRATCH, "mountPath": SCRATCH_AT},
     ]
-    if site_tokens:
+    if spec.certificates:
+        # One Secret, two places: what the launcher makes variables of, and files.
+        volumes[1]["secret"]["items"] = [{"key": name, "path": name} for name in spec.secrets]
+        files = [{"key": kind, "path": kind} for kind in TLS_FILES]
+        volumes.append({"name": TLS, "secret": {"secretName": names.secret, "defaultMode": 0o444, "items": files}})
+        mounts.append({"name": TLS, "mountPath": TLS_AT, "readOnly": True})
+    if spec.site_tokens:
         # Optional: no server waits for it.
         given = {"secretName": names.site_tokens, "defaultMode": 0o444, "optional": True}
         volumes.append({"name": SITE_TOKENS, "secret": given})
@@ -299,42 +290,12 @@ def _writable_tmp(body: Json, server: Json) -> None:
     server["volumeMounts"].append({"name": TMP, "mountPath": "/tmp"})  # noqa: S108
 
 
-# ---------------------------------------------------------------- what stands beside it
+# ---------------------------------------------------------------- its handle
 
 
-def secret_of(spec: LaunchSpec, names: Names) -> Json:
-    """The Secret with the variables that only the server may read."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": names.secret, "namespace": names.namespace, "labels": labels_of(spec)},
-        "immutable": True,
-        "stringData": dict(spec.secrets),
-    }
-
-
-def site_tokens_of(spec: LaunchSpec, names: Names) -> Json:
-    """The Secret for tokens of other services, empty until the first are handed over."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": names.site_tokens, "namespace": names.namespace, "labels": labels_of(spec)},
-    }
-
-
-def files_of(spec: LaunchSpec, names: Names) -> Json:
-    """The ConfigMap with the launcher and the account's lines of passwd and group."""
-    passwd, group = with_lines(spec.account, BASE_USERS, BASE_GROUPS)
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": names.files, "namespace": names.namespace, "labels": labels_of(spec)},
-        "immutable": True,
-        "data": {"launch": LAUNCHER, "passwd": passwd, "group": group},
-    }
-
-
-def handle_of(spec: LaunchSpec, names: Names, *, pod_uid: str | None, warnings: Sequence[str]) -> Handle:
+def handle_of(
+    spec: LaunchSpec, names: Names, *, pod_uid: str | None, warnings: Sequence[str], service: str = ""
+) -> Handle:
     """What is saved: enough to find, judge and stop the server from any process of the hub."""
     return {
         "backend": "kubernetes",
@@ -347,6 +308,7 @@ def handle_of(spec: LaunchSpec, names: Names, *, pod_uid: str | None, warnings: 
         "service_prefix": spec.service_prefix,
         "memory_bytes": spec.resources.mem_limit_bytes,
         "site_tokens": spec.site_tokens,
+        "host": host_of(names, service) if spec.certificates else None,
         "warnings": list(warnings),
     }
 
@@ -355,7 +317,7 @@ def handle_from(pod: Mapping[str, Any]) -> Handle | None:
     """The handle of a pod that was found, from what it says itself; None where it is not one of ours."""
     meta = pod["metadata"]
     labels, notes = meta.get("labels") or {}, meta.get("annotations") or {}
-    uid = notes.get(UID, "")
+    uid, body = notes.get(UID, ""), pod.get("spec") or {}
     if LAUNCH not in labels or not uid.isdigit():
         return None
     return {
@@ -368,9 +330,17 @@ def handle_from(pod: Mapping[str, Any]) -> Handle | None:
         "uid": int(uid),
         "service_prefix": notes.get(f"{PREFIX}/prefix", ""),
         "memory_bytes": None,
-        "site_tokens": any(v["name"] == SITE_TOKENS for v in (pod.get("spec") or {}).get("volumes") or ()),
+        "site_tokens": any(v["name"] == SITE_TOKENS for v in body.get("volumes") or ()),
+        "host": _host_in(body, Names(meta["namespace"], meta["name"])),
         "warnings": [],
     }
+
+
+def _host_in(body: Mapping[str, Any], names: Names) -> str | None:
+    """The name that the server's certificate is for; None where it has none."""
+    if any(volume["name"] == TLS for volume in body.get("volumes") or ()):
+        return host_of(names, str(body.get("subdomain") or ""))
+    return None
 
 
 def names_in(handle: Handle) -> Names:

@@ -15,9 +15,9 @@ from daas_hub.core.pods import SERVER, address, observe
 from daas_hub.core.recall import Note, Seen, SeenLaunch, SeenVolume, read_note
 
 from . import kube_pod
+from .kube_answers import url_of
 from .kube_claims import handle_of_disk
 from .kube_pod import ACCOUNT, HUB, LAUNCH, NOTE, PREFIX, TOKEN, UID, VOLUME
-from .kube_start import url_of
 
 
 async def recall(kube: Kube, namespace: str, hub_id: str) -> Seen:
@@ -52,7 +52,7 @@ def launch_of(pod: Json) -> SeenLaunch:
             trouble = "its note is not a server's"
         else:
             ip = address(pod)
-            handle = {**handle, "memory_bytes": note.charge.memory_bytes, **({"url": url_of(ip)} if ip else {})}
+            handle = {**handle, "memory_bytes": note.charge.memory_bytes, **({"url": url_of(ip, handle)} if ip else {})}
     return SeenLaunch(
         where=f"pod {meta['name']}",
         launch_id=meta["labels"][LAUNCH],

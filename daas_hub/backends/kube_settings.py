@@ -32,6 +32,14 @@ class KubeSettings(HasTraits):
         "there, and it is labelled Pod Security *restricted*. Changing it orphans what runs: stop all servers first.",
     ).tag(config=True)
 
+    server_service = Unicode(
+        "",
+        help="With JupyterHub.internal_ssl: a headless Service in the namespace, which selects the servers' pods. By "
+        "it each pod has a DNS name of its own, which its certificate is for and by which hub and proxy reach it, so "
+        "both must use the cluster's DNS. Empty (the default): servers are reached by IP, and with internal_ssl none "
+        "is started.",
+    ).tag(config=True)
+
     min_uid = Int(
         1000,
         min=1,

@@ -9,7 +9,6 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 from traitlets.config import Config
 
 from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeRefused, path
@@ -37,6 +36,8 @@ from daas_hub.core.pods import (
 from . import kube_pod
 from .base import Checkpoint
 from .child import build_pod
+from .kube_answers import listens, there, url_of
+from .kube_beside import files_of, read, secret_of, site_tokens_of
 from .kube_claims import claims_of
 from .kube_pod import Names, Rules
 from .kube_pods import Pods
@@ -49,8 +50,6 @@ SHARE = 0.05
 """Of the time that it was waited for already: who loads for long can be found a little later."""
 LOOKS_PER_S = 400
 """Of all starts together: with more of them each one's server is looked at less often, not the hub's core used up."""
-LISTENS_WITHIN_S = 1.0
-"""A new pod's network may still drop what is sent to it; the next look is a new connection."""
 ASK_AGAIN_S, ASK_AGAIN_AT_LAST_S = 1.0, 5.0
 CHECK_EVERY_S = 15.0
 """How often a wait asks the API server although the watch says nothing."""
@@ -74,6 +73,8 @@ class Tools:
     """By pod: what events said of its volumes last."""
     looking: set[str]
     """The pods whose servers are looked at just now."""
+    tls: Mapping[str, str]
+    """``Backend.tls``."""
 
 
 class Start:
@@ -90,16 +91,17 @@ class Start:
         warnings = kube_pod.warnings_of(spec.account, self._tools.rules, claims)
         for warning in warnings:
             self._tools.log.warning("Launch %s: %s", spec.launch_id, warning)
-        handle = kube_pod.handle_of(spec, names, pod_uid=None, warnings=warnings)
+        handle = kube_pod.handle_of(spec, names, pod_uid=None, warnings=warnings, service=self._tools.rules.service)
         # Names are known before anything exists; whatever is interrupted after this is found by them.
         await checkpoint(handle)
         built = await build_pod(spec, config=self._tools.config, gpu_resource=self._tools.gpu_resource)
         pod = kube_pod.own(built, spec, names, claims, self._tools.rules)
         judge(pod, self._tools.allowed)
+        certificates = await asyncio.to_thread(read, spec.certificates or {})
         done = await asyncio.gather(
-            self._make("secrets", kube_pod.secret_of(spec, names)),
-            self._make("configmaps", kube_pod.files_of(spec, names)),
-            *([self._make("secrets", kube_pod.site_tokens_of(spec, names))] if spec.site_tokens else []),
+            self._make("secrets", secret_of(spec, names, certificates)),
+            self._make("configmaps", files_of(spec, names)),
+            *([self._make("secrets", site_tokens_of(spec, names))] if spec.site_tokens else []),
             # Where one is refused the other is waited for: it would be made after everything was removed.
             return_exceptions=True,
         )
@@ -185,8 +187,8 @@ async def wait_ready(handle: Handle, tools: Tools, steps: Steps | None = None, s
                 told = await judged(pod, handle, tools, steps, told, secrets)
                 ip, before = address(pod), ip
                 looked_at = looked_at if ip == before else time.monotonic()
-            if ip is not None and await listens(ip) and await answers(url_of(ip), handle["service_prefix"]):
-                return url_of(ip)
+            if ip is not None and await listens(ip) and await there(ip, handle, tools.tls):
+                return url_of(ip, handle)
             pause_s = look_every_s(len(tools.looking), time.monotonic() - looked_at) if ip else CHECK_EVERY_S
             try:
                 await asyncio.wait_for(changed.wait(), pause_s)
@@ -286,11 +288,6 @@ def claims_in(pod: Json) -> list[str]:
     return [claim["claimName"] for claim in named if claim]
 
 
-def url_of(ip: str) -> str:
-    """Where the hub's proxy finds the server."""
-    return f"http://[{ip}]:{kube_pod.PORT}" if ":" in ip else f"http://{ip}:{kube_pod.PORT}"
-
-
 def failure(handle: Handle, told: Problem) -> StartFailed:
     """A start that waiting does not help."""
     return StartFailed(
@@ -360,27 +357,3 @@ async def look(pods: Pods, handle: Handle) -> Json | None:
     recorded = handle.get("pod_uid")
     # Ours only if it is the recorded one; without a record the name, which holds the launch's id, must do (§4.3).
     return pod if pod is not None and recorded in (None, pod["metadata"]["uid"]) else None
-
-
-async def listens(ip: str) -> bool:
-    """Whether anybody takes connections there: a tenth of the work of a request, so it is asked first."""
-    try:
-        async with asyncio.timeout(LISTENS_WITHIN_S):
-            _, writer = await asyncio.open_connection(ip, kube_pod.PORT)
-    except (OSError, TimeoutError):
-        return False
-    writer.transport.abort()
-    return True
-
-
-async def answers(url: str, prefix: str) -> bool:
-    """Whether a JupyterHub server answers there."""
-    timeout = aiohttp.ClientTimeout(total=2.0)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(f"{url}{prefix}api") as answer,
-        ):
-            return answer.status == 200 and "X-JupyterHub-Version" in answer.headers
-    except (aiohttp.ClientError, OSError, TimeoutError):
-        return False

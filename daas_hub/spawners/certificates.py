@@ -53,7 +53,7 @@ async def certified(spawner: DaasSpawner, backend: Backend, spec: LaunchSpec) ->
     names = await backend.certificate_names(spec)
     try:
         trusted = spawner.internal_trust_bundles[AUTHORITY]
-        files = await asyncio.to_thread(_make, place, trusted, spec.launch_id, names)
+        files = await asyncio.to_thread(make, place, trusted, spec.launch_id, names)
     except (OSError, ValueError, KeyError, CertNotFoundError) as error:
         raise StartFailed(
             "The server's certificate cannot be made just now. Please tell the administrator.",
@@ -74,8 +74,11 @@ def clear(place: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _make(place: Path, trusted: str, launch_id: str, names: Sequence[str]) -> dict[str, str]:
-    """Key and certificate in a folder that only the hub may enter. Good as long as the authority's own."""
+def make(place: Path, trusted: str, launch_id: str, names: Sequence[str]) -> dict[str, str]:
+    """Key and certificate in a new folder that only the hub may enter, good as long as the authority's own. Blocks.
+
+    ``place``: the authorities' folder; ``trusted``: the file with those that servers trust.
+    """
     authority = Certipy(store_dir=str(place)).store.get_files(AUTHORITY)
     issuer, signing = authority.cert.load(), authority.key.load()
     # Milliseconds; an RSA key would hold up the whole hub for some tenths of a second.

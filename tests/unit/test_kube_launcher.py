@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from daas_hub.backends.kube_pod import LAUNCHER, MANIFEST_AT, SCRATCH_AT, SECRET_AT
+from daas_hub.backends.kube_beside import LAUNCHER, MANIFEST_AT
+from daas_hub.backends.kube_pod import SCRATCH_AT, SECRET_AT
 from daas_hub.core.pods import PACKAGES_MARK, manifest_in, packages_in, spoken
 
 
