@@ -36,6 +36,8 @@ from .slurm_said import no_such_job, reason_of
 
 T = TypeVar("T")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@$-]*", re.ASCII)
+IN_LOOP_CHARACTERS = 500_000
+"""A longer answer, of about a thousand jobs, is read in a thread: it would hold up the loop for 10 ms and more."""
 SQUEUE = ("squeue", "--all", "--local", "--noheader", "--noconvert", "--states=all")
 
 
@@ -58,6 +60,8 @@ class Slurm:
         """All jobs of the cluster that the controller still knows, ended ones too: one process, one question."""
         mark = _mark()
         ran = await self._ran(*SQUEUE, SQUEUE_FORMAT2=squeue_format(mark))
+        if len(ran.out) > IN_LOOP_CHARACTERS:
+            return await asyncio.to_thread(_read, "squeue", ran, lambda out: parse_jobs(out, mark))
         return _read("squeue", ran, lambda out: parse_jobs(out, mark))
 
     async def job(self, job_id: int) -> Job | None:

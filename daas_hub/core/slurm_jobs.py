@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Phase(StrEnum):
@@ -76,7 +77,7 @@ class Tres:
     """Type and number, of those whose type is known."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job of the queue, as the controller knows it; ended ones stay for slurm.conf's MinJobAge."""
 
@@ -122,6 +123,8 @@ FIELDS = (
     "Comment",
 )  # fmt: skip
 """squeue's names (``--Format``) of what a Job is made of."""
+SEEN = 4096
+"""How many words are kept as read: the same ones come in every look."""
 NOTHING = frozenset({"", "(null)", "N/A", "n/a", "NONE", "None", "Unknown"})
 
 
@@ -141,38 +144,40 @@ def parse_jobs(text: str, mark: str) -> dict[int, Job]:
 
 
 def _job(fields: Sequence[str]) -> Job:
+    # By place: this is done for each job of the cluster in each look.
     if len(fields) != len(FIELDS):
         raise ValueError(f"A job has {len(fields)} fields, not {len(FIELDS)}: {str(fields)[:200]}")
-    said = dict(zip(FIELDS, fields, strict=True))
-    submitted_at, started_at = parse_time(said["SubmitTime"]), parse_time(said["StartTime"])
+    number, state, uid, user, account, partition, qos, host, nodes, submitted, start, *more = fields
+    limit, elapsed, priority, allocated, restarts, reservation, reason, comment = more
+    submitted_at, start_at = parse_time(submitted), parse_time(start)
     if submitted_at is None:
-        raise ValueError(f"Job {said['JobID']} has no time of submission: {said['SubmitTime']!r}")
-    waits = phase(said["State"]) is Phase.WAITING
-    tres = parse_tres(said["tres-alloc"])
+        raise ValueError(f"Job {number} has no time of submission: {submitted!r}")
+    waits = PHASES.get(state) is Phase.WAITING
+    tres = parse_tres(allocated)
     return Job(
-        id=int(said["JobID"]),
-        state=said["State"],
-        uid=int(said["UserID"]),
-        user=said["UserName"],
-        account=_text(said["Account"]),
-        partition=_text(said["Partition"]),
-        qos=_text(said["QOS"]),
-        host="" if waits else _text(said["BatchHost"]),
-        nodes="" if waits else _text(said["NodeList"]),
+        id=int(number),
+        state=state,
+        uid=int(uid),
+        user=user,
+        account=_text(account),
+        partition=_text(partition),
+        qos=_text(qos),
+        host="" if waits else _text(host),
+        nodes="" if waits else _text(nodes),
         submitted_at=submitted_at,
-        started_at=None if waits else started_at,
-        expected_at=started_at if waits else None,
-        limit_s=parse_duration(said["TimeLimit"]),
-        elapsed_s=parse_duration(said["TimeUsed"]) or 0,
-        priority=int(said["PriorityLong"]),
-        reason=_text(said["Reason"]),
+        started_at=None if waits else start_at,
+        expected_at=start_at if waits else None,
+        limit_s=parse_duration(limit),
+        elapsed_s=parse_duration(elapsed) or 0,
+        priority=int(priority),
+        reason=_text(reason),
         cpus=tres.cpus,
         memory_bytes=tres.memory_bytes,
         gpus=tres.gpus,
         gpu_types=tres.gpu_types,
-        restarts=int(said["RestartCnt"]),
-        reservation=_text(said["Reservation"]),
-        comment="" if said["Comment"] == "(null)" else said["Comment"],
+        restarts=int(restarts),
+        reservation=_text(reservation),
+        comment="" if comment == "(null)" else comment,
     )
 
 
@@ -180,6 +185,7 @@ def _text(said: str) -> str:
     return "" if said in NOTHING else said
 
 
+@lru_cache(SEEN)
 def parse_time(said: str) -> datetime | None:
     """A time as SLURM prints it with ``SLURM_TIME_FORMAT=%s``; None where there is none. Raises ValueError."""
     if said in NOTHING:
@@ -193,6 +199,7 @@ _DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?", re.ASCII)
 _NO_DURATION = NOTHING | {"UNLIMITED", "NOT_SET", "INVALID", "infinite", "Partition_Limit"}
 
 
+@lru_cache(SEEN)
 def parse_duration(said: str) -> int | None:
     """Seconds of ``[days-][hours:]minutes:seconds``; None for what is unlimited, not set or not known."""
     if said in _NO_DURATION:
@@ -215,6 +222,7 @@ def parse_size(said: str) -> int:
     return int(float(match[1]) * 1024 ** ("KMGTPE".index(match[2] or "M") + 1))
 
 
+@lru_cache(SEEN)
 def parse_tres(said: str) -> Tres:
     """``cpu=4,mem=100M,node=1,gres/gpu=2,gres/gpu:a100=2``: unknown resources are passed over. Raises ValueError."""
     if said in NOTHING:

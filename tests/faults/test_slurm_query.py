@@ -7,14 +7,18 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from daas_hub.clients import slurm as slurm_client
 from daas_hub.clients.slurm import Slurm as Client
+from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.slurm_cluster import Association
 from daas_hub.core.slurm_jobs import FIELDS, Job, Phase, comment_of, launch_of, position
-from tests.servers.slurm.rig import PEOPLE, Refused, Slurm
+from daas_hub.core.slurm_words import reason_in_words
+from tests.servers.slurm.rig import LAB_GID, PEOPLE, Refused, Slurm
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -154,6 +158,52 @@ async def test_how_a_job_ended(slurm: Slurm, ask: Client, jobs: Callable[..., in
     assert await ask.accounted([]) == {}
 
 
+WAITS = {
+    "PartitionTimeLimit": ["--time=2-0"],
+    "BeginTime": ["--begin=now+1hour"],
+    "JobHeldUser": ["--hold"],
+    "Dependency": ["--dependency=afterok:{}"],
+    "DependencyNeverSatisfied": ["--dependency=afternotok:{}"],
+    "Resources": ["--partition=gpu", "--exclusive"],
+    "Priority": ["--partition=gpu", "--exclusive", "--nice=100"],
+}
+
+
+async def test_why_jobs_wait(slurm: Slurm, ask: Client, jobs: Callable[..., int]) -> None:
+    ended, running = jobs(script="true"), jobs("--partition=gpu", "--exclusive")
+    await once(ask, ended, Phase.ENDED)
+    await once(ask, running, Phase.RUNNING)
+    # Of a job that has ended well, the one waits for its failure; the other one for somebody who runs.
+    others = {"Dependency": running, "DependencyNeverSatisfied": ended}
+    names = {why: jobs(*(word.format(others.get(why)) for word in words)) for why, words in WAITS.items()}
+
+    async def reasons() -> Any:
+        seen = await ask.jobs()
+        found = {why: seen[number].reason for why, number in names.items()}
+        assert {seen[number].phase for number in names.values()} == {Phase.WAITING}
+        return found if found == {why: why for why in names} else None
+
+    found = await until(reasons, within_s=60, what="the scheduler has looked at all of them")
+    assert [why for why in found if "SLURM says" in reason_in_words(why).text] == []
+
+
+async def test_requeued_suspended_and_lost(slurm: Slurm, ask: Client, jobs: Callable[..., int]) -> None:
+    comes_back, held, lost, too_long = jobs(), jobs(), jobs("--no-requeue"), jobs("--time=1")
+    for number in (comes_back, held, lost, too_long):
+        await once(ask, number, Phase.RUNNING)
+    slurm.run("scontrol", "requeue", str(comes_back))
+    slurm.run("scontrol", "requeuehold", "state=specialexit", str(held))
+    job = await once(ask, comes_back, Phase.WAITING)
+    assert (job.restarts, job.host, job.started_at) == (1, "", None)
+    job = await once(ask, held, Phase.WAITING)
+    assert (job.state, job.priority, reason_in_words(job.reason).helps) == ("SPECIAL_EXIT", 0, False)
+    with slurm.lost_node("cpu1"):
+        assert (await once(ask, lost, Phase.ENDED)).state == "NODE_FAIL"
+        # This one may be requeued, and so it has not ended.
+        job = await once(ask, too_long, Phase.WAITING)
+        assert (job.state, job.restarts) == ("PENDING", 1)
+
+
 async def test_only_a_job_that_is_not_known_is_none(ask: Client, jobs: Callable[..., int]) -> None:
     number = jobs("--hold")
     assert await ask.job(4_000_000) is None
@@ -184,7 +234,7 @@ def rpcs(slurm: Slurm) -> int:
 
 
 async def test_one_look_is_one_process_and_three_questions_at_most(
-    slurm: Slurm, ask: Client, jobs: Callable[..., int]
+    slurm: Slurm, ask: Client, jobs: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slurm.run("sdiag", "--reset")
     few = len(await ask.jobs())
@@ -193,8 +243,12 @@ async def test_one_look_is_one_process_and_three_questions_at_most(
     for _ in range(40):
         jobs("--hold", f"--comment={'c' * 500}")
     slurm.run("sdiag", "--reset")
-    assert len(await ask.jobs()) >= few + 40
+    seen = await ask.jobs()
+    assert len(seen) >= few + 40
     assert rpcs(slurm) == asked
+    # A long answer is read in a thread, and is the same.
+    monkeypatch.setattr(slurm_client, "IN_LOOP_CHARACTERS", 0)
+    assert (await ask.jobs()).keys() == seen.keys()
 
 
 async def test_partitions_and_their_nodes(slurm: Slurm, ask: Client, jobs: Callable[..., int]) -> None:
@@ -240,6 +294,63 @@ async def test_who_may_submit_where(slurm: Slurm, ask: Client) -> None:
 async def test_settings(ask: Client) -> None:
     assert (await ask.settings())["ClusterName"] == "daas"
     assert await ask.sees_all_jobs("ada")
+
+
+def as_user(slurm: Slurm, user: str) -> list[str]:
+    """The words before a program that runs it as a user, with the environment that it is given."""
+    return [*slurm.world.login(), "setpriv", f"--reuid={user}", f"--regid={LAB_GID}", "--init-groups"]
+
+
+async def test_words_that_drop_the_environment_are_found_out(
+    slurm: Slurm, ask: Client, jobs: Callable[..., int]
+) -> None:
+    number = jobs("--hold")
+    await until(lambda: ask.accounted([number]), within_s=60, what="the accounting has heard of it")
+    without = Client(prefix=[*slurm.world.login(), "env", "--ignore-environment", f"PATH={os.environ['PATH']}"])
+    for asked in (without.jobs(), without.job(number), without.accounted([number])):
+        with pytest.raises(BackendUnavailable) as caught:
+            await asked
+        assert caught.value.reason == "answer"
+
+
+@contextmanager
+def private_jobs(slurm: Slurm) -> Iterator[None]:
+    """Everybody sees only her own jobs, operators all."""
+    path = slurm.world.etc / "slurm" / "slurm.conf"
+    before = path.read_text()
+    path.write_text(f"{before}\nPrivateData=jobs\n")
+    try:
+        slurm.run("scontrol", "reconfigure")
+        yield
+    finally:
+        path.write_text(before)
+        slurm.run("scontrol", "reconfigure")
+
+
+async def test_a_hub_that_may_not_see_a_job_can_know_it(slurm: Slurm, ask: Client, jobs: Callable[..., int]) -> None:
+    number = jobs("--hold", user="bob")
+    eve = Client(prefix=as_user(slurm, "eve"), within_s=60)
+    assert await eve.sees_all_jobs("eve")
+    assert await eve.job(number) == await ask.job(number)
+    with private_jobs(slurm):
+        # There is such a job, and she is told that there is none: that is why who asks must be an operator.
+        assert await until_none(eve, number)
+        assert not await eve.sees_all_jobs("eve")
+        assert await ask.job(number) is not None
+        assert await ask.sees_all_jobs("root")
+        slurm.run("sacctmgr", "--immediate", "modify", "user", "eve", "set", "adminlevel=Operator")
+        try:
+            # Of the accounting; these controllers hear of the change only when they start.
+            assert await eve.sees_all_jobs("eve")
+        finally:
+            slurm.run("sacctmgr", "--immediate", "modify", "user", "eve", "set", "adminlevel=None")
+
+
+async def until_none(ask: Client, number: int) -> bool:
+    async def none() -> bool:
+        return await ask.job(number) is None
+
+    return bool(await until(none, within_s=60, what="the setting is in force"))
 
 
 async def test_nothing_of_the_hubs_environment_reaches_a_program(

@@ -87,6 +87,12 @@ def test_what_is_cut_off_is_no_answer(length: int) -> None:
         parse_jobs(printed() + printed(JobID="8")[:length], MARK)
 
 
+def test_a_thousand_jobs() -> None:
+    jobs = parse_jobs("".join(printed(JobID=str(number)) for number in range(1, 1001)), MARK)
+    assert list(jobs) == list(range(1, 1001))
+    assert replace(jobs[1000], id=7) == a_job()
+
+
 def test_nothing_is_no_job() -> None:
     assert parse_jobs("", MARK) == {}
 
