@@ -29,7 +29,15 @@ from daas_hub.core.slurm_cluster import (
     parse_settings,
     sinfo_format,
 )
-from daas_hub.core.slurm_jobs import SACCT_FIELDS, Accounted, Job, parse_accounted, parse_jobs, squeue_format
+from daas_hub.core.slurm_jobs import (
+    SACCT_FIELDS,
+    Accounted,
+    Job,
+    parse_accounted,
+    parse_jobs,
+    parse_runs,
+    squeue_format,
+)
 
 from .slurm_run import Ran, run, unavailable
 from .slurm_said import no_such_job, reason_of
@@ -77,11 +85,15 @@ class Slurm:
 
     async def accounted(self, job_ids: Sequence[int]) -> Mapping[int, Accounted]:
         """What the accounting has of these jobs. One that is missing is not known there (yet): it tells nothing."""
-        if not job_ids:
-            return {}
-        words = ["--noheader", "--parsable2", "--noconvert", f"--format={','.join(SACCT_FIELDS)}"]
-        ran = await self._ran("sacct", *words, f"--jobs={','.join(map(str, job_ids))}", "--allusers")
-        return _read("sacct", ran, parse_accounted)
+        return _read("sacct", await self._sacct(job_ids), parse_accounted) if job_ids else {}
+
+    async def runs(self, job_ids: Sequence[int]) -> Mapping[int, tuple[Accounted, ...]]:
+        """The same with all runs of jobs that were requeued, oldest first."""
+        return _read("sacct", await self._sacct(job_ids, "--duplicates"), parse_runs) if job_ids else {}
+
+    async def _sacct(self, job_ids: Sequence[int], *more: str) -> Ran:
+        words = ["--allusers", "--noheader", "--parsable2", "--noconvert", f"--format={','.join(SACCT_FIELDS)}"]
+        return await self._ran("sacct", *words, *more, f"--jobs={','.join(map(str, job_ids))}")
 
     async def expected_starts(self) -> Mapping[int, datetime]:
         """When the scheduler expects waiting jobs to start, of those for which it has planned so far."""
@@ -151,5 +163,5 @@ def _read(program: str, ran: Ran, parse: Callable[[str], T]) -> T:
         raise unavailable(program, ran)
     try:
         return parse(ran.out)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise unavailable(program, Ran(ran.code, "", str(error)), "answer") from error

@@ -272,7 +272,7 @@ def position(jobs: Mapping[int, Job] | Iterable[Job], job: Job) -> int | None:
 
 @dataclass(frozen=True)
 class Accounted:
-    """What sacct has of a job: its last run, where it was requeued."""
+    """What sacct has of one run of a job; each requeue begins another one."""
 
     id: int
     state: str
@@ -308,18 +308,32 @@ SACCT_FIELDS = (
 """No text of a user is among them."""
 
 
-def parse_accounted(text: str) -> dict[int, Accounted]:
-    """The jobs that ``sacct --parsable2`` printed, with what their steps used. Raises ValueError."""
-    jobs: dict[int, dict[str, str]] = {}
-    used: dict[int, int] = {}
+def parse_runs(text: str) -> dict[int, tuple[Accounted, ...]]:
+    """The runs of each job that ``sacct --parsable2 --duplicates`` printed, oldest first. Raises ValueError.
+
+    All but the last ended when the job was requeued (their state is then ``REQUEUED`` or what took their node), or
+    are another job's, where a controller that had lost its state gave an id again.
+    """
+    rows: list[tuple[int, dict[str, str]]] = []
+    used: list[int | None] = []
     for line in text.splitlines():
         said = dict(zip(SACCT_FIELDS, line.split("|"), strict=True))
         number, _, step = said["JobIDRaw"].partition(".")
         if not step:
-            jobs[int(number)] = said
-        if said["MaxRSS"]:
-            used[int(number)] = max(used.get(int(number), 0), _rss(said["MaxRSS"]))
-    return {number: _accounted(number, said, used.get(number)) for number, said in jobs.items()}
+            rows.append((int(number), said))
+            used.append(None)
+        # What was used is said of steps, which come behind the run that they are of.
+        if said["MaxRSS"] and used:
+            used[-1] = max(used[-1] or 0, _rss(said["MaxRSS"]))
+    runs: dict[int, tuple[Accounted, ...]] = {}
+    for (number, said), most in zip(rows, used, strict=True):
+        runs[number] = (*runs.get(number, ()), _accounted(number, said, most))
+    return runs
+
+
+def parse_accounted(text: str) -> dict[int, Accounted]:
+    """The last run of each job."""
+    return {number: runs[-1] for number, runs in parse_runs(text).items()}
 
 
 def _rss(said: str) -> int:

@@ -195,6 +195,15 @@ async def test_requeued_suspended_and_lost(slurm: Slurm, ask: Client, jobs: Call
     slurm.run("scontrol", "requeuehold", "state=specialexit", str(held))
     job = await once(ask, comes_back, Phase.WAITING)
     assert (job.restarts, job.host, job.started_at) == (1, "", None)
+
+    async def two_runs() -> Any:
+        runs = (await ask.runs([comes_back])).get(comes_back, ())
+        return runs if len(runs) == 2 else None
+
+    first, second = await until(two_runs, within_s=60, what="the accounting has both runs")
+    assert (first.state, first.node, first.ended_at is None) == ("REQUEUED", "cpu1", False)
+    assert (second.started_at, second.submitted_at) == (None, job.submitted_at)
+    assert (await ask.accounted([comes_back]))[comes_back] == second
     job = await once(ask, held, Phase.WAITING)
     assert (job.state, job.priority, reason_in_words(job.reason).helps) == ("SPECIAL_EXIT", 0, False)
     with slurm.lost_node("cpu1"):

@@ -21,6 +21,7 @@ from daas_hub.core.slurm_jobs import (
     parse_accounted,
     parse_duration,
     parse_jobs,
+    parse_runs,
     parse_size,
     parse_time,
     parse_tres,
@@ -224,9 +225,22 @@ def test_accounted() -> None:
     assert said.phase is Phase.ENDED
 
 
+def test_runs_of_a_requeued_job() -> None:
+    first = row(State="REQUEUED", ElapsedRaw="5") + row(JobIDRaw="7.batch", MaxRSS="4096", State="CANCELLED")
+    text = first + row(JobIDRaw="8", State="RUNNING") + row(State="COMPLETED") + row(JobIDRaw="7.0", MaxRSS="1K")
+    runs = parse_runs(text)
+    assert [(one.state, one.elapsed_s, one.max_rss_bytes) for one in runs[7]] == [
+        ("REQUEUED", 5, 4096),
+        ("COMPLETED", 50, 1024),
+    ]
+    assert [one.max_rss_bytes for one in runs[8]] == [None]
+    assert parse_accounted(text) == {7: runs[7][1], 8: runs[8][0]}
+
+
 def test_accounted_of_what_never_started() -> None:
     text = row(State="PENDING", Start="Unknown", End="Unknown", ExitCode="0:0", NodeList="None assigned", AllocTRES="")
     (said,) = parse_accounted(text).values()
     assert (said.started_at, said.ended_at, said.node, said.cpus, said.max_rss_bytes) == (None, None, "", 0, None)
     with pytest.raises(ValueError, match=r"\S"):
         parse_accounted("7|RUNNING\n")
+    assert parse_accounted(row(JobIDRaw="7.batch", MaxRSS="1K")) == {}
