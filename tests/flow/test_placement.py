@@ -100,6 +100,10 @@ async def test_what_she_names_is_taken_and_what_is_no_place_is_refused(site: Sit
     fill(site, first={"free_cores": 0, "starts_in_s": 1200})
     kept = await start(site, profile="basic", placement="first")
     assert (kept["chosen"], kept["asked"]) == ("first", "first")
+    token = (await site.hub.api("POST", "users/ada/tokens", {"scopes": ["access:services!service=daas"]}))[1]["token"]
+    url = f"{site.hub.url}/services/daas/api/v1/launches/{site.launches()[0].id}/recipe"
+    recipe = (await site.hub.http("GET", url, None, {"Authorization": f"token {token}"}))[1]
+    assert (recipe["backend"], "placement" in recipe["choices"]) == ("first", False)
     assert [each["place"] for each in kept["candidates"]] == ["first"]
     assert "as you chose. Nothing has room just now: it waits in the queue there." in kept["reason"]
     await stop(site)

@@ -70,6 +70,13 @@ c.KubeBackend.volumes = {{"scratch": {{"kind": "dynamic", "mount_path": "/scratc
     assert "KubeBackend.volumes['scratch']['size'] cannot be used: '5 GB' is not a size" in lines
 
 
+def test_a_place_that_the_hub_has_not_refuses_to_start(tmp_path: Path) -> None:
+    profiles = [{"display_name": "GPU", "resources": {"cpu_limit": 1}}]
+    status, lines = start(tmp_path, profiles, 'c.DaasSpawner.placement_costs = {"moon:crater": 2.0}\n')
+    assert status == 1
+    assert "DaasSpawner.placement_costs names 'moon:crater', but DaasHub.backends has local." in lines
+
+
 def test_a_profile_that_a_limit_could_not_count_refuses_to_start(tmp_path: Path) -> None:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.sqlite")
     ledger.limits.set(Who.DEFAULT_EACH, "", Resource.CORES, 4, by="test", now=datetime.now(UTC), note="")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from daas_hub.core.errors import NotFound
 from daas_hub.core.models import LaunchState
 from daas_hub.core.placement import stored
+from daas_hub.core.profiles import PLACEMENT
 from daas_hub.db.ledger import LaunchRow, Ledger
 
 from . import models as m
@@ -75,6 +76,8 @@ def recipe(ledger: Ledger, launch_id: str, person: Person, scope: str) -> m.Reci
     kept = ledger.kept(row.id)
     options = {str(key): str(value) for key, value in _mapping(row.request.get("options")).items()}
     slug = options.pop("profile", row.profile)
+    # Where it ran is ``backend``; what she named is in the launch's placement.
+    options.pop(PLACEMENT, None)
     software = {**_mapping(kept.software)} | ({"image_digest": kept.image_digest} if kept.image_digest else {})
     return m.Recipe(
         launch=row.id,
