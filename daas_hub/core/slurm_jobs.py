@@ -326,8 +326,8 @@ def parse_runs(text: str) -> dict[int, tuple[Accounted, ...]]:
         if said["MaxRSS"] and used:
             used[-1] = max(used[-1] or 0, _rss(said["MaxRSS"]))
     runs: dict[int, tuple[Accounted, ...]] = {}
-    for (number, said), most in zip(rows, used, strict=True):
-        runs[number] = (*runs.get(number, ()), _accounted(number, said, most))
+    for (job, said), most in zip(rows, used, strict=True):
+        runs[job] = (*runs.get(job, ()), _accounted(job, said, most))
     return runs
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from daas_hub.clients.slurm_run import Ran, run, unavailable
 from daas_hub.clients.slurm_said import NOT_FOUND, REASONS, WORDS, no_such_job, reason_of
+from tests.waiting import until
 
 ENVIRONMENT = {"PATH": os.environ.get("PATH", os.defpath)}
 LONG_S = 60.0
@@ -44,8 +45,7 @@ async def test_time_ends_it_and_its_children(tmp_path: Path) -> None:
     script = f"trap '' TERM INT HUP; echo said; sleep 1000 & echo $$ $! > {started}; wait"
     ran = await run(sh(script), ENVIRONMENT, within_s=0.5)
     assert (ran.code, ran.out) == (None, "said\n")
-    for pid in started.read_text().split():
-        assert is_gone(pid)
+    await all_gone(started)
 
 
 async def test_one_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_one_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
-    assert all(is_gone(pid) for pid in started.read_text().split())
+    await all_gone(started)
 
 
 async def test_one_who_hides_cannot_hold_it_up(tmp_path: Path) -> None:
@@ -72,6 +72,14 @@ async def test_one_who_hides_cannot_hold_it_up(tmp_path: Path) -> None:
 async def test_one_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         await run(["/nowhere/squeue"], ENVIRONMENT, within_s=LONG_S)
+
+
+async def all_gone(started: Path) -> None:
+    """The program was waited for; its children were killed in the same moment, and die in their own."""
+    program, *children = started.read_text().split()
+    assert is_gone(program)
+    for child in children:
+        await until(lambda child=child: is_gone(child), what="a child of it has ended")
 
 
 def is_gone(pid: str) -> bool:
