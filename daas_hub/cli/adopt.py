@@ -6,7 +6,7 @@ Look, decide (``core/adopt.py``), say, then write: disks, ledger, hub. Each part
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,7 +180,7 @@ class Adoption:
             await self._token(row.id, row.backend, row.handle or {}, row.api_token_encrypted)
         to_do = not wanted.empty or self.disks > 0
         if self.options.token:
-            missing = await adopt_hub.missing(self._api(), self.options.token, rows)
+            missing = await adopt_hub.missing(self._api(), self.options.token, rows, tls=await self._tls())
             for line in missing:
                 self.say(f"  {line}")
             to_do = to_do or bool(missing)
@@ -249,9 +249,13 @@ class Adoption:
             rows,
             {person.id: person for person in people},
             identities,
+            tls=await self._tls(),
             within_s=self.options.within_s,
             say=self.say,
         )
+
+    async def _tls(self) -> Mapping[str, str]:
+        return await asyncio.to_thread(adopt_hub.tls_of, JupyterHub.instance())
 
     def _api(self) -> str:
         return self.options.hub_api or adopt_hub.api_of(JupyterHub.instance())

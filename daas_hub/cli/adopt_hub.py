@@ -14,6 +14,7 @@ from daas_hub.core.errors import HubUnavailable
 from daas_hub.core.models import Identity
 from daas_hub.db.accounts import AccountRow
 from daas_hub.db.ledger import LaunchRow
+from daas_hub.spawners.certificates import own_files
 
 LOOK_EVERY_S = 0.5
 AT_ONCE = 10
@@ -28,12 +29,18 @@ def api_of(app: Any) -> str:
     url = urlsplit(app.hub_connect_url or app.hub_bind_url or f"http://{app.hub_ip}:{app.hub_port}")
     host = "127.0.0.1" if url.hostname in EVERYWHERE else url.hostname
     base = app.base_url.strip("/")
-    return f"{url.scheme}://{host}:{url.port or 8081}/{f'{base}/' if base else ''}hub/api"
+    scheme = "https" if app.internal_ssl else url.scheme
+    return f"{scheme}://{host}:{url.port or 8081}/{f'{base}/' if base else ''}hub/api"
 
 
-async def missing(api: str, token: str, rows: Sequence[LaunchRow]) -> list[str]:
+def tls_of(app: Any) -> Mapping[str, str]:
+    """The files with which this hub is asked; none where it speaks plain HTTP. Blocks; raises ConfigError."""
+    return own_files(app.internal_certs_location) if app.internal_ssl else {}
+
+
+async def missing(api: str, token: str, rows: Sequence[LaunchRow], *, tls: Mapping[str, str]) -> list[str]:
     """What the hub does not know of these launches, a line each."""
-    hub = HubPeople(api, token)
+    hub = HubPeople(api, token, tls=tls)
     try:
         if not await hub.up():
             return [f"the hub at {api} does not answer"]
@@ -63,11 +70,12 @@ async def adopt(
     people: Mapping[str, AccountRow],
     identities: Mapping[str, tuple[str, str]],
     *,
+    tls: Mapping[str, str],
     within_s: float,
     say: Say,
 ) -> int:
     """Make what is missing and wait until the hub serves every launch; how many it does not in the end."""
-    hub = HubPeople(api, token)
+    hub = HubPeople(api, token, tls=tls)
     try:
         async with asyncio.timeout(within_s):
             return await _Adopting(hub, rows, people, identities, say).run()

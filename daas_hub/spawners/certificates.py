@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from daas_hub.backends.base import Backend
-from daas_hub.core.errors import StartFailed
+from daas_hub.core.errors import ConfigError, StartFailed
 from daas_hub.core.models import LaunchSpec
 
 if TYPE_CHECKING:
@@ -66,6 +66,27 @@ async def certified(spawner: DaasSpawner, backend: Backend, spec: LaunchSpec) ->
         yield replace(spec, certificates=files)
     finally:
         await asyncio.to_thread(shutil.rmtree, Path(files["keyfile"]).parent, ignore_errors=True)
+
+
+def own_files(location: str) -> dict[str, str]:
+    """Where the hub keeps its own certificate, for a program beside it that is not the hub. Blocks.
+
+    Raises ConfigError where there is none.
+    """
+    place = Path(location).absolute()
+    try:
+        files = Certipy(store_dir=str(place)).store.get_record("hub-internal")["files"]
+    except (CertNotFoundError, OSError) as error:
+        raise ConfigError(
+            f"JupyterHub.internal_ssl is set, but there is no certificate of the hub in {place} "
+            "(JupyterHub.internal_certs_location): name the folder with its whole path, and start the hub once."
+        ) from error
+    # The name of the bundle is certipy's (trust_from_graph).
+    return {
+        "client_key": str(Path(files["key"]).absolute()),
+        "client_cert": str(Path(files["cert"]).absolute()),
+        "ca_certs": str(place / "hub-ca_trust.crt"),
+    }
 
 
 def clear(place: Path) -> None:

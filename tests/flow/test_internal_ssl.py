@@ -21,6 +21,7 @@ import pytest
 from daas_hub.backends import local_probe
 from daas_hub.core.models import Handle, LaunchState
 from tests.flow.site import Site
+from tests.servers.adopt import adopt
 from tests.servers.reachable_python import reachable_python, singleuser
 from tests.waiting import until
 
@@ -145,6 +146,9 @@ async def test_behind_the_proxy_and_over_hubs_that_end_and_forget(site: Site, pa
     await site.hub.stop()
     await site.hub.start()
     await same()
+    # The command that asks the hub from beside it, too: there is nothing to do, which only the hub can tell.
+    status, said = await adopt(site.hub, "--dry-run")
+    assert (status, "does not answer" in said, "not asked" in said) == (0, False, False), said
     # The hub dies and forgets: the reconciler asks the server and then the hub, which takes it over.
     await forget(site)
     await site.hub.start()
@@ -171,6 +175,9 @@ async def test_each_has_a_certificate_of_its_own_that_nobody_else_reads(
     # Nothing stays with the hub, where JupyterHub would keep a key for each user.
     kept = {path.name for path in (site.state / "internal-ssl").iterdir()}
     assert not {name for name in kept if name.startswith(("launch-", "user-ada", "user-bob"))}, kept
+    keys = list((site.state / "internal-ssl").rglob("*.key"))
+    assert keys
+    assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
     trusted = hubs(site)["ca_certs"]
     assert await asyncio.to_thread(asked, hers, hubs(site), trusted) == 200
     # A server lets nobody in with the certificate of another one.

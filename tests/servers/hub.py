@@ -83,6 +83,7 @@ class HubServer:
 c.JupyterHub.bind_url = "{self.url}"
 c.JupyterHub.hub_bind_url = "{self._bind_url}"
 c.JupyterHub.internal_ssl = {self.internal_ssl}
+c.JupyterHub.internal_certs_location = "{self.root}/internal-ssl"
 c.ConfigurableHTTPProxy.api_url = "http{"s" if self.internal_ssl else ""}://127.0.0.1:{self.api_port}"
 c.JupyterHub.db_url = "sqlite:///{self.root}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "{self.root}/cookie_secret"
