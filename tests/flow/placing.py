@@ -16,6 +16,9 @@ from daas_hub.backends.base import Checkpoint
 from daas_hub.backends.local import LocalBackend
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import Capacity, LaunchSpec, Room
+from tests.flow.site import Site
+from tests.servers.reachable_python import reachable_python
+from tests.servers.tiny_server import program
 
 ROOM = 16.0
 """Cores that each of them has."""
@@ -63,3 +66,29 @@ class SecondBackend(FilledBackend):
     """Named second."""
 
     name = "second"
+
+
+MORE = """
+c.DaasHub.backends = {{
+    "first": "tests.flow.placing.FirstBackend",
+    "second": "tests.flow.placing.SecondBackend",
+}}
+c.FirstBackend.room, c.SecondBackend.room = {first!r}, {second!r}
+c.FirstBackend.runtime_dir, c.SecondBackend.runtime_dir = {run!r} + "/first", {run!r} + "/second"
+c.Reconciler.every_s = 3600
+"""
+
+
+def two_places(**tiny: object) -> Site:
+    """A site that is not started yet, with tiny servers, both places with room for all."""
+    site = Site(cmd=list(program(reachable_python(), **tiny)))
+    files = {name: str(site.state / name) for name in ("first", "second")}
+    site.more = MORE.format(**files, run=str(site.run))
+    fill(site)
+    return site
+
+
+def fill(site: Site, first: dict[str, float] | None = None, second: dict[str, float] | None = None) -> None:
+    """What each place will say of itself; by default that it has room for all."""
+    for name, told in (("first", first), ("second", second)):
+        Path(site.state / name).write_text(json.dumps(told or {}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,43 +11,23 @@ import pytest
 import pytest_asyncio
 
 from daas_hub.core.models import ACTIVE
+from tests.flow.placing import fill, two_places
 from tests.flow.site import Site
 from tests.servers.demo import Visitor
-from tests.servers.reachable_python import reachable_python
-from tests.servers.tiny_server import program
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(180)]
 
-MORE = """
-c.DaasHub.backends = {{
-    "first": "tests.flow.placing.FirstBackend",
-    "second": "tests.flow.placing.SecondBackend",
-}}
-c.FirstBackend.room, c.SecondBackend.room = {first!r}, {second!r}
-c.FirstBackend.runtime_dir, c.SecondBackend.runtime_dir = {run!r} + "/first", {run!r} + "/second"
-c.Reconciler.every_s = 3600
-"""
-
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    made = Site(cmd=list(program(reachable_python())))
-    files = {name: str(made.state / name) for name in ("first", "second")}
-    made.more = MORE.format(**files, run=str(made.run))
-    fill(made)
+    made = two_places()
     try:
         asyncio.run(made.start())
         asyncio.run(made.sign_in("ada"))
         yield made
     finally:
         asyncio.run(made.stop())
-
-
-def fill(site: Site, first: dict[str, float] | None = None, second: dict[str, float] | None = None) -> None:
-    """What each place will say of itself; by default that it has room for all."""
-    for name, told in (("first", first), ("second", second)):
-        Path(site.state / name).write_text(json.dumps(told or {}))
 
 
 async def start(site: Site, **options: str) -> dict[str, Any]:
