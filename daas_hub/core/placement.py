@@ -117,7 +117,8 @@ class Placement:
             return f"{words}{reason}, as you chose."
         more = [each.said(self.decided_at) for each in self.candidates[1:3]]
         if not more:
-            return f"{words}{reason}: no other place is open to this profile."
+            only = "it fits at no other place" if self.others else "this profile has no other place"
+            return f"{words}{reason}: {only}."
         return f"{words}{reason}; else {', or '.join(more)}. {_WISHES[self.policy.wish]}"
 
     def to_json(self, chosen: Candidate | None = None) -> Json:

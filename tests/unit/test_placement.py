@@ -333,12 +333,20 @@ def test_the_guarantee_is_needed_and_else_the_limit(
             "On SLURM partition gpu at about 14:20 UTC (its own scheduler says so), as you chose. "
             "Nothing has room just now: it waits in the queue there.",
         ),
-        (K_FREE, S_SMALL, "", "Now on Kubernetes (it has room): no other place is open to this profile."),
+        (K_FREE, S_SMALL, "", "Now on Kubernetes (it has room): it fits at no other place."),
     ],
 )
 def test_why_in_words(kube: tuple[Capacity, ...], slurm: tuple[Capacity, ...], named: str, expected: str) -> None:
     found = put(kube, slurm, request(named), ASAP)
     assert found.why(found.first) == expected
+
+
+def test_why_where_there_was_nothing_to_choose() -> None:
+    one = put(K_FREE, S_FREE, request("", KUBE), ASAP)
+    assert one.why(one.first) == "Now on Kubernetes (it has room): this profile has no other place."
+    alone = decide(request(), (KUBE,), {}, policy=ASAP, now=NOW)
+    assert alone.why(alone.first) == "On Kubernetes: this hub has no other place."
+    assert (one.had_choice, alone.had_choice) == (False, False)
 
 
 def test_the_next_one_is_taken_because_the_first_failed() -> None:
