@@ -2,6 +2,7 @@
 
 <home>/.daas/<launch_id>/       the account's, 0700
     launch.py, launch.json      0600; the launcher and this launch's values, the token among them
+    home_tasks.py               0600; how settings are copied out of the home and back
     keyfile, certfile, cafile   0600; where the hub has internal_ssl
     log                         what the job prints
 """
@@ -15,12 +16,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from daas_hub.clients import home_tasks
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import LaunchSpec
 
+from .local_launch import terminal
+
 VERSION = 1
 LAUNCHER = Path(__file__).with_name("slurm_launcher.py").read_text()
-LAUNCH, VALUES = "launch.py", "launch.json"
+LAUNCH, VALUES, TASKS = "launch.py", "launch.json", "home_tasks.py"
+HOME_TASKS = Path(home_tasks.__file__).read_text()
+FULL_HOME_BYTES = 64 * 2**20
+"""As ``LocalBackend.full_home_bytes``."""
 CERTIFICATES = {
     "keyfile": "JUPYTERHUB_SSL_KEYFILE",
     "certfile": "JUPYTERHUB_SSL_CERTFILE",
@@ -39,13 +46,14 @@ def launch_files(
     *,
     report_url: str,
     ports: tuple[int, int] | None,
+    full_home_bytes: int = FULL_HOME_BYTES,
     hub_environment: Mapping[str, str] = os.environ,
 ) -> Mapping[str, str]:
     """The files of the launch's folder, by name. Reads the certificates: call it in a thread where there are any.
 
     ``report_url``: where the launcher tells its port. ``ports``: the lowest and the highest that a server may use;
-    None: any that is free. Raises StartFailed(permanent=True) where the profile's software and the home do not go
-    together.
+    None: any that is free. ``full_home_bytes``: a home with less room is nearly full. Raises
+    StartFailed(permanent=True) where the profile's software and the home do not go together.
     """
     found = {kind: Path(path).read_text() for kind, path in (spec.certificates or {}).items() if kind in CERTIFICATES}
     software: Mapping[str, Any] = spec.override.get("software") or {}
@@ -69,8 +77,10 @@ def launch_files(
         "service_prefix": spec.service_prefix,
         "report_url": report_url,
         "ports": list(ports) if ports is not None else None,
+        "terminal": terminal(spec.account.shell),
+        "full_home_bytes": full_home_bytes,
     }
-    return {LAUNCH: LAUNCHER, VALUES: json.dumps(values), **found}
+    return {LAUNCH: LAUNCHER, VALUES: json.dumps(values), TASKS: HOME_TASKS, **found}
 
 
 def _environment(

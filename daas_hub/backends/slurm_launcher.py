@@ -2,12 +2,14 @@
 
 Its text is copied into the folder of a launch as ``launch.py``, beside ``launch.json`` (``slurm_launch.py`` writes
 both). Nothing of this project is importable there: standard library only, and syntax and calls that Python 3.6 has.
-It leaves both files as they are, because a requeued job runs it once more.
+It leaves both files as they are, because a requeued job runs it once more. Called with ``end`` it waits, at the job's
+end, until settings are back in the home and the node is clean.
 """
 
 import ctypes
 import errno
 import fcntl
+import importlib.util
 import json
 import os
 import random
@@ -36,6 +38,8 @@ FINAL = (400, 409)
 """Answers to a report that asking again does not change: that is no port; nothing (more) is taken."""
 PR_SET_PDEATHSIG = 1
 REFUSED, NOT_FOUND = 78, 127
+HOME_TASKS = "home_tasks.py"
+CARRY_EVERY_S, END_WITHIN_S, LOOK_EVERY_S = 60.0, 10.0, 0.05
 
 
 def say(text: str) -> None:
@@ -149,19 +153,22 @@ def remove_old(base: str) -> None:
             os.close(lock)
 
 
+def bases(last: str) -> "list[str]":
+    """Where the folder may lie, the best first; ``last``: where nothing else can be had."""
+    wanted = (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", last)  # noqa: S108  made safely: see trusted
+    return [base for base in wanted if os.path.isabs(base) and trusted(base)]
+
+
 def make_own(launch_id: str, last: str) -> "tuple[str, int]":
     """A folder of this run alone (0700), and the open file that says it is in use.
 
-    On the node's own storage, because a home may be full (design.md, rule 8.13); ``last``: where nothing else can be
-    had.
+    On the node's own storage, because a home may be full (design.md, rule 8.13).
     """
     why = []
-    for base in (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp", last):  # noqa: S108  made safely: see trusted
-        if not os.path.isabs(base) or not trusted(base):
-            continue
+    for base in bases(last):
         try:
             remove_old(base)
-            own = tempfile.mkdtemp(prefix=f"{PREFIX}{launch_id[:12]}-", dir=base)
+            own = tempfile.mkdtemp(prefix=beginning(launch_id), dir=base)
             lock = os.open(os.path.join(own, LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for folder in FOLDERS:
@@ -171,6 +178,53 @@ def make_own(launch_id: str, last: str) -> "tuple[str, int]":
             why.append(f"{base}: {error.strerror}")
     stop("no folder for Jupyter's own files can be made: {}.".format("; ".join(why) or "none is safe"))
     raise AssertionError
+
+
+def beginning(launch_id: str) -> str:
+    """Of the names of a launch's folders."""
+    return f"{PREFIX}{launch_id[:12]}-"
+
+
+def wait_until_clean(launch_id: str, last: str) -> None:
+    """The job's end: give the process beside the server the time to carry settings back and to remove the folder."""
+    until = time.monotonic() + END_WITHIN_S
+    while time.monotonic() < until:
+        there = [base for base in bases(last) for name in os.listdir(base) if name.startswith(beginning(launch_id))]
+        if not there:
+            return
+        for base in there:
+            remove_old(base)
+        time.sleep(LOOK_EVERY_S)
+
+
+def home_tasks(folder: str) -> Any:
+    """The project's module that copies settings out of the home and back; None where Python is too old for it."""
+    sys.dont_write_bytecode = True
+    try:
+        spec = importlib.util.spec_from_file_location("home_tasks", os.path.join(folder, HOME_TASKS))
+        assert spec is not None  # noqa: S101
+        assert spec.loader is not None  # noqa: S101
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except (SyntaxError, TypeError, ImportError, OSError) as error:
+        say(f"JupyterLab's settings stay in this job: Python 3.9 or later is needed for more ({error}).")
+        return None
+    return module
+
+
+def carry(tasks: Any, what: str, task: "dict[str, Any]") -> None:
+    """Copy settings; a server starts and ends without them, too."""
+    if tasks is None:
+        return
+    try:
+        done = getattr(tasks, what)(task)
+    except Exception as error:
+        say(f"JupyterLab's settings could not be copied: {type(error).__name__}: {error}")
+        return
+    if done.get("home_nearly_full"):
+        say("the home is nearly full: what is deleted does not go to the trash.")
+    if what == "carry_out" and done["skipped"]:
+        say("not copied: {}".format("; ".join(done["skipped"])[:2000]))
 
 
 # ---------------------------------------------------------------- the server
@@ -277,12 +331,16 @@ def report(launch: "dict[str, Any]", folder: str, port: int, parent: int) -> Non
         pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def stand_beside(launch: "dict[str, Any]", folder: str, own: str, port: int, parent: int) -> None:
-    """Report, wait until the server has ended, remove its folder. The job's end does not interrupt this."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCONT):
+def stand_beside(launch: "dict[str, Any]", folder: str, own: str, port: int, parent: int, tasks: Any) -> None:
+    """Report, carry settings back, wait until the server has ended, remove its folder.
+
+    The job's end does not interrupt this; when the job is told to end, settings are copied at once, because not much
+    time is left when the server has ended.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCONT):
         signal.signal(number, signal.SIG_IGN)
-    ended = {signal.SIGUSR1}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ended)
+    told_or_ended = {signal.SIGTERM, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, told_or_ended)
     told = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGUSR1), 0, 0, 0) == 0
     try:
         report(launch, folder, port, parent)
@@ -290,28 +348,33 @@ def stand_beside(launch: "dict[str, Any]", folder: str, own: str, port: int, par
         say(f"the port could not be reported: {type(error).__name__}: {error}")
     while os.getppid() == parent:
         # Without prctl this is a look once a second.
-        signal.sigtimedwait(ended, 60 if told else 1)
+        signal.sigtimedwait(told_or_ended, CARRY_EVERY_S if told else 1)
+        carry(tasks, "carry_back", {"home": launch["account"]["home"], "own": own})
     shutil.rmtree(own, ignore_errors=True)
 
 
 def main() -> None:
     """Report from a child, and become the server."""
     if os.environ.get("SLURM_PROCID", "0") != "0":
-        return  # of several tasks the first one is the server
+        return None  # of several tasks the first one is the server
     os.umask(0o077)
     folder = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(folder, "launch.json"), encoding="utf-8") as file:
         launch = json.load(file)
+    if sys.argv[1:] == ["end"]:
+        return wait_until_clean(launch["launch_id"], folder)
     check_account(launch["account"])
     host = address(os.environ.get("SLURMD_NODENAME", ""))
     port = choose_port(host, launch["ports"])
     own, lock = make_own(launch["launch_id"], folder)
+    home, tasks = launch["account"]["home"], home_tasks(folder)
+    wishes = {"terminal": launch["terminal"], "full_home_bytes": launch["full_home_bytes"]}
+    carry(tasks, "carry_out", dict(wishes, home=home, own=own))
     parent = os.getpid()
     if os.fork() == 0:
-        stand_beside(launch, folder, own, port, parent)
+        stand_beside(launch, folder, own, port, parent, tasks)
         os._exit(0)
     os.close(lock)
-    home = launch["account"]["home"]
     try:
         os.chdir(home)
     except OSError as error:
@@ -319,6 +382,7 @@ def main() -> None:
         os.chdir("/")
     argv = [own if word == "{own}" else word for word in launch["argv"]]
     become(argv, environment(launch, folder, own, host, port))
+    return None
 
 
 if __name__ == "__main__":

@@ -38,9 +38,10 @@ SECTIONS = ("SlurmSpawner", "BatchSpawnerRegexStates", "UserEnvMixin", "BatchSpa
 MIB = 2**20
 OURS = """# daas-hub: steps of the job get its variables, and all of its cores.
 unset SLURM_EXPORT_ENV
-if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
+if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
+trap {end} EXIT
 """
-"""Stands before the script's first command."""
+"""Stands before the script's first command. The job ends when the launcher's child has cleaned up the node."""
 MODULES = """# daas-hub: the profile's modules
 case $- in *u*) _daas_u=-u ;; *) _daas_u=+u ;; esac
 set +u
@@ -130,7 +131,12 @@ def _rendered(child: ScriptBuilder, spec: LaunchSpec, argv: Sequence[str]) -> st
             raise _unusable(f"SlurmSpawner.batch_script or options: the line {remark.line!r} {remark.text}.")
     head = len(sbatch_lines.header(script))
     lines = script.split("\n")
-    return "\n".join([*lines[:head], OURS.rstrip("\n"), *lines[head:]])
+    return "\n".join([*lines[:head], ours(variables["cmd"]).rstrip("\n"), *lines[head:]])
+
+
+def ours(cmd: str) -> str:
+    """The lines that we add to a script in which the launcher is called by ``cmd``."""
+    return OURS.format(end=shlex.quote(f"{cmd} end"))
 
 
 def _formatted(template: str, variables: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from traitlets.config import Config
 
-from daas_hub.backends.slurm_script import OURS, build_script, check_settings
+from daas_hub.backends.slurm_script import build_script, check_settings, ours
 from daas_hub.backends.slurm_traits import TABLE, Fate
 from daas_hub.core import slurm_override
 from daas_hub.core.errors import ConfigError, StartFailed
@@ -31,6 +31,7 @@ from daas_hub.core.naming import new_id
 
 FOLDER, PYTHON = "/home/ada/.daas/x", "/usr/bin/python3"
 CMD = f"{PYTHON} -I -S {FOLDER}/launch.py"
+OURS = ours(CMD)
 JINJA = """#!/bin/sh
 #SBATCH --job-name=lab-{{username}}
 #SBATCH --account={{account}} --qos={{qos}}
@@ -135,9 +136,9 @@ def test_scripts_differ_from_upstreams_in_the_owned_lines_only(
     values: dict[str, str], override: dict[str, str]
 ) -> None:
     config, spec = config_of(values), spec_of({"slurm": override} if override else None)
-    ours = built(spec, config)
-    assert ours.count(OURS) == 1
-    assert ours.replace(OURS, "") == upstreams(spec, config)
+    script = built(spec, config)
+    assert script.count(OURS) == 1
+    assert script.replace(OURS, "") == upstreams(spec, config)
 
 
 @settings(max_examples=100)
@@ -243,7 +244,9 @@ def test_options_of_a_profile_are_judged_as_lines_of_the_site_are() -> None:
 def test_modules_are_loaded_after_the_sites_prologue_and_need_a_place() -> None:
     spec = spec_of({"software": {"modules": ["gcc/12", "R"]}})
     script = built(spec, config_of({"req_prologue": "source /site/init"}))
-    assert script.index("source /site/init") < script.index("for _daas_module in gcc/12 R;") < script.index(CMD)
+    assert (
+        script.index("source /site/init") < script.index("for _daas_module in gcc/12 R;") < script.index(f"srun {CMD}")
+    )
     with pytest.raises(StartFailed) as caught:
         built(spec, config_of({"batch_script": "#!/bin/sh\n{{cmd}}\n"}))
     assert "has no {{prologue}}" in caught.value.log_message

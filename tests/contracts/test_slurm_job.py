@@ -15,7 +15,8 @@ from tests.servers import tiny_server
 from tests.servers.slurm.plain import PYTHON, TOKEN, Ear, PlainJob, again, ear, site, spec_of, submit
 from tests.servers.slurm.rig import LAB, LAB_GID, PEOPLE, Slurm
 
-pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
+here = pytest.mark.needs("root", "slurm")
 BEAM_GID = 30041
 TEMPLATE = """#!/bin/bash
 #SBATCH --job-name=lab-{{username}}
@@ -57,8 +58,9 @@ def gone(slurm: Slurm, job: PlainJob, own: Path) -> None:
 
 @pytest.mark.parametrize("partition", ["cpu", "gpu"])
 async def test_a_server_runs_as_its_account_on_the_node_and_its_end_leaves_nothing(
-    slurm: Slurm, heard: Ear, partition: str
+    slurm_any: Slurm, heard: Ear, partition: str
 ) -> None:
+    slurm = slurm_any
     slurm.add_group(f"beam-{partition}", BEAM_GID + len(partition), "ada")
     spec = spec_of(
         slurm,
@@ -91,8 +93,9 @@ async def test_a_server_runs_as_its_account_on_the_node_and_its_end_leaves_nothi
 
 @pytest.mark.parametrize("srun", ["", "srun", "template"])
 async def test_the_token_is_with_the_server_and_nowhere_else_and_a_cancel_reaches_it(
-    slurm: Slurm, heard: Ear, srun: str
+    slurm_any: Slurm, heard: Ear, srun: str
 ) -> None:
+    slurm = slurm_any
     code = (
         "import os, signal, socket, urllib.parse, pathlib\n"
         "def end(number, frame):\n"
@@ -133,6 +136,7 @@ async def test_the_token_is_with_the_server_and_nowhere_else_and_a_cancel_reache
     assert (slurm.homes / "bob" / "told-to-end").read_text() == spec.launch_id
 
 
+@here
 async def test_a_folder_serves_again_after_a_requeue(slurm: Slurm, heard: Ear) -> None:
     """SLURM runs a requeued job's script once more, on any node; two minutes after its end, which nobody waits for."""
     heard.answers[:] = [503, 200]
@@ -147,6 +151,32 @@ async def test_a_folder_serves_again_after_a_requeue(slurm: Slurm, heard: Ear) -
     second.cancel()
 
 
+@here
+@pytest.mark.parametrize("end", ["crash", "cancel"])
+async def test_settings_of_the_home_are_there_and_go_back(slurm: Slurm, heard: Ear, end: str) -> None:
+    """However a server ends, and before its job does: SLURM kills what is left of a job at once."""
+    kept = slurm.homes / "bob" / ".jupyter" / "lab" / "user-settings" / f"{end}.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("old")
+    for path in (kept, *list(kept.parents)[:3]):
+        os.chown(path, PEOPLE["bob"], LAB_GID)
+    job = await submit(slurm, spec_of(slurm, "bob"), heard)
+    env = job.answers(heard)["environment"]
+    there = Path(env["JUPYTERLAB_SETTINGS_DIR"]) / f"{end}.json"
+    assert there.read_text() == "old"
+    assert "terminado_settings" in (Path(env["JUPYTER_CONFIG_DIR"]) / "jupyter_server_config.json").read_text()
+    there.write_text("new")
+    if end == "cancel":
+        job.cancel()
+    else:
+        with pytest.raises(AssertionError, match=r"'(FAILED|COMPLETING)'"):
+            job.answers(heard, "end")
+    slurm.until(lambda: slurm.job(job.id)["job_state"] != "COMPLETING", what="the job is over")
+    gone(slurm, job, there.parents[2])
+    assert kept.read_text() == "new"
+
+
+@here
 async def test_software_of_modules_and_of_a_virtual_environment(slurm: Slurm, heard: Ear) -> None:
     venv = slurm.homes / "ada" / "my venv"
     (venv / "bin").mkdir(parents=True)
@@ -175,6 +205,7 @@ async def test_software_of_modules_and_of_a_virtual_environment(slurm: Slurm, he
     shutil.rmtree(venv)
 
 
+@here
 async def test_software_of_an_image_is_asked_of_apptainer(slurm: Slurm, heard: Ear) -> None:
     """A stand-in that records what it is asked, and then runs the program: Apptainer itself cannot be had here."""
     tools = slurm.homes / "ada" / "tools"
@@ -203,6 +234,7 @@ async def test_software_of_an_image_is_asked_of_apptainer(slurm: Slurm, heard: E
     shutil.rmtree(tools)
 
 
+@here
 async def test_of_several_tasks_one_is_the_server(slurm: Slurm, heard: Ear) -> None:
     spec = spec_of(slurm, override={"slurm": {"options": "--ntasks=3"}})
     job = await submit(slurm, spec, heard)
@@ -212,6 +244,7 @@ async def test_of_several_tasks_one_is_the_server(slurm: Slurm, heard: Ear) -> N
     assert len(heard.heard) == 1
 
 
+@here
 async def test_a_home_with_blanks_and_quotes(slurm: Slurm, heard: Ear) -> None:
     plain, odd = slurm.homes / "eve", slurm.homes / 'o\'dd "one" $HOME #1'
     passwd = slurm.world.etc / "passwd"
@@ -228,6 +261,7 @@ async def test_a_home_with_blanks_and_quotes(slurm: Slurm, heard: Ear) -> None:
         odd.rename(plain)
 
 
+@here
 async def test_another_uid_on_the_node_starts_nothing(slurm: Slurm, heard: Ear) -> None:
     spec = spec_of(slurm, "ada")
     job = await submit(slurm, spec, heard, account=replace(spec.account, uid=PEOPLE["bob"]))
@@ -238,8 +272,9 @@ async def test_another_uid_on_the_node_starts_nothing(slurm: Slurm, heard: Ear) 
     assert os.listdir(job.folder)
 
 
-async def test_the_hubs_command_line_wins_over_lines_of_a_template(slurm: Slurm, heard: Ear) -> None:
+async def test_the_hubs_command_line_wins_over_lines_of_a_template(slurm_any: Slurm, heard: Ear) -> None:
     """What ``core/sbatch_lines.py`` calls replaced: such lines have no effect."""
+    slurm = slurm_any
     lines = "--output=/dev/null --comment=forged --export=ALL --chdir=/ --open-mode=truncate"
     template = TEMPLATE.replace("#SBATCH --job", f"#SBATCH {lines}\n#SBATCH --job")
     job = await submit(slurm, spec_of(slurm), heard, config=site(slurm, batch_script=template))
