@@ -1,0 +1,248 @@
+"""Servers on a SLURM cluster, each a job of its own account.
+
+The flow of a start: the script is what batchspawner's SlurmSpawner would submit (``slurm_script``); a record of it is
+kept where only the hub can write (``slurm_records``); the helper submits it as the account (``clients/as_user``); the
+handle is saved; the start waits for its turn in the queue, however long ``wait_policy_s`` allows; the job's launcher
+reports the port; the start is over when the server answers. One question for all jobs serves the whole hub
+(``slurm_watch``); what ends a server is in ``slurm_end``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from traitlets import default
+
+from daas_hub.clients.as_user import AsUser
+from daas_hub.clients.slurm import Slurm
+from daas_hub.clients.slurm_look import SharedLook
+from daas_hub.core.errors import AccountRefused, BackendUnavailable, ConfigError, DaasError, StartFailed
+from daas_hub.core.logs import LINES, readable
+from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.slurm_jobs import Job, Phase
+from daas_hub.core.slurm_launches import Ambiguous, Ref, find_job, forged, ref_of, takes_report, with_port
+
+from . import local_folder
+from .base import Backend, Checkpoint, Doubt
+from .local_watch import in_thread
+from .slurm_capacity import CapacityLook
+from .slurm_end import Ends, account_of
+from .slurm_records import Records
+from .slurm_script import check_settings
+from .slurm_settings import SlurmSettings
+from .slurm_start import Reports, Start, Tools, log_of, url_of, wait_ready
+from .slurm_watch import JobWatch
+from .steps import Steps
+
+QUEUE_S = 3600
+"""How long a start waits by default: a queue is not a fault."""
+CLEAN_WITHIN_S = 30.0
+
+
+class SlurmBackend(SlurmSettings, Backend):
+    """Starts servers as jobs of the account's uid and gids."""
+
+    name = "slurm"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_settings(self.config)
+        slurm = Slurm(prefix=self.command_prefix, within_s=self.command_timeout_s)
+        watch = JobWatch(
+            SharedLook(slurm.jobs), self.log, every_s=self.poll_interval_s, waiting_s=min(self.waiting_interval_s, self.poll_interval_s)
+        )
+        as_user = AsUser(self.helper)
+        ends = Ends(self, slurm, as_user, watch, self.log)
+        records = Records(Path(self.runtime_dir) / self.hub_id)
+        self._tools = Tools(self, slurm, as_user, watch, ends, records, self.config, self.log)
+        self._capacity = CapacityLook(slurm)
+        self._reports = Reports()
+        self._steps: dict[str, Steps] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._accused: set[int] = set()
+
+    @default("wait_policy_s")
+    def _wait_in_line(self) -> int:
+        return QUEUE_S
+
+    @default("site_tokens_margin_s")
+    def _no_tokens(self) -> float:
+        return 120.0
+
+    def claim(self, ledger_id: str) -> None:
+        root = self._tools.records.root
+        try:
+            known = local_folder.claim(root, ledger_id)
+        except OSError as error:
+            raise ConfigError(f"SlurmBackend.runtime_dir cannot be used: {error}") from error
+        if known != ledger_id:
+            raise ConfigError(
+                f"{root} belongs to a hub with another ledger: give this hub another DaasHub.hub_id or "
+                f"SlurmBackend.runtime_dir. Where that ledger is gone for good and none of its jobs runs any more, "
+                f"remove {root / local_folder.LEDGER}."
+            )
+
+    async def capacity(self) -> Sequence[Capacity]:
+        return await self._capacity.look(self.name)
+
+    # ------------------------------------------------------------ start
+
+    async def prepare(self, spec: LaunchSpec) -> Mapping[str, Json]:
+        if spec.account.uid == 0 or spec.account.gid == 0:
+            raise AccountRefused("Servers never run as root.", reason="forbidden_id")
+        for mount in spec.mounts:
+            if mount.source != mount.path or mount.read_only:
+                text = f"{mount.path} cannot be mounted from {mount.source} on the cluster's nodes."
+                raise StartFailed(text, permanent=True, reason="mount")
+        return {}
+
+    async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
+        lock = self._locks.setdefault(spec.launch_id, asyncio.Lock())
+        async with lock:
+            steps = self._steps[spec.launch_id] = Steps()
+            try:
+                async with asyncio.timeout(self.wait_policy_s):
+                    return await Start(spec, self._tools, self._reports, steps).run(checkpoint)
+            except TimeoutError as error:
+                message = f"The cluster did not start the server within {self.wait_policy_s} s."
+                raise StartFailed(
+                    message, permanent=False, reason="timeout", log_message=f"Launch {spec.launch_id}: {message}"
+                ) from error
+            finally:
+                steps.finish()
+
+    async def resume(self, handle: Handle) -> str:
+        try:
+            ref = ref_of(handle)
+        except ValueError as error:
+            raise BackendUnavailable(f"It cannot be told whether the server runs: {error}.") from error
+        seen = await self._tools.ends.inspect(handle)
+        if seen.life is Life.UNKNOWN:
+            raise BackendUnavailable(f"It cannot be told whether the server runs: {seen.reason}.")
+        if seen.life is Life.ENDED:
+            raise StartFailed(f"The server has ended: {seen.reason}.", permanent=True, reason="ended")
+        if await self._tools.ends.answers(ref):
+            return url_of(ref, self)
+        try:
+            async with asyncio.timeout(self.wait_policy_s):
+                return url_of(await wait_ready(ref, self._tools, self._reports), self)
+        except TimeoutError as error:
+            raise BackendUnavailable(
+                f"The job is there, but its server did not answer within {self.wait_policy_s} s.", reason="no_answer"
+            ) from error
+
+    async def reported(self, handle: Handle, port: int) -> Handle | None:
+        try:
+            ref = ref_of(handle)
+        except ValueError:
+            return None
+        if ref.job_id is None:
+            raise BackendUnavailable("The job's id is not known yet.", reason="submitting")
+        try:
+            job = await self._tools.ends.job(ref)
+        except Ambiguous as error:
+            raise BackendUnavailable(str(error), reason="ambiguous") from error
+        if not takes_report(ref, job):
+            return None
+        ref = with_port(ref, port, job)
+        try:
+            await in_thread(self._tools.records.save, ref)
+        except OSError as error:
+            raise BackendUnavailable(f"The port cannot be written down: {error}", reason="record") from error
+        self._reports.put(ref)
+        return ref.handle()
+
+    async def events(self, handle: Handle) -> AsyncIterator[Event]:
+        steps = self._steps.get(handle["launch_id"])
+        if steps is not None:
+            async for event in steps.follow():
+                yield event
+
+    # ------------------------------------------------------------ look, end
+
+    async def inspect(self, handle: Handle) -> Observation:
+        return await self._tools.ends.inspect(handle)
+
+    async def wait_ended(self, handle: Handle, *, doubt: Doubt | None = None) -> Observation:
+        return await self._tools.ends.wait(handle, doubt)
+
+    async def stop(self, handle: Handle, *, within_s: float) -> Observation:
+        return await self._tools.ends.stop(handle, within_s=within_s)
+
+    async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
+        try:
+            text = await log_of(ref_of(handle), self._tools.as_user)
+        except (DaasError, ValueError):
+            return None
+        return None if text is None else readable(text, lines=lines)
+
+    async def find(self) -> Sequence[Found]:
+        jobs = await self._tools.watch.jobs(self.poll_interval_s)
+        refs = {ref.launch_id: ref for ref in await self._records()}
+        found = []
+        for ref in refs.values():
+            try:
+                job = find_job(jobs, ref)
+            except Ambiguous as error:
+                self.log.error("Launch %s: %s: neither is believed to be it", ref.launch_id, error)
+                continue
+            if job is not None and job.phase is not Phase.ENDED:
+                handle = {**ref.handle(), "job_id": job.id}
+                found.append(Found(ref.launch_id, handle, job.uid, job.started_at or job.submitted_at))
+        self._accuse(forged(jobs.values(), refs, self.hub_id))
+        return found
+
+    def _accuse(self, jobs: Sequence[Job]) -> None:
+        """Say once of each job that it bears a launch's name and is none."""
+        for job in jobs:
+            if job.id not in self._accused:
+                self.log.error(
+                    "Job %s of %s (uid %s) says that it is a launch of this hub (%s); it is not, and is left alone",
+                    job.id, job.user, job.uid, job.comment[:200],
+                )  # fmt: skip
+        self._accused = {job.id for job in jobs}
+
+    async def leftovers(self) -> Sequence[Handle]:
+        return [ref.handle() for ref in await self._records()]
+
+    async def _records(self) -> Sequence[Ref]:
+        try:
+            return await in_thread(self._tools.records.all)
+        except OSError as error:
+            raise BackendUnavailable(f"The records of what was submitted cannot be read: {error}") from error
+
+    async def cleanup(self, handle: Handle) -> None:
+        try:
+            ref = ref_of(handle)
+            await self._tools.as_user.cancel(
+                account_of(ref), launch_id=ref.launch_id, job_id=None, clean=True, within_s=CLEAN_WITHIN_S
+            )
+            await in_thread(self._tools.records.remove, ref.launch_id)
+        except (OSError, ValueError) as error:
+            raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error
+        self._tools.ends.begun.discard(ref.launch_id)
+        self._reports.forget(ref.launch_id)
+        self._steps.pop(ref.launch_id, None)
+
+    async def cleanup_lost(self, launch_id: str) -> None:
+        lock = self._locks.get(launch_id)
+        if lock is not None and lock.locked():
+            # A start of this very process is at it: it removes what it made itself.
+            return
+        ref = await in_thread(self._tools.records.of, launch_id)
+        if ref is None:
+            return
+        if (await self.inspect(ref.handle())).life is not Life.ENDED:
+            raise BackendUnavailable("What was begun of the launch cannot be removed: its job is there.")
+        await self.cleanup(ref.handle())
+
+    async def software(self, handle: Handle) -> Json:
+        program = handle.get("program")
+        return {"interpreter": program} if isinstance(program, str) and handle.get("backend") == self.name else {}
+
+    async def close(self) -> None:
+        await self._tools.watch.close()

@@ -1,0 +1,179 @@
+"""How servers on the cluster end: only what SLURM itself says is evidence, and an outage ends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from daas_hub.clients.as_user import AsUser
+from daas_hub.clients.slurm import Slurm
+from daas_hub.core.errors import BackendUnavailable, DaasError
+from daas_hub.core.models import Account, Handle, Life, Observation
+from daas_hub.core.slurm_jobs import Accounted, Job, Phase
+from daas_hub.core.slurm_launches import (
+    Ambiguous,
+    Ref,
+    find_job,
+    is_recorded,
+    missing,
+    never_submitted,
+    observation,
+    ref_of,
+)
+
+from . import slurm_probe
+from .base import Doubt
+from .local_homes import AnyLogger
+from .slurm_settings import SlurmSettings
+from .slurm_watch import JobWatch
+
+AGE_S = 1.0
+"""How old an answer may be by which a launch is judged."""
+CHECK_EVERY_S = 30.0
+"""How often a launch is judged although nothing was heard of it."""
+ACCOUNTED_WITHIN_S = 3.0
+"""How long accounting is waited for: it only says how a job ended."""
+CANCEL_WITHIN_S = 15.0
+
+
+def account_of(ref: Ref) -> Account:
+    """Who the helper becomes: name and uid are compared with the machine's own, and nothing else is used."""
+    return Account(
+        id="", name=ref.name, uid=ref.uid, gid=ref.gid, groups=(), home=ref.home, shell="", source="handle",
+        fetched_at=ref.asked_at,
+    )  # fmt: skip
+
+
+class Ends:
+    """Looks, waits and stops of one backend instance."""
+
+    def __init__(
+        self, settings: SlurmSettings, slurm: Slurm, as_user: AsUser, watch: JobWatch, log: AnyLogger
+    ) -> None:
+        self._settings, self._slurm, self._as_user, self._watch, self._log = settings, slurm, as_user, watch, log
+        self.submitting: set[str] = set()
+        """Launches whose submission is going on here."""
+        self.begun: set[str] = set()
+        """Launches whose submission was begun here."""
+
+    # ------------------------------------------------------------ look
+
+    async def inspect(self, handle: Handle, *, max_age_s: float = AGE_S) -> Observation:
+        """One look; never raises."""
+        try:
+            ref = ref_of(handle)
+            job = find_job(await self._watch.jobs(max_age_s), ref)
+            if job is None:
+                return await self._missing(ref)
+            if job.phase is Phase.ENDED:
+                return observation(job, await self._accounted(job.id))
+            return observation(job)
+        except Ambiguous as error:
+            return Observation(Life.UNKNOWN, reason=str(error))
+        except DaasError as error:
+            return Observation(Life.UNKNOWN, reason=error.message)
+        except (ValueError, TypeError, AttributeError) as error:
+            return Observation(Life.UNKNOWN, reason=f"{type(error).__name__}: {error}")
+
+    async def _missing(self, ref: Ref) -> Observation:
+        """It is in no list: asked for by its id, accounting looked into, and its server, before it counts as over."""
+        if ref.job_id is None:
+            over = ref.launch_id in self.begun and ref.launch_id not in self.submitting
+            return never_submitted(ref, over=over, now=datetime.now(UTC))
+        job = await self._slurm.job(ref.job_id)
+        if job is not None and is_recorded(job, ref):
+            return observation(job)
+        accounted = await self._accounted(ref.job_id)
+        answers = ref.port is not None and bool(ref.node) and await self.answers(ref)
+        return missing(ref, accounted, answers=answers, now=datetime.now(UTC))
+
+    async def _accounted(self, job_id: int) -> Accounted | None:
+        try:
+            async with asyncio.timeout(ACCOUNTED_WITHIN_S):
+                return (await self._slurm.accounted([job_id])).get(job_id)
+        except (BackendUnavailable, TimeoutError):
+            return None
+
+    async def answers(self, ref: Ref) -> bool:
+        """Whether its server answers where it said that it listens."""
+        if ref.port is None or not ref.node:
+            return False
+        return await slurm_probe.answers(self._settings.address_of(ref.node), ref.port, f"{ref.service_prefix}api")
+
+    async def job(self, ref: Ref, *, max_age_s: float = AGE_S) -> Job | None:
+        """The launch's job as the cluster lists it now. Raises BackendUnavailable, Ambiguous."""
+        return find_job(await self._watch.jobs(max_age_s), ref)
+
+    # ------------------------------------------------------------ wait
+
+    async def wait(self, handle: Handle, doubt: Doubt | None = None) -> Observation:
+        """Return once it has ended. A handle that names nothing is waited for without end: it cannot be told."""
+        try:
+            ref = ref_of(handle)
+        except ValueError:
+            await asyncio.get_running_loop().create_future()
+            raise
+        doubted = False
+        with self._watch.follow(ref) as changed:
+            while True:
+                changed.clear()
+                seen = await self.inspect(handle, max_age_s=self._settings.poll_interval_s)
+                if seen.life is Life.ENDED:
+                    return seen
+                if doubt is not None and doubted is not (seen.life is Life.UNKNOWN):
+                    doubted = not doubted
+                    await doubt(seen)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), CHECK_EVERY_S)
+
+    # ------------------------------------------------------------ stop
+
+    async def stop(self, handle: Handle, *, within_s: float) -> Observation:
+        """Cancel its job, and say what was seen. SLURM itself asks politely first, then uses force (KillWait)."""
+        deadline = time.monotonic() + within_s
+        try:
+            ref = ref_of(handle)
+        except ValueError as error:
+            return Observation(Life.UNKNOWN, reason=str(error))
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._stop(ref, deadline)
+        except TimeoutError:
+            return await self._last_word(handle)
+
+    async def _last_word(self, handle: Handle) -> Observation:
+        try:
+            async with asyncio.timeout(AGE_S):
+                return await self.inspect(handle, max_age_s=CHECK_EVERY_S)
+        except TimeoutError:
+            return Observation(Life.UNKNOWN, reason="SLURM does not answer")
+
+    async def _stop(self, ref: Ref, deadline: float) -> Observation:
+        # What this very process has submitted just now is in no list that is older.
+        seen = await self.inspect(ref.handle(), max_age_s=0)
+        if seen.life is not Life.RUNNING:
+            return seen
+        if ref.job_id is None:
+            job = await self.job(ref)
+            if job is None:
+                return Observation(Life.UNKNOWN, reason="its job was there a moment ago")
+            ref = replace(ref, job_id=job.id)
+        try:
+            await self._as_user.cancel(
+                account_of(ref), launch_id=ref.launch_id, job_id=ref.job_id, clean=False, within_s=CANCEL_WITHIN_S
+            )
+        except DaasError as error:
+            self._log.warning("Job %s of launch %s cannot be cancelled: %s", ref.job_id, ref.launch_id, error.log_message)
+            return Observation(Life.UNKNOWN, reason=error.message)
+        with self._watch.follow(ref, waiting=True) as changed:
+            while time.monotonic() < deadline:
+                changed.clear()
+                seen = await self.inspect(ref.handle(), max_age_s=0)
+                if seen.life is Life.ENDED:
+                    return seen
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), self._settings.waiting_interval_s)
+        return seen

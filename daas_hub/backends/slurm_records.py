@@ -1,0 +1,50 @@
+"""The hub's own record of each launch that it submitted: nobody else can write there, so a comment is not believed.
+
+    <runtime_dir>/<hub_id>/<launch_id>/record.json      the handle, 0600
+
+Everything here blocks: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from daas_hub.core.slurm_launches import Ref, ref_of
+
+from .local_folder import LaunchFolder, all_of, make_root
+
+
+class Records:
+    """The records of one hub."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def save(self, ref: Ref) -> None:
+        """Write what is known of a launch. Raises OSError."""
+        folder = LaunchFolder(self.root, ref.launch_id)
+        if not folder.path.is_dir():
+            make_root(self.root)
+            folder.path.mkdir(mode=0o700, exist_ok=True)
+        folder.save("record", ref.handle())
+
+    def of(self, launch_id: str) -> Ref | None:
+        """What is recorded of a launch; None where nothing is, or in a form that is not known."""
+        handle = LaunchFolder(self.root, launch_id).handle()
+        try:
+            return None if handle is None else ref_of(handle)
+        except ValueError:
+            return None
+
+    def all(self) -> Sequence[Ref]:
+        """Every launch that has a record."""
+        known = (self.of(folder.launch_id) for folder in all_of(self.root))
+        return [ref for ref in known if ref is not None]
+
+    def remove(self, launch_id: str) -> None:
+        """Forget a launch; one that has no record is fine. Raises OSError."""
+        folder = LaunchFolder(self.root, launch_id)
+        if folder.path.exists():
+            shutil.rmtree(folder.path)

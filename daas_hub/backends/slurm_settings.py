@@ -1,0 +1,123 @@
+"""Settings of the SLURM backend, apart from the flow that uses them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from traitlets import Dict, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
+
+from daas_hub.clients import daas_runas
+
+PORTS = (1024, 65535)
+
+
+class SlurmSettings(HasTraits):
+    """Traits of ``c.SlurmBackend`` beyond those of every backend."""
+
+    runtime_dir = Unicode(
+        help="Folder of the hub's own records of what it has submitted: one small file for each launch, by which the "
+        "cluster's jobs are recognised (a comment can be forged, this cannot). Owned by the hub's user, on a disk that "
+        "outlives a restart of its machine. The default is /var/lib/daas-hub/slurm for root, else "
+        "~/.local/state/daas-hub/slurm of the hub's own user.",
+    ).tag(config=True)
+
+    helper: Any = List(
+        Unicode(),
+        minlen=1,
+        help="The words that run the helper `daas-runas`, which submits, cancels and looks as the account. The default "
+        "is `sudo -n /usr/local/sbin/daas-runas`, or the program itself where the hub runs as root. "
+        "See docs/explanation on the helper.",
+    ).tag(config=True)
+
+    command_prefix: Any = List(
+        Unicode(),
+        help="Words before SLURM's own programs (squeue, sacct, scontrol, sinfo), run as the hub's user; for sites "
+        "whose programs need a wrapper. Empty, the default: they are run as they are.",
+    ).tag(config=True)
+
+    command_timeout_s = Float(
+        15.0,
+        min=1,
+        help="How long one of SLURM's programs may take, in seconds, before the cluster counts as unreachable. 15, "
+        "because a refused call to two controllers takes 9.",
+    ).tag(config=True)
+
+    poll_interval_s = Float(
+        2.0,
+        min=0.5,
+        help="How often all jobs are asked for, in seconds: once for the whole hub, whatever runs. 2 shows an end "
+        "within 5 s; a controller with tens of thousands of jobs may be spared with 10.",
+    ).tag(config=True)
+
+    waiting_interval_s = Float(
+        1.0, min=0.2, help="The same while any start waits for its job, in seconds: who waits is told of its turn sooner."
+    ).tag(config=True)
+
+    answer_timeout_s = Float(
+        300.0,
+        min=1,
+        help="How long a server may take to answer once its job runs, in seconds. 300: software comes from a network "
+        "file system that may be cold. Waiting in the queue is bounded by wait_policy_s instead.",
+    ).tag(config=True)
+
+    python = Unicode(
+        "/usr/bin/python3",
+        help="A Python of the compute nodes, 3.6 or newer, that runs the launcher: it chooses the port, sets the "
+        "server's variables and then becomes the server's program. It needs no packages.",
+    ).tag(config=True)
+
+    ports: Any = List(
+        Int(),
+        minlen=0,
+        maxlen=2,
+        help="The first and the last port that servers may listen on, where a firewall lets only some pass from the "
+        "hub to the nodes. Empty, the default: any port that is free.",
+    ).tag(config=True)
+
+    node_dns = Unicode(
+        "{node}",
+        help="The name by which hub and proxy reach a compute node, with `{node}` for SLURM's name of it, for example "
+        "`{node}.cluster.example.org`.",
+    ).tag(config=True)
+
+    node_addresses: Any = Dict(
+        value_trait=Unicode(),
+        key_trait=Unicode(),
+        help="Names or addresses of single nodes that `node_dns` does not give: SLURM's name → name or address.",
+    ).tag(config=True)
+
+    @default("runtime_dir")
+    def _runtime_dir(self) -> str:
+        if os.geteuid() == 0:
+            return "/var/lib/daas-hub/slurm"
+        return str(Path("~/.local/state/daas-hub/slurm").expanduser())
+
+    @default("helper")
+    def _helper(self) -> list[str]:
+        if os.geteuid() == 0:
+            return [sys.executable, "-I", "-S", str(Path(daas_runas.__file__).resolve())]
+        return ["sudo", "-n", "/usr/local/sbin/daas-runas"]
+
+    @validate("ports")
+    def _two_ports(self, proposal: Any) -> list[int]:
+        value: list[int] = proposal["value"]
+        if value and not (len(value) == 2 and PORTS[0] <= value[0] <= value[1] <= PORTS[1]):
+            raise TraitError(
+                f"SlurmBackend.ports is {value}; it must be empty or the first and last port, {PORTS[0]} to {PORTS[1]}."
+            )
+        return value
+
+    @validate("node_dns")
+    def _a_name_for_each(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        if value.count("{node}") != 1 or value.count("{") != 1 or value.count("}") != 1:
+            raise TraitError(f"SlurmBackend.node_dns is {value!r}; it must have {{node}} once and no other braces.")
+        return value
+
+    def address_of(self, node: str) -> str:
+        """Where hub and proxy reach a node."""
+        addresses: dict[str, str] = self.node_addresses
+        return addresses.get(node) or self.node_dns.replace("{node}", node)

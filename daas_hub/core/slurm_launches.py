@@ -1,0 +1,243 @@
+"""Which of a cluster's jobs is a launch's, and what is known of a launch by it. Pure (design.md §4.3).
+
+Whoever can submit can write any comment, so a comment alone proves nothing: a job is a launch's if it is its account's
+*and* has the recorded id. Without a recorded id (a crash between submission and saving) account, comment and time of
+submission must fit exactly one job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from .models import Handle, Json, LaunchSpec, Life, Observation
+from .slurm_jobs import Accounted, Job, Phase, launch_of
+from .slurm_words import state_in_words
+
+VERSION = 1
+YOUNG = timedelta(minutes=5)
+"""So long a job that the controller does not know may be one that it forgot when it was killed: it saves each change
+seconds later only, and by default keeps what has ended for as long (MinJobAge, slurm.conf(5))."""
+CLOCKS = timedelta(seconds=5)
+"""By how much the hub's clock and the controller's may differ."""
+SUBMITTING = timedelta(seconds=90)
+"""A submission is over by then, well or not: nobody waits longer for it."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A launch on the cluster, as its handle has it."""
+
+    launch_id: str
+    hub_id: str
+    name: str
+    uid: int
+    gid: int
+    home: str
+    service_prefix: str
+    tls: bool
+    asked_at: datetime
+    """When its submission began, by the hub's clock."""
+    job_id: int | None = None
+    port: int | None = None
+    """Where the server listens, as it reported itself."""
+    port_of: float | None = None
+    """When the run of the job began that reported it, in seconds since 1970; None: not known."""
+    node: str = ""
+    memory_bytes: int | None = None
+    program: str = ""
+
+    def handle(self) -> Handle:
+        """What is saved."""
+        return {
+            "backend": "slurm",
+            "version": VERSION,
+            "launch_id": self.launch_id,
+            "hub_id": self.hub_id,
+            "name": self.name,
+            "uid": self.uid,
+            "gid": self.gid,
+            "home": self.home,
+            "service_prefix": self.service_prefix,
+            "tls": self.tls,
+            "asked_at": self.asked_at.timestamp(),
+            "job_id": self.job_id,
+            "port": self.port,
+            "port_of": self.port_of,
+            "node": self.node,
+            "memory_bytes": self.memory_bytes,
+            "program": self.program,
+            "site_tokens": False,
+            "warnings": [],
+        }
+
+
+def first_ref(spec: LaunchSpec, now: datetime) -> Ref:
+    """A launch before its submission."""
+    account = spec.account
+    return Ref(
+        launch_id=spec.launch_id,
+        hub_id=spec.hub_id,
+        name=account.name,
+        uid=account.uid,
+        gid=account.gid,
+        home=account.home,
+        service_prefix=spec.service_prefix,
+        tls=bool(spec.certificates),
+        asked_at=now,
+        memory_bytes=spec.resources.mem_limit_bytes,
+        program=spec.cmd[0],
+    )
+
+
+def ref_of(handle: Handle) -> Ref:
+    """The launch that a handle names. Raises ValueError where it is none of ours, in a form that we know."""
+    if handle.get("backend") != "slurm" or handle.get("version") != VERSION:
+        raise ValueError(f"not a handle of this version of the SLURM backend: {handle.get('version')!r}")
+    try:
+        return Ref(
+            launch_id=str(handle["launch_id"]),
+            hub_id=str(handle["hub_id"]),
+            name=str(handle["name"]),
+            uid=int(handle["uid"]),
+            gid=int(handle["gid"]),
+            home=str(handle["home"]),
+            service_prefix=str(handle["service_prefix"]),
+            tls=bool(handle["tls"]),
+            asked_at=datetime.fromtimestamp(float(handle["asked_at"]), UTC),
+            job_id=_maybe(handle, "job_id"),
+            port=_maybe(handle, "port"),
+            port_of=None if handle.get("port_of") is None else float(handle["port_of"]),
+            node=str(handle.get("node") or ""),
+            memory_bytes=_maybe(handle, "memory_bytes"),
+            program=str(handle.get("program") or ""),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the handle lacks or spoils {error}") from error
+
+
+def _maybe(handle: Json, key: str) -> int | None:
+    value = handle.get(key)
+    return None if value is None else int(value)
+
+
+class Ambiguous(Exception):
+    """Raised where several jobs could be one launch's, and nothing recorded tells which."""
+
+
+def find_job(jobs: Mapping[int, Job], ref: Ref) -> Job | None:
+    """The launch's job among all of the cluster. Raises Ambiguous."""
+    if ref.job_id is not None:
+        job = jobs.get(ref.job_id)
+        return job if job is not None and is_recorded(job, ref) else None
+    like = [job for job in jobs.values() if _fits(job, ref)]
+    if len(like) > 1:
+        raise Ambiguous(f"jobs {', '.join(str(job.id) for job in like)} of {ref.name} have the launch's comment")
+    return like[0] if like else None
+
+
+def is_recorded(job: Job, ref: Ref) -> bool:
+    """Whether the job of the recorded id is the launch's: another account's, or an older one's of hers, is not.
+
+    A controller that has lost its state gives ids again.
+    """
+    return job.uid == ref.uid and (launch_of(job.comment, ref.hub_id) == ref.launch_id or _in_time(job, ref))
+
+
+def _fits(job: Job, ref: Ref) -> bool:
+    mine = job.uid == ref.uid and launch_of(job.comment, ref.hub_id) == ref.launch_id
+    return mine and job.submitted_at >= ref.asked_at - CLOCKS
+
+
+def _in_time(job: Job, ref: Ref) -> bool:
+    """Whether it was submitted when the launch was: its owner may have changed its comment since."""
+    return ref.asked_at - CLOCKS <= job.submitted_at <= ref.asked_at + SUBMITTING
+
+
+def forged(jobs: Iterable[Job], refs: Mapping[str, Ref], hub_id: str) -> list[Job]:
+    """Jobs that say of themselves that they are launches of this hub's, and are not: for the audit."""
+    found = []
+    for job in jobs:
+        launch_id = launch_of(job.comment, hub_id)
+        if launch_id is None or job.phase is Phase.ENDED:
+            continue
+        ref = refs.get(launch_id)
+        if ref is None or job.uid != ref.uid or (ref.job_id is not None and job.id != ref.job_id):
+            found.append(job)
+    return found
+
+
+# ---------------------------------------------------------------- what is known
+
+def observation(job: Job, accounted: Accounted | None = None) -> Observation:
+    """What a job in the cluster's own list says. A job that waits again (requeued) has not ended."""
+    now = job.phase
+    if now is Phase.UNKNOWN:
+        return Observation(Life.UNKNOWN, reason=f"SLURM says {job.state!r} of its job, which this hub does not know")
+    if now is not Phase.ENDED:
+        return Observation(Life.RUNNING, reason="" if job.state == "RUNNING" else _fragment(state_in_words(job.state)))
+    return ended(job.state, accounted)
+
+
+def ended(state: str, accounted: Accounted | None) -> Observation:
+    """An end, with its exit status where accounting knows it."""
+    reason = _fragment(state_in_words(state))
+    if accounted is None:
+        return Observation(Life.ENDED, reason=reason)
+    code = accounted.exit_code if not accounted.signal else 128 + accounted.signal
+    if state == "FAILED" and accounted.signal:
+        reason = f"{reason}: it was ended by signal {accounted.signal}"
+    elif state == "FAILED":
+        reason = f"{reason} with exit status {accounted.exit_code}"
+    return Observation(Life.ENDED, code, reason)
+
+
+def _fragment(sentence: str) -> str:
+    """As a part of another sentence."""
+    return f"{sentence[:1].lower()}{sentence[1:]}".rstrip(".")
+
+
+def missing(ref: Ref, accounted: Accounted | None, *, answers: bool, now: datetime) -> Observation:
+    """The controller has said "Invalid job id"; ``accounted``: what accounting has, None where it has nothing.
+
+    A controller that was killed forgets what it had not yet saved, while the job goes on.
+    """
+    if accounted is not None and accounted.phase is Phase.ENDED:
+        return ended(accounted.state, accounted)
+    if answers:
+        return Observation(Life.RUNNING, reason="SLURM does not know its job, but the server answers")
+    if accounted is not None:
+        return Observation(
+            Life.UNKNOWN, reason=f"the controller does not know job {ref.job_id}, which accounting calls {accounted.state}"
+        )
+    if now - ref.asked_at < YOUNG:
+        return Observation(Life.UNKNOWN, reason=f"the controller does not know job {ref.job_id}, which is young")
+    return Observation(Life.ENDED, reason="SLURM does not know its job any more")
+
+
+def never_submitted(ref: Ref, *, over: bool, now: datetime) -> Observation:
+    """No job has the launch's comment. ``over``: whoever submitted it has come to an end, well or not."""
+    if over or now - ref.asked_at > SUBMITTING:
+        return Observation(Life.ENDED, reason="its job was never submitted")
+    return Observation(Life.UNKNOWN, reason="its job is being submitted")
+
+
+def takes_report(ref: Ref, job: Job | None) -> bool:
+    """Whether a port is taken from the server: once for each time that its job runs (a requeued one runs again)."""
+    if ref.port is None:
+        return True
+    began = run_of(job)
+    return began is not None and ref.port_of is not None and began > ref.port_of
+
+
+def run_of(job: Job | None) -> float | None:
+    """When the job's present run began, in seconds since 1970; None while it does not run."""
+    if job is None or job.started_at is None or job.phase not in (Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING):
+        return None
+    return job.started_at.timestamp()
+
+
+def with_port(ref: Ref, port: int, job: Job | None) -> Ref:
+    """The launch with what its server reported."""
+    return replace(ref, port=port, port_of=run_of(job), node=job.host if job is not None and job.host else ref.node)
