@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from daas_hub.backends.slurm import SlurmBackend
-from daas_hub.clients import daas_runas
 from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.models import Account, AccountGroup, Handle, LaunchSpec, Resources
 from daas_hub.core.naming import new_id
@@ -24,6 +23,7 @@ from tests.servers.reachable_python import reachable_python
 from tests.servers.slurm.plain import site
 from tests.servers.slurm.rig import LAB, LAB_GID, PEOPLE, Slurm
 from tests.servers.slurm.settings import NODES
+from tests.servers.slurm_helper import Helper
 from tests.servers.tiny_server import program
 
 ROUTE = "/hub/api/daas/report"
@@ -38,7 +38,7 @@ class SlurmPlace(Place):
         self.traits: dict[str, Any] = {
             "runtime_dir": str(root / "records"),
             "hub_id": f"test-{root.name.lower().replace('_', '-')}",
-            "helper": [*cluster.login(), reachable_python(), "-I", "-S", str(install_helper(root))],
+            "helper": Helper(cluster).argv,
             "command_prefix": cluster.login(),
             "node_addresses": {node.name: cluster.world.addresses[node.name] for node in NODES},
             "poll_interval_s": 0.5,
@@ -156,19 +156,6 @@ class SlurmPlace(Place):
             await last.cleanup(handle)
         for backend in self.backends:
             await backend.close()
-
-
-def install_helper(folder: Path) -> Path:
-    """The helper as root installs it, with settings of its own."""
-    settings = folder / "runas.json"
-    settings.write_text(
-        json.dumps({"min_uid": 1000, "denied": [], "programs": {name: f"/usr/bin/{name}" for name in ("sbatch", "scancel")}})
-    )
-    text = Path(daas_runas.__file__).read_text()
-    assert daas_runas.SETTINGS in text
-    program = folder / "daas-runas"
-    program.write_text(text.replace(daas_runas.SETTINGS, str(settings)))
-    return program
 
 
 def _fetch(url: str) -> None:
