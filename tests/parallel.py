@@ -40,6 +40,8 @@ LONG: dict[str, float] = {
     "tests/faults/test_kube_outage.py": 340,
     "tests/servers/kubernetes/test_existing.py": 280,
     "tests/faults/test_kube_recovery.py": 190,
+    "tests/faults/test_slurm_backend.py": 170,
+    "tests/contracts/test_backend_slurm.py": 110,
     "tests/servers/slurm/test_slurm_rig.py": 165,
     "tests/faults/test_slurm_outages.py": 45,
     "tests/faults/test_slurm_query.py": 30,

@@ -53,7 +53,10 @@ class SlurmBackend(SlurmSettings, Backend):
         check_settings(self.config)
         slurm = Slurm(prefix=self.command_prefix, within_s=self.command_timeout_s)
         watch = JobWatch(
-            SharedLook(slurm.jobs), self.log, every_s=self.poll_interval_s, waiting_s=min(self.waiting_interval_s, self.poll_interval_s)
+            SharedLook(slurm.jobs),
+            self.log,
+            every_s=self.poll_interval_s,
+            waiting_s=min(self.waiting_interval_s, self.poll_interval_s),
         )
         as_user = AsUser(self.helper)
         ends = Ends(self, slurm, as_user, watch, self.log)

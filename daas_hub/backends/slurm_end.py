@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
@@ -50,9 +52,7 @@ def account_of(ref: Ref) -> Account:
 class Ends:
     """Looks, waits and stops of one backend instance."""
 
-    def __init__(
-        self, settings: SlurmSettings, slurm: Slurm, as_user: AsUser, watch: JobWatch, log: AnyLogger
-    ) -> None:
+    def __init__(self, settings: SlurmSettings, slurm: Slurm, as_user: AsUser, watch: JobWatch, log: AnyLogger) -> None:
         self._settings, self._slurm, self._as_user, self._watch, self._log = settings, slurm, as_user, watch, log
         self.submitting: set[str] = set()
         """Launches whose submission is going on here."""
@@ -63,9 +63,12 @@ class Ends:
 
     async def inspect(self, handle: Handle, *, max_age_s: float = AGE_S) -> Observation:
         """One look; never raises."""
+        return await self._judged(handle, self._watch.jobs(max_age_s))
+
+    async def _judged(self, handle: Handle, asked: Coroutine[Any, Any, Mapping[int, Job]]) -> Observation:
         try:
-            ref = ref_of(handle)
-            job = find_job(await self._watch.jobs(max_age_s), ref)
+            ref, jobs = ref_of(handle), await asked
+            job = find_job(jobs, ref)
             if job is None:
                 return await self._missing(ref)
             if job.phase is Phase.ENDED:
@@ -77,6 +80,8 @@ class Ends:
             return Observation(Life.UNKNOWN, reason=error.message)
         except (ValueError, TypeError, AttributeError) as error:
             return Observation(Life.UNKNOWN, reason=f"{type(error).__name__}: {error}")
+        finally:
+            asked.close()
 
     async def _missing(self, ref: Ref) -> Observation:
         """It is in no list: asked for by its id, accounting looked into, and its server, before it counts as over."""
@@ -120,7 +125,7 @@ class Ends:
         with self._watch.follow(ref) as changed:
             while True:
                 changed.clear()
-                seen = await self.inspect(handle, max_age_s=self._settings.poll_interval_s)
+                seen = await self._judged(handle, self._watch.heard())
                 if seen.life is Life.ENDED:
                     return seen
                 if doubt is not None and doubted is not (seen.life is Life.UNKNOWN):
@@ -166,7 +171,9 @@ class Ends:
                 account_of(ref), launch_id=ref.launch_id, job_id=ref.job_id, clean=False, within_s=CANCEL_WITHIN_S
             )
         except DaasError as error:
-            self._log.warning("Job %s of launch %s cannot be cancelled: %s", ref.job_id, ref.launch_id, error.log_message)
+            self._log.warning(
+                "Job %s of launch %s cannot be cancelled: %s", ref.job_id, ref.launch_id, error.log_message
+            )
             return Observation(Life.UNKNOWN, reason=error.message)
         with self._watch.follow(ref, waiting=True) as changed:
             while time.monotonic() < deadline:

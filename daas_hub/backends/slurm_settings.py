@@ -53,7 +53,9 @@ class SlurmSettings(HasTraits):
     ).tag(config=True)
 
     waiting_interval_s = Float(
-        1.0, min=0.2, help="The same while any start waits for its job, in seconds: who waits is told of its turn sooner."
+        1.0,
+        min=0.2,
+        help="The same while any start waits for its job, in seconds: who waits is told of its turn sooner.",
     ).tag(config=True)
 
     answer_timeout_s = Float(

@@ -16,7 +16,7 @@ from daas_hub.core.errors import BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import LaunchSpec, Life
 from daas_hub.core.slurm_jobs import Job, Phase, position
-from daas_hub.core.slurm_launches import Ambiguous, Ref, first_ref, run_of, with_port
+from daas_hub.core.slurm_launches import Ambiguous, Ref, first_ref, run_of
 from daas_hub.core.slurm_words import reason_in_words
 
 from .base import Checkpoint
@@ -128,9 +128,13 @@ class Start:
         try:
             return await finished(
                 tools.as_user.submit(
-                    account_of(ref), hub_id=ref.hub_id, launch_id=ref.launch_id, script=script, files=files,
+                    account_of(ref),
+                    hub_id=ref.hub_id,
+                    launch_id=ref.launch_id,
+                    script=script,
+                    files=files,
                     within_s=SUBMIT_WITHIN_S,
-                )  # fmt: skip
+                )
             )
         finally:
             ends.submitting.discard(ref.launch_id)
@@ -174,9 +178,7 @@ async def wait_ready(
 class _Wait:
     """Between submission and the server's first answer."""
 
-    def __init__(
-        self, ref: Ref, tools: Tools, reports: Reports, steps: Steps | None, secrets: tuple[str, ...]
-    ) -> None:
+    def __init__(self, ref: Ref, tools: Tools, reports: Reports, steps: Steps | None, secrets: tuple[str, ...]) -> None:
         self._ref, self._tools, self._reports, self._steps, self._secrets = ref, tools, reports, steps, secrets
         self._running_since: float | None = None
 
@@ -263,7 +265,8 @@ class _Wait:
             f"{what} {after}.",
             permanent=False,
             reason="timeout",
-            log_message=f"Launch {self._ref.launch_id}, job {self._ref.job_id}: {what} {after}. {await self._last_lines()}",
+            log_message=f"Launch {self._ref.launch_id}, job {self._ref.job_id}: {what} {after}. "
+            f"{await self._last_lines()}",
         )
 
     async def _last_lines(self) -> str:
@@ -282,9 +285,7 @@ async def last_lines(ref: Ref, as_user: AsUser, secrets: tuple[str, ...] = ()) -
 
 async def log_of(ref: Ref, as_user: AsUser) -> str | None:
     """What the job printed at last; None where it has no log. Raises DaasError."""
-    probe = await as_user.probe(
-        account_of(ref), launch_id=ref.launch_id, log_bytes=LOG_BYTES, within_s=LOG_WITHIN_S
-    )
+    probe = await as_user.probe(account_of(ref), launch_id=ref.launch_id, log_bytes=LOG_BYTES, within_s=LOG_WITHIN_S)
     return probe.log
 
 
@@ -297,5 +298,3 @@ async def first_of(within_s: float, *events: asyncio.Event) -> None:
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-
-

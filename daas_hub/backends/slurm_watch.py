@@ -1,4 +1,4 @@
-"""One question for all jobs of the cluster, for the whole hub: whoever follows a launch is woken when its job changes."""
+"""One question for all jobs of the cluster, for the whole hub: who follows a launch is woken when its job changes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,23 @@ class Follower:
 class JobWatch:
     """Asks as long as anybody follows. Nothing is asked for a hub without servers."""
 
-    def __init__(self, look: SharedLook[Mapping[int, Job]], log: AnyLogger, *, every_s: float, waiting_s: float) -> None:
+    def __init__(
+        self, look: SharedLook[Mapping[int, Job]], log: AnyLogger, *, every_s: float, waiting_s: float
+    ) -> None:
         self._look, self._log = look, log
         self._every_s, self._waiting_s = every_s, waiting_s
         self._followers: set[Follower] = set()
         self._task: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
+        self._heard: Mapping[int, Job] | BackendUnavailable | None = None
+
+    async def heard(self) -> Mapping[int, Job]:
+        """What the last question brought, for who was just woken by it. Raises BackendUnavailable where it failed."""
+        if isinstance(self._heard, BackendUnavailable):
+            raise BackendUnavailable(
+                self._heard.message, reason=self._heard.reason, log_message=self._heard.log_message
+            )
+        return await self._look.get(0) if self._heard is None else self._heard
 
     async def jobs(self, max_age_s: float) -> Mapping[int, Job]:
         """All jobs, as they were at most so long ago. Raises BackendUnavailable."""
@@ -65,10 +76,12 @@ class JobWatch:
             try:
                 jobs = await self._look.get(0)
             except BackendUnavailable as error:
+                self._heard = error
                 self._tell(None)
                 pause_s = next(pauses)
                 self._log.debug("SLURM cannot be asked for jobs: %s", error.log_message)
             else:
+                self._heard = jobs
                 self._tell(jobs)
                 pauses = delays(self._every_s, max(LONGEST_PAUSE_S, self._every_s))
                 pause_s = self._waiting_s if any(one.waiting for one in self._followers) else self._every_s
@@ -77,6 +90,7 @@ class JobWatch:
                 # Somebody new waits less than the pause that others agreed on.
                 await asyncio.wait_for(self._hurry.wait(), max(pause_s - self._waiting_s, 0.01))
             await asyncio.sleep(min(pause_s, self._waiting_s))
+        self._heard = None
 
     def _tell(self, jobs: Mapping[int, Job] | None) -> None:
         for follower in tuple(self._followers):

@@ -170,6 +170,7 @@ def forged(jobs: Iterable[Job], refs: Mapping[str, Ref], hub_id: str) -> list[Jo
 
 # ---------------------------------------------------------------- what is known
 
+
 def observation(job: Job, accounted: Accounted | None = None) -> Observation:
     """What a job in the cluster's own list says. A job that waits again (requeued) has not ended."""
     now = job.phase
@@ -203,13 +204,17 @@ def missing(ref: Ref, accounted: Accounted | None, *, answers: bool, now: dateti
 
     A controller that was killed forgets what it had not yet saved, while the job goes on.
     """
+    if accounted is not None and accounted.user != ref.name:
+        # A controller that has lost its state gives ids again.
+        accounted = None
     if accounted is not None and accounted.phase is Phase.ENDED:
         return ended(accounted.state, accounted)
     if answers:
         return Observation(Life.RUNNING, reason="SLURM does not know its job, but the server answers")
     if accounted is not None:
         return Observation(
-            Life.UNKNOWN, reason=f"the controller does not know job {ref.job_id}, which accounting calls {accounted.state}"
+            Life.UNKNOWN,
+            reason=f"the controller does not know job {ref.job_id}, which accounting calls {accounted.state}",
         )
     if now - ref.asked_at < YOUNG:
         return Observation(Life.UNKNOWN, reason=f"the controller does not know job {ref.job_id}, which is young")

@@ -1,4 +1,4 @@
-"""The contract of the SLURM backend, on a real cluster."""
+"""The contract of the SLURM backend, on real clusters of both versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.contracts.backend import BackendContract, Saved
 from tests.servers.slurm.rig import Slurm
 from tests.servers.slurm_place import SlurmPlace, slurm_place
 
-pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 
 class TestSlurm(BackendContract):
@@ -22,8 +22,8 @@ class TestSlurm(BackendContract):
     stop_within_s = 30.0
 
     @pytest.fixture
-    async def place(self, slurm: Slurm) -> AsyncIterator[SlurmPlace]:
-        async with slurm_place(slurm) as place:
+    async def place(self, slurm_any: Slurm) -> AsyncIterator[SlurmPlace]:
+        async with slurm_place(slurm_any) as place:
             yield place
 
     async def test_site_tokens_are_replaced_as_one_set_that_others_do_not_see(self, place: Any, saved: Saved) -> None:

@@ -120,7 +120,9 @@ class SlurmPlace(Place):
         """One report, as the hub's route takes it: with the server's own token, once, when the job is known."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = int(next(line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-l")))
+            length = int(
+                next(line.split(":")[1] for line in head.split("\r\n") if line.lower().startswith("content-l"))
+            )
             said = json.loads(await reader.readexactly(length))
             path = head.split(" ")[1]
             launch_id = path.removesuffix(ROUTE).strip("/")
@@ -167,7 +169,7 @@ def _fetch(url: str) -> None:
 @asynccontextmanager
 async def slurm_place(cluster: Slurm, **traits: Any) -> AsyncIterator[SlurmPlace]:
     """A backend of a hub of its own on the shared cluster."""
-    root = Path(tempfile.mkdtemp(prefix="daas-slurm-place-", dir="/var/tmp"))
+    root = Path(tempfile.mkdtemp(prefix="daas-slurmplace-", dir="/var/tmp"))
     root.chmod(0o755)
     reachable_python()
     place = SlurmPlace(cluster, root, **traits)

@@ -30,7 +30,7 @@ JOB = Job(
     cpus=1, memory_bytes=None, gpus=0, gpu_types=(), restarts=0, reservation="", comment="daas:beam:l1",
 )  # fmt: skip
 ACCOUNTED = Accounted(
-    id=7, state="FAILED", uid=20001, submitted_at=NOW, started_at=NOW, ended_at=NOW, exit_code=3, signal=0,
+    id=7, state="FAILED", user="ada", submitted_at=NOW, started_at=NOW, ended_at=NOW, exit_code=3, signal=0,
     elapsed_s=1, suspended_s=0, cpus=1, memory_bytes=None, gpus=0, gpu_types=(), max_rss_bytes=None, node="cpu1",
 )  # fmt: skip
 RECORDED = replace(REF, job_id=7)
@@ -123,6 +123,8 @@ LATER = NOW + timedelta(hours=1)
         (replace(ACCOUNTED, state="RUNNING"), False, LATER, Life.UNKNOWN),
         (replace(ACCOUNTED, state="RUNNING"), True, LATER, Life.RUNNING),
         (None, True, LATER, Life.RUNNING),
+        # Somebody else's job of that id says nothing.
+        (replace(ACCOUNTED, user="bob"), True, LATER, Life.RUNNING),
         (None, False, NOW + timedelta(minutes=1), Life.UNKNOWN),
         (None, False, LATER, Life.ENDED),
     ],
