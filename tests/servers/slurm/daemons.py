@@ -57,8 +57,7 @@ class Daemons:
             for name in CONTROLLERS
         ]
         self.nodes = {
-            node.name: self._program(node.name, _as_host(run, node.name, "slurmd", "-D"), listens=(node.name, "node"))
-            for node in NODES
+            node.name: self._program(node.name, _as_node(run, node.name), listens=(node.name, "node")) for node in NODES
         }
         rest = ["setpriv", f"--reuid={REST_UID}", f"--regid={REST_UID}", "--clear-groups"]
         rest += ["slurmrestd", "-a", "rest_auth/jwt", f"{world.addresses[REST]}:{world.ports['rest']}"]
@@ -127,6 +126,15 @@ def _as_host(run: Path, name: str, *argv: str) -> list[str]:
     """Run it as on a host of its own: a name, a folder for process ids (who starts ends whom it finds there), /proc."""
     script = f'hostname {name}; mount -t tmpfs tmpfs {run}; mount -t proc proc /proc; exec "$@"'
     return ["unshare", "--uts", "--mount", "sh", "-ec", script, "sh", *argv]
+
+
+def _as_node(run: Path, name: str) -> list[str]:
+    """A node has SLURM's settings as they are when it starts.
+
+    A job's first process reads them again. It would be lost for good if the login host were misled just then.
+    """
+    script = 'cp -r /etc/slurm "$0/settings"; mount --bind "$0/settings" /etc/slurm; exec slurmd -D'
+    return _as_host(run, name, "sh", "-ec", script, str(run))
 
 
 def _listens(address: tuple[str, int]) -> bool:

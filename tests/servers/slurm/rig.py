@@ -250,7 +250,9 @@ class Slurm:
         younger jobs, and lets those run again whose end it has not read.
         """
         mark = f"saved-{secrets.token_hex(8)}"
-        self.run("scontrol", "update", f"jobid={job}", f"admincomment={mark}")
+        words = ["scontrol", "update", f"jobid={job}", f"admincomment={mark}"]
+        # Refused as long as the database has not given the job its number.
+        self.until(lambda: self.run(*words) == "", what=f"job {job} can be changed")
         path = self.root / "state" / "job_state"
         self.until(lambda: path.exists() and mark.encode() in path.read_bytes(), what=f"job {job} is saved")
 
