@@ -211,6 +211,9 @@ SETTINGS: dict[str, Callable[[Helper], object]] = {
     "no number": lambda helper: helper.allow(min_uid="many"),
     "denied is a text": lambda helper: helper.allow(denied="eve"),
     "a program on the PATH": lambda helper: helper.allow(programs={"sbatch": "sbatch", "scancel": "/usr/bin/scancel"}),
+    "a path that is not absolute": lambda helper: helper.allow(
+        programs={"sbatch": "usr/bin/sbatch", "scancel": "/usr/bin/scancel"}
+    ),
     "no such program": lambda helper: helper.allow(programs={"sbatch": "/no/sbatch", "scancel": "/usr/bin/scancel"}),
     "one program only": lambda helper: helper.allow(programs={"sbatch": "/usr/bin/sbatch"}),
 }
@@ -243,11 +246,17 @@ def test_who_may_call_it(slurm: Slurm, helper: Helper) -> None:
 
 
 @pytest.mark.parametrize(
-    "lacking", [["--bounding-set=-setuid"], ["--bounding-set=-setgid"], ["--securebits=+no_setuid_fixup"]]
+    ("lacking", "said"),
+    [
+        ("--bounding-set=-setuid", "Operation not permitted"),
+        ("--bounding-set=-setgid", "Operation not permitted"),
+        ("--securebits=+no_setuid_fixup", "root's rights could be taken back"),
+    ],
 )
-def test_nothing_runs_where_a_step_has_no_effect(slurm: Slurm, helper: Helper, lacking: list[str]) -> None:
-    words = [*slurm.world.login(), "setpriv", *lacking, str(helper.path), "submit", "ada", ADA]
+def test_nothing_runs_where_a_step_has_no_effect(slurm: Slurm, helper: Helper, lacking: str, said: str) -> None:
+    words = [*slurm.world.login(), "setpriv", lacking, str(helper.path), "submit", "ada", ADA]
     done = subprocess.run(
         words, input=json.dumps(REQUEST), capture_output=True, text=True, env={"PATH": PATH}, cwd="/", timeout=60
     )
-    assert json.loads(done.stdout)["kind"] == "helper", done.stdout
+    answer = json.loads(done.stdout)
+    assert (answer["kind"], said in answer["error"]) == ("helper", True), answer
