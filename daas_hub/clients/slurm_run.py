@@ -28,11 +28,9 @@ class Ran:
 class _Said(asyncio.SubprocessProtocol):
     """Keeps what a program writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, over: asyncio.Event) -> None:
         self.by_descriptor: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
-        self.exited = asyncio.Event()
-        self.silent = asyncio.Event()
-        """Set when it has exited and nobody can write any more."""
+        self.exited, self.silent, self._over = asyncio.Event(), asyncio.Event(), over
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self.by_descriptor[fd] += data
@@ -41,7 +39,9 @@ class _Said(asyncio.SubprocessProtocol):
         self.exited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """It has exited, and nobody can write any more."""
         self.silent.set()
+        self._over.set()
 
     def text(self, descriptor: int) -> str:
         return self.by_descriptor[descriptor].decode(errors="replace")
@@ -53,13 +53,28 @@ async def run(argv: Sequence[str], environment: Mapping[str, str], *, within_s: 
     When this returns or raises the program has ended. Raises OSError where it cannot be started. Bytes that are no
     UTF-8 are replaced.
     """
+    over = asyncio.Event()
+    # In a task of its own: who is cancelled while a program starts would leave what it has started by then.
+    running = asyncio.create_task(_run(argv, environment, within_s, over))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        over.set()
+        await asyncio.wait({running})
+        if not running.cancelled():
+            running.exception()
+        raise
+
+
+async def _run(argv: Sequence[str], environment: Mapping[str, str], within_s: float, over: asyncio.Event) -> Ran:
     transport, said = await asyncio.get_running_loop().subprocess_exec(
-        _Said, *argv, stdin=asyncio.subprocess.DEVNULL, env=dict(environment), cwd="/", start_new_session=True,
+        lambda: _Said(over), *argv, stdin=asyncio.subprocess.DEVNULL, env=dict(environment), cwd="/",
+        start_new_session=True,
     )  # fmt: skip
     code: int | None = None
     try:
         async with asyncio.timeout(within_s):
-            await said.silent.wait()
+            await over.wait()
         code = transport.get_returncode()
     except TimeoutError:
         pass
@@ -68,10 +83,10 @@ async def run(argv: Sequence[str], environment: Mapping[str, str], *, within_s: 
             # It leads a group of its own.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(transport.get_pid(), signal.SIGKILL)
-            await asyncio.shield(said.exited.wait())
+            await said.exited.wait()
         # Also what somebody who left the group still holds.
         transport.close()
-        await asyncio.shield(said.silent.wait())
+        await said.silent.wait()
     return Ran(code, said.text(1), said.text(2))
 
 

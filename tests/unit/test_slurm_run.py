@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,30 @@ async def test_one_that_goes_away_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await asked
     await all_gone(started)
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_one_that_goes_away_while_it_starts(tmp_path: Path, turns: int) -> None:
+    """However far the start has come: ``turns`` of the loop."""
+    started = tmp_path / "started"
+    script = f"sleep 1000 & echo $$ $! > {started}; wait"
+    asked = asyncio.create_task(run(sh(script), {**ENVIRONMENT, "MARK": str(tmp_path)}, within_s=LONG_S))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await until(lambda: not with_mark(str(tmp_path)), what="nothing of it is left")
+
+
+def with_mark(mark: str) -> list[str]:
+    """Processes that still have this mark in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"MARK={mark}".encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found
 
 
 async def test_one_who_hides_cannot_hold_it_up(tmp_path: Path) -> None:
