@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import shutil
 import signal
@@ -183,6 +184,26 @@ async def test_each_has_a_certificate_of_its_own_that_nobody_else_reads(
     # A server lets nobody in with the certificate of another one.
     with pytest.raises(OSError, match=r"certificate|alert|closed|reset|EOF"):
         await asyncio.to_thread(asked, hers, own(his), trusted)
+
+
+def reported(site: Site, handle: Handle, certified: dict[str, str] | None) -> int:
+    """What the hub itself says to a report of this server, past the proxy. Blocks; OSError where TLS is refused."""
+    variables = dict(v.partition("=")[::2] for v in Path(f"/proc/{handle['pid']}/environ").read_text().split("\0"))
+    context = ssl.create_default_context(cafile=own(handle)["ca_certs"])
+    if certified is not None:
+        context.load_cert_chain(certified["client_cert"], certified["client_key"])
+    headers = {"Authorization": f"token {variables['JUPYTERHUB_API_TOKEN']}"}
+    connection = http.client.HTTPSConnection("127.0.0.1", site.hub.hub_port, timeout=20, context=context)
+    with closing(connection):
+        connection.request("POST", "/hub/api/daas/report", b'{"port": 40000}', headers)
+        return connection.getresponse().status
+
+
+async def test_a_server_reports_with_its_own_certificate(site: Site, pair: tuple[Handle, Handle]) -> None:
+    # 409: it is known there, and the hub chose its port itself.
+    assert await asyncio.to_thread(reported, site, pair[0], own(pair[0])) == 409
+    with pytest.raises(OSError, match=r"certificate|alert|closed|reset|EOF"):
+        await asyncio.to_thread(reported, site, pair[0], None)
 
 
 TRAP = """
