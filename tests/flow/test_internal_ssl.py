@@ -260,16 +260,19 @@ async def test_who_takes_over_a_port_is_asked_nothing(site: Site, pair: tuple[Ha
     site.hub.signal(signal.SIGKILL)
     await site.hub.wait_gone()
     os.kill(hers["pid"], signal.SIGKILL)
-    await until(lambda: not site.servers("ada"), within_s=20, what="her server has ended")
-    path = f"{hers['service_prefix']}api"
-    for files, lets_in in ((own(his), False), (own({"dir": str(stolen)}), True)):
-        with trap(site, hers, files, book):
-            status, _ = await by_proxy(site, "ada", "api/status", token)
-            assert (status == 200) is lets_in
-            answered = await local_probe.answers(hers["port"], path, host=hers["host"], files=hubs(site))
-            assert answered is lets_in
-        assert bool(book.read_text()) is lets_in
-    await site.hub.start()
+    try:
+        await until(lambda: not site.servers("ada"), within_s=20, what="her server has ended")
+        path = f"{hers['service_prefix']}api"
+        for files, lets_in in ((own(his), False), (own({"dir": str(stolen)}), True)):
+            with trap(site, hers, files, book):
+                status, _ = await by_proxy(site, "ada", "api/status", token)
+                assert (status == 200) is lets_in
+                answered = await local_probe.answers(hers["port"], path, host=hers["host"], files=hubs(site))
+                assert answered is lets_in
+            assert bool(book.read_text()) is lets_in
+    finally:
+        # It ends the proxy that the one before has left.
+        await site.hub.start()
 
 
 async def test_the_culler_asks_servers_and_ends_an_idle_one(site: Site, pair: tuple[Handle, Handle]) -> None:
