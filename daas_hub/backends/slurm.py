@@ -47,6 +47,7 @@ class SlurmBackend(SlurmSettings, Backend):
     """Starts servers as jobs of the account's uid and gids."""
 
     name = "slurm"
+    has_partitions = True
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -62,7 +63,7 @@ class SlurmBackend(SlurmSettings, Backend):
         ends = Ends(self, slurm, as_user, watch, self.log)
         records = Records(Path(self.runtime_dir) / self.hub_id)
         self._tools = Tools(self, slurm, as_user, watch, ends, records, self.config, self.log)
-        self._capacity = CapacityLook(slurm)
+        self._capacity = CapacityLook(slurm, watch)
         self._reports = Reports()
         self._steps: dict[str, Steps] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
