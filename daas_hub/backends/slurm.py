@@ -60,7 +60,7 @@ class SlurmBackend(SlurmSettings, Backend):
             waiting_s=min(self.waiting_interval_s, self.poll_interval_s),
         )
         as_user = AsUser(self.helper)
-        ends = Ends(self, slurm, as_user, watch, self.log)
+        ends = Ends(self, slurm, as_user, watch, self.log, lambda: self.tls)
         records = Records(Path(self.runtime_dir) / self.hub_id)
         self._tools = Tools(self, slurm, as_user, watch, ends, records, self.config, self.log)
         self._capacity = CapacityLook(slurm, watch)
@@ -103,6 +103,20 @@ class SlurmBackend(SlurmSettings, Backend):
                 text = f"{mount.path} cannot be mounted from {mount.source} on the cluster's nodes."
                 raise StartFailed(text, permanent=True, reason="mount")
         return {}
+
+    async def certificate_names(self, spec: LaunchSpec) -> Sequence[str]:
+        """All nodes that its job may get: which one it is, is known only when it runs."""
+        wanted = str((spec.override.get("slurm") or {}).get("partition") or "")
+        partitions = await self._tools.slurm.partitions()
+        chosen = [one for one in partitions if one.name in wanted.split(",")] if wanted else partitions
+        nodes = {node.name for partition in chosen for node in partition.nodes}
+        if not nodes:
+            raise StartFailed(
+                f"The cluster has no partition {wanted!r}. Choose another one, or ask the administrator.",
+                permanent=True,
+                reason="partition",
+            )
+        return sorted(self.certificate_name(node, spec.launch_id) for node in nodes)
 
     async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
         lock = self._locks.setdefault(spec.launch_id, asyncio.Lock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ from daas_hub.core.slurm_launches import (
     ref_of,
 )
 
-from . import slurm_probe
+from . import local_probe
 from .base import Doubt
 from .local_homes import AnyLogger
 from .slurm_settings import SlurmSettings
@@ -52,8 +52,18 @@ def account_of(ref: Ref) -> Account:
 class Ends:
     """Looks, waits and stops of one backend instance."""
 
-    def __init__(self, settings: SlurmSettings, slurm: Slurm, as_user: AsUser, watch: JobWatch, log: AnyLogger) -> None:
+    def __init__(
+        self,
+        settings: SlurmSettings,
+        slurm: Slurm,
+        as_user: AsUser,
+        watch: JobWatch,
+        log: AnyLogger,
+        tls: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """``tls``: the hub's own files (``Backend.tls``), which it is given after it was made."""
         self._settings, self._slurm, self._as_user, self._watch, self._log = settings, slurm, as_user, watch, log
+        self._tls = tls
         self.submitting: set[str] = set()
         """Launches whose submission is going on here."""
         self.begun: set[str] = set()
@@ -106,7 +116,8 @@ class Ends:
         """Whether its server answers where it said that it listens."""
         if ref.port is None or not ref.node:
             return False
-        return await slurm_probe.answers(self._settings.address_of(ref.node), ref.port, f"{ref.service_prefix}api")
+        host, path = self._settings.address_of(ref.node, ref.launch_id), f"{ref.service_prefix}api"
+        return await local_probe.answers(ref.port, path, host=host, files=self._tls() if ref.tls else None)
 
     async def job(self, ref: Ref, *, max_age_s: float = AGE_S) -> Job | None:
         """The launch's job as the cluster lists it now. Raises BackendUnavailable, Ambiguous."""

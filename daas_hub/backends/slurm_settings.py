@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class SlurmSettings(HasTraits):
     node_dns = Unicode(
         "{node}",
         help="The name by which hub and proxy reach a compute node, with `{node}` for SLURM's name of it, for example "
-        "`{node}.cluster.example.org`.",
+        "`{node}.cluster.example.org`. Where DNS gives every name below a node's the node's address, "
+        "`{launch}.{node}.cluster.example.org` lets each launch have a name, and so a certificate, of its own.",
     ).tag(config=True)
 
     node_addresses: Any = Dict(
@@ -115,11 +117,23 @@ class SlurmSettings(HasTraits):
     @validate("node_dns")
     def _a_name_for_each(self, proposal: Any) -> str:
         value: str = proposal["value"]
-        if value.count("{node}") != 1 or value.count("{") != 1 or value.count("}") != 1:
-            raise TraitError(f"SlurmBackend.node_dns is {value!r}; it must have {{node}} once and no other braces.")
+        left = value.replace("{node}", "", 1).replace("{launch}", "", 1)
+        if "{node}" not in value or "{" in left or "}" in left:
+            raise TraitError(
+                f"SlurmBackend.node_dns is {value!r}; it must have {{node}} once, may have {{launch}} once, and no "
+                "other braces."
+            )
         return value
 
-    def address_of(self, node: str) -> str:
-        """Where hub and proxy reach a node."""
+    def address_of(self, node: str, launch_id: str) -> str:
+        """Where hub and proxy reach a launch's server on a node."""
         addresses: dict[str, str] = self.node_addresses
-        return addresses.get(node) or self.node_dns.replace("{node}", node)
+        return addresses.get(node) or self.node_dns.replace("{launch}", launch_id).replace("{node}", node)
+
+    def certificate_name(self, node: str, launch_id: str) -> str:
+        """The same as a certificate names it."""
+        host = self.address_of(node, launch_id)
+        try:
+            return f"IP:{ip_address(host)}"
+        except ValueError:
+            return f"DNS:{host}"

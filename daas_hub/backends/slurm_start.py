@@ -147,7 +147,7 @@ def report_url(spec: LaunchSpec) -> str:
 
 def url_of(ref: Ref, settings: SlurmSettings) -> str:
     """Where the hub's proxy finds the server."""
-    host = settings.address_of(ref.node)
+    host = settings.address_of(ref.node, ref.launch_id)
     return f"{'https' if ref.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{ref.port}"
 
 
