@@ -36,7 +36,7 @@ upstream_api.default_handlers[:] = [
 SECTIONS = ("SlurmSpawner", "BatchSpawnerRegexStates", "UserEnvMixin", "BatchSpawnerBase")
 """Classes whose settings SlurmSpawner inherits."""
 MIB = 2**20
-OURS = """# daas-hub: steps of the job get its variables, and all of its cores.
+OURS = """# daas-hub: steps of the job get its variables and its cores; it ends when its node is clean.
 unset SLURM_EXPORT_ENV
 if [ -n "${{SLURM_CPUS_PER_TASK:-}}" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi
 trap {end} EXIT

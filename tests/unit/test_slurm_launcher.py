@@ -8,26 +8,23 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from daas_hub.backends import slurm_launcher
 from daas_hub.backends.slurm_launch import LAUNCHER, launch_files
-from daas_hub.core.errors import StartFailed
-from daas_hub.core.models import Account, AccountGroup, LaunchSpec, Resources
-from daas_hub.core.naming import new_id
-from tests.servers.slurm.plain import Ear, ear
+from daas_hub.core.models import AccountGroup, LaunchSpec
+from tests.servers.slurm.plain import Ear, ear, spec_here
 from tests.waiting import PATIENCE, until
 
-SAYS_ALL = "import json, os, sys; json.dump([sys.argv[1:], dict(os.environ), os.getcwd()], open(sys.argv[1], 'w'))"
 WAITS = "import os, sys, time; open(sys.argv[1] + '.new', 'w').write(os.environ['JUPYTER_DATA_DIR']); "
 WAITS += "os.rename(sys.argv[1] + '.new', sys.argv[1]); time.sleep(1000)"
 
@@ -38,27 +35,6 @@ def heard() -> Iterator[Ear]:
         yield one
 
 
-def spec_of(home: Path, **changes: Any) -> LaunchSpec:
-    gid = os.getgid()
-    account = Account(
-        new_id(), "ada", os.getuid(), gid, (AccountGroup("own", gid),), str(home), "/bin/zsh", "t", datetime.now(UTC)
-    )
-    fields: dict[str, Any] = {
-        "launch_id": new_id(),
-        "hub_id": "hub",
-        "account": account,
-        "user_name": "ada",
-        "server_name": "",
-        "resources": Resources(),
-        "cmd": (sys.executable, "-c", SAYS_ALL, str(home / "said")),
-        "environment": {"JUPYTERHUB_USER": "ada", "HOME": "/forged", "JUPYTER_PATH": "/site"},
-        "secrets": {"JUPYTERHUB_API_TOKEN": "t0ken"},
-        "mounts": (),
-        "service_prefix": "/user/ada/",
-    }
-    return LaunchSpec(**{**fields, **changes})
-
-
 class Node:
     """A folder of a launch, and the launcher run from it."""
 
@@ -66,21 +42,26 @@ class Node:
         self.home, self.tmp, self.folder = (root / name for name in ("home", "tmp", "launch"))
         for path in (self.home, self.tmp, self.folder):
             path.mkdir(mode=0o700)
+        self.log = root / "log"
 
     def write(self, spec: LaunchSpec, url: str, **more: Any) -> None:
         for name, text in launch_files(spec, report_url=url, **{"ports": None, **more}).items():
             (self.folder / name).write_text(text)
 
-    def start(self, **env: str) -> subprocess.Popen[str]:
+    def start(self, **env: str) -> subprocess.Popen[bytes]:
         argv = [sys.executable, "-I", "-S", str(self.folder / "launch.py")]
         env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(self.tmp), "SLURM_JOB_ID": "7", **env}
-        return subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
+        with self.log.open("wb") as log:
+            return subprocess.Popen(argv, env=env, stderr=log)
 
     def run(self, **env: str) -> tuple[int, str]:
         """Status and log, once server and report are over."""
         with self.start(**env) as process:
-            _, log = process.communicate(timeout=60 * PATIENCE)
-        return process.returncode, log
+            process.wait(60 * PATIENCE)
+        deadline = time.monotonic() + 30 * PATIENCE
+        while list(self.tmp.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return process.returncode, self.log.read_text()
 
     def said(self) -> tuple[list[str], dict[str, str], str]:
         argv, env, cwd = json.loads((self.home / "said").read_text())
@@ -105,7 +86,7 @@ def test_its_syntax_and_its_modules_are_those_of_python_3_6() -> None:
 
 
 def test_the_server_gets_what_the_hub_says_and_what_the_node_has(node: Node, heard: Ear) -> None:
-    node.write(spec_of(node.home), heard.url)
+    node.write(spec_here(node.home), heard.url)
     status, log = node.run(CUDA_VISIBLE_DEVICES="3", SLURM_CPUS_ON_NODE="4")
     _, env, cwd = node.said()
     assert (status, log) == (0, "")
@@ -125,20 +106,9 @@ def test_the_server_gets_what_the_hub_says_and_what_the_node_has(node: Node, hea
     assert heard.heard[0][0]["Authorization"] == "token t0ken"
 
 
-def test_the_hubs_own_paths_stay_with_the_hub() -> None:
-    given = {"PATH": "/hub/bin", "VIRTUAL_ENV": "/hub", "PYTHONPATH": "/profile", "LANG": "C"}
-    files = launch_files(
-        spec_of(Path("/home/ada"), environment=given),
-        report_url="http://hub/",
-        ports=None,
-        hub_environment={"PATH": "/hub/bin", "VIRTUAL_ENV": "/hub", "PYTHONPATH": "/hub/lib"},
-    )
-    assert json.loads(files["launch.json"])["environment"] == {"PYTHONPATH": "/profile", "LANG": "C"}
-
-
 @pytest.mark.parametrize("ids", [{"uid": 4242}, {"gid": 4243}])
 def test_another_account_on_the_node_starts_nothing(node: Node, heard: Ear, ids: Mapping[str, int]) -> None:
-    spec = spec_of(node.home)
+    spec = spec_here(node.home)
     node.write(replace(spec, account=replace(spec.account, **ids)), heard.url)
     status, log = node.run()
     assert status == slurm_launcher.REFUSED
@@ -149,7 +119,7 @@ def test_another_account_on_the_node_starts_nothing(node: Node, heard: Ear, ids:
 
 
 def test_groups_that_the_node_lacks_are_named(node: Node, heard: Ear) -> None:
-    spec = spec_of(node.home)
+    spec = spec_here(node.home)
     missing = max(os.getgroups(), default=0) + 4711
     groups = (*spec.account.groups, AccountGroup("beam", missing))
     node.write(replace(spec, account=replace(spec.account, groups=groups)), heard.url)
@@ -159,7 +129,7 @@ def test_groups_that_the_node_lacks_are_named(node: Node, heard: Ear) -> None:
 
 
 def test_a_program_that_the_node_lacks_is_named(node: Node, heard: Ear) -> None:
-    node.write(spec_of(node.home, cmd=("jupyterhub-singleuser-nowhere",)), heard.url)
+    node.write(spec_here(node.home, cmd=("jupyterhub-singleuser-nowhere",)), heard.url)
     status, log = node.run()
     assert status == slurm_launcher.NOT_FOUND
     assert "the program jupyterhub-singleuser-nowhere is not on" in log
@@ -168,7 +138,7 @@ def test_a_program_that_the_node_lacks_is_named(node: Node, heard: Ear) -> None:
 
 
 def test_of_several_tasks_only_the_first_does_anything(node: Node, heard: Ear) -> None:
-    node.write(spec_of(node.home), heard.url)
+    node.write(spec_here(node.home), heard.url)
     assert node.run(SLURM_PROCID="1") == (0, "")
     assert not (node.home / "said").exists()
     assert node.run(SLURM_PROCID="0") == (0, "")
@@ -184,14 +154,13 @@ async def started(node: Node, heard: Ear, spec: LaunchSpec, condition: Callable[
     with node.start() as process:
         await until(condition, within_s=30)
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=60 * PATIENCE)
-        assert process.returncode == -signal.SIGTERM
+        assert process.wait(60 * PATIENCE) == -signal.SIGTERM
     await until(lambda: not list(node.tmp.iterdir()), within_s=30)
-    return log
+    return node.log.read_text()
 
 
 def waiting(home: Path) -> LaunchSpec:
-    return spec_of(home, cmd=(sys.executable, "-c", WAITS, str(home / "said")))
+    return spec_here(home, cmd=(sys.executable, "-c", WAITS, str(home / "said")))
 
 
 @pytest.mark.parametrize("status", [503, 500, 403, 302, 307])
@@ -218,12 +187,12 @@ async def test_a_server_that_ends_before_the_hub_answers_leaves_nothing(node: No
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         nobody = Ear(f"http://127.0.0.1:{s.getsockname()[1]}/")
-        log = await started(node, nobody, waiting(node.home), (node.home / "said").exists)
+        log = await started(node, nobody, waiting(node.home), lambda: "yet" in node.log.read_text())
     assert "yet: [Errno 111] Connection refused" in log
 
 
 def test_no_proxy_of_the_node_sees_the_token(node: Node, heard: Ear) -> None:
-    node.write(spec_of(node.home), heard.url)
+    node.write(spec_here(node.home), heard.url)
     status, _ = node.run(http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
     assert status == 0
     assert len(heard.heard) == 1
@@ -236,7 +205,7 @@ def test_a_port_of_the_sites_range_that_is_free(node: Node, heard: Ear) -> None:
     with socket.socket() as taken, socket.socket() as other:
         taken.bind(("0.0.0.0", 0))
         port = taken.getsockname()[1]
-        node.write(spec_of(node.home), heard.url, ports=(port, port))
+        node.write(spec_here(node.home), heard.url, ports=(port, port))
         status, log = node.run()
         assert (status, log) == (
             slurm_launcher.REFUSED,
@@ -244,7 +213,7 @@ def test_a_port_of_the_sites_range_that_is_free(node: Node, heard: Ear) -> None:
         )
         other.bind(("0.0.0.0", 0))
         second = other.getsockname()[1]
-    node.write(spec_of(node.home), heard.url, ports=(second, second))
+    node.write(spec_here(node.home), heard.url, ports=(second, second))
     assert node.run() == (0, "")
     assert heard.ports() == [second]
 
@@ -324,42 +293,48 @@ def test_the_folder_of_the_launch_serves_where_the_node_has_no_room(
     assert Path(own).stat().st_mode & 0o777 == 0o700
 
 
-# ---------------------------------------------------------------- launch.json
+# ---------------------------------------------------------------- internal_ssl
 
 
-def values_of(spec: LaunchSpec) -> Any:
-    return json.loads(launch_files(spec, report_url="http://hub/", ports=(5000, 6000))["launch.json"])
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Key, certificate and authority in one, good for 127.0.0.1: enough for both ends to prove themselves."""
+    folder = tmp_path_factory.mktemp("tls")
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=any"
+    argv = [
+        *words.split(),
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        folder / "key",
+        "-out",
+        folder / "cert",
+    ]
+    subprocess.run(argv, check=True, capture_output=True)
+    return {"keyfile": str(folder / "key"), "certfile": str(folder / "cert"), "cafile": str(folder / "cert")}
 
 
-def test_software_of_an_image() -> None:
-    home = Path("/home/ada")
-    image = {"software": {"apptainer": "docker://site/lab:1"}}
-    values = values_of(spec_of(home, override=image, cmd=("jupyterhub-singleuser", "--x"), resources=Resources(gpus=2)))
-    words = ["apptainer", "exec", "--bind", "/home/ada", "--bind", "{own}", "--pwd", "/home/ada", "--nv"]
-    assert values["argv"] == [*words, "docker://site/lab:1", "jupyterhub-singleuser", "--x"]
-    assert values["path_first"] == []
-    with pytest.raises(StartFailed, match="comma or a colon") as caught:
-        values_of(spec_of(Path("/home/a,b"), override=image))
-    assert caught.value.permanent
+def test_with_certificates_it_proves_itself_and_checks_the_hub(node: Node, certificates: dict[str, str]) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates["cafile"])
+    tls.load_cert_chain(certificates["certfile"], certificates["keyfile"])
+    tls.verify_mode = ssl.CERT_REQUIRED
+    with ear(tls) as heard:
+        node.write(spec_here(node.home, certificates=certificates), heard.url)
+        assert node.run() == (0, "")
+    _, env, _ = node.said()
+    assert env["JUPYTERHUB_SERVICE_URL"].startswith("https://")
+    assert Path(env["JUPYTERHUB_SSL_KEYFILE"]).read_text() == Path(certificates["keyfile"]).read_text()
+    assert len(heard.heard) == 1
 
 
-def test_software_of_a_virtual_environment() -> None:
-    values = values_of(spec_of(Path("/h"), override={"software": {"venv": "/sw/lab"}}, cmd=("jupyterhub-singleuser",)))
-    assert (values["path_first"], values["environment"]["VIRTUAL_ENV"]) == (["/sw/lab/bin"], "/sw/lab")
-    assert values["ports"] == [5000, 6000]
-
-
-def test_certificates_lie_beside_it_and_the_server_speaks_tls(tmp_path: Path) -> None:
-    paths = {}
-    for kind in ("keyfile", "certfile", "cafile"):
-        (tmp_path / kind).write_text(f"the {kind}")
-        paths[kind] = str(tmp_path / kind)
-    spec = spec_of(Path("/h"), certificates=paths)
-    files = launch_files(spec, report_url="https://hub/", ports=None)
-    assert {name: files[name] for name in paths} == {name: f"the {name}" for name in paths}
-    launch = json.loads(files["launch.json"])
-    env = slurm_launcher.environment(launch, "/h/.daas/x", "/tmp/own", "fd00::1", 5001)
-    assert env["JUPYTERHUB_SERVICE_URL"] == "https://[fd00::1]:5001/user/ada/"
-    assert env["JUPYTERHUB_SSL_KEYFILE"] == "/h/.daas/x/keyfile"
-    assert env["JUPYTERHUB_SSL_CLIENT_CA"] == "/h/.daas/x/cafile"
-    assert SimpleNamespace(**launch).scheme == "https"
+async def test_a_hub_whose_certificate_is_for_another_name_gets_no_token(
+    node: Node, certificates: dict[str, str]
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificates["certfile"], certificates["keyfile"])
+    with ear(tls) as heard:
+        heard.url = heard.url.replace("127.0.0.1", "localhost")
+        spec = replace(waiting(node.home), certificates=certificates)
+        log = await started(node, heard, spec, lambda: "yet" in node.log.read_text())
+    assert not heard.heard
+    assert "certificate verify failed" in log

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from .rig import LAB, LAB_GID, PEOPLE, Slurm
 
 TOKEN = "s3cr3t-of-this-launch"
 PYTHON = "/usr/bin/python3"
+SAYS_ALL = "import json, os, sys; json.dump([sys.argv[1:], dict(os.environ), os.getcwd()], open(sys.argv[1], 'w'))"
 
 
 def site(slurm: Slurm, **settings: Any) -> Config:
@@ -56,7 +59,7 @@ class Ear:
 
 
 @contextmanager
-def ear() -> Iterator[Ear]:
+def ear(tls: ssl.SSLContext | None = None) -> Iterator[Ear]:
     """Listens on loopback until the block ends."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -75,7 +78,9 @@ def ear() -> Iterator[Ear]:
             self.end_headers()
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    one = Ear(f"http://127.0.0.1:{server.server_address[1]}/hub/api/daas/report")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    one = Ear(f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/hub/api/daas/report")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -111,6 +116,28 @@ def spec_of(slurm: Slurm, user: str = "ada", *, home: str = "", **changes: Any) 
         "secrets": {"JUPYTERHUB_API_TOKEN": TOKEN},
         "mounts": (),
         "service_prefix": f"/user/{user}/",
+    }
+    return LaunchSpec(**{**fields, **changes})
+
+
+def spec_here(home: Path, **changes: Any) -> LaunchSpec:
+    """A launch of whoever runs this test, whose server writes down what it was given."""
+    gid = os.getgid()
+    account = Account(
+        new_id(), "ada", os.getuid(), gid, (AccountGroup("own", gid),), str(home), "/bin/zsh", "t", datetime.now(UTC)
+    )
+    fields: dict[str, Any] = {
+        "launch_id": new_id(),
+        "hub_id": "hub",
+        "account": account,
+        "user_name": "ada",
+        "server_name": "",
+        "resources": Resources(),
+        "cmd": (sys.executable, "-c", SAYS_ALL, str(home / "said")),
+        "environment": {"JUPYTERHUB_USER": "ada", "HOME": "/forged", "JUPYTER_PATH": "/site"},
+        "secrets": {"JUPYTERHUB_API_TOKEN": "t0ken"},
+        "mounts": (),
+        "service_prefix": "/user/ada/",
     }
     return LaunchSpec(**{**fields, **changes})
 
