@@ -13,6 +13,10 @@ PATIENCE = 3.0 if os.environ.get("PYTEST_XDIST_WORKER") else 1.0
 """How much longer waiting may take where other tests run on the same cores: deadlines are for what never comes."""
 
 
+LONG = os.environ.get("DAAS_TEST_LONG") == "1"
+"""Whether this is a long run (``scripts/test --long``): the same code with larger numbers."""
+
+
 async def until(
     condition: Callable[[], Any | Awaitable[Any]],
     *,

@@ -35,8 +35,13 @@ REMOVE_ATTEMPTS = 3
 LEDGER = "ledger"
 
 
-def write_private(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
-    """Write a file whole or not at all, never readable by more than ``mode`` allows at any moment."""
+def write_private(
+    path: Path, text: str, *, mode: int = 0o600, owner: tuple[int, int] | None = None, lasting: bool = True
+) -> None:
+    """Write a file whole or not at all, never readable by more than ``mode`` allows at any moment.
+
+    ``lasting``: it is there after a power cut, too; a busy disk may take many seconds for that.
+    """
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -46,7 +51,8 @@ def write_private(path: Path, text: str, *, mode: int = 0o600, owner: tuple[int,
         if owner is not None:
             os.fchown(fd, *owner)
         os.fchmod(fd, mode)
-        os.fsync(fd)
+        if lasting:
+            os.fsync(fd)
     draft.rename(path)
 
 
@@ -75,13 +81,14 @@ class LaunchFolder:
         self.path.chmod(0o711)
         self.own.mkdir(mode=0o700)
         owner = (uid, gid) if os.geteuid() == 0 else None
-        write_private(self.secrets, json.dumps(dict(secrets)), owner=owner)
+        # A server that a power cut ended needs none of these again.
+        write_private(self.secrets, json.dumps(dict(secrets)), owner=owner, lasting=False)
         if owner is not None:
             os.chown(self.own, *owner)
 
-    def save(self, name: str, value: Json) -> None:
+    def save(self, name: str, value: Json, *, lasting: bool = True) -> None:
         """Write one of the hub's own files where users cannot write."""
-        write_private(self.path / f"{name}.json", json.dumps(value))
+        write_private(self.path / f"{name}.json", json.dumps(value), lasting=lasting)
 
     def saved(self, name: str) -> Json | None:
         """What was saved; None where nothing was, or where anybody else could have written it."""
@@ -108,7 +115,7 @@ class LaunchFolder:
         """Files that the helper puts over /etc/passwd and /etc/group, for this server only."""
         binds = []
         for name, text in (("passwd", passwd), ("group", group)):
-            write_private(self.path / name, text, mode=0o644)
+            write_private(self.path / name, text, mode=0o644, lasting=False)
             binds.append((str(self.path / name), f"/etc/{name}"))
         return binds
 
@@ -121,7 +128,7 @@ class LaunchFolder:
             if kind in certificates:
                 copy = self.own / kind
                 owner = (uid, gid) if os.geteuid() == 0 else None
-                write_private(copy, Path(certificates[kind]).read_text(), owner=owner)
+                write_private(copy, Path(certificates[kind]).read_text(), owner=owner, lasting=False)
                 variables[variable] = str(copy)
         return variables
 

@@ -29,7 +29,8 @@ def put(folder: LaunchFolder, files: Mapping[str, str], owner: tuple[int, int] |
     new.mkdir(mode=0o700)
     try:
         for name, text in files.items():
-            write_private(new / name, text, mode=0o400, owner=owner)
+            # No power cut outlives their use, and a disk that is busy must not keep an old one there.
+            write_private(new / name, text, mode=0o400, owner=owner, lasting=False)
         if owner is not None:
             os.chown(new, -1, owner[1])
             new.chmod(0o750)
@@ -43,7 +44,7 @@ def put(folder: LaunchFolder, files: Mapping[str, str], owner: tuple[int, int] |
     for old in folder.path.glob(f"{BEGIN}*"):
         if old != new:
             shutil.rmtree(old)
-    folder.save("site_tokens", dict(files))
+    folder.save("site_tokens", dict(files), lasting=False)
 
 
 class Keeper:

@@ -64,9 +64,13 @@ class Kube:
         self._context = context
         self._api: ApiConnection | None = None
         self._opening = asyncio.Lock()
+        self._closed = False
 
     async def _client(self) -> ApiConnection:
         async with self._opening:
+            if self._closed:
+                # A task that outlives its owner would open connections that nobody closes.
+                raise unavailable(ConnectionError("this connection pool is closed"))
             if self._api is None:
                 configuration = Configuration()
                 try:
@@ -211,10 +215,12 @@ class Kube:
             answer.close()
 
     async def close(self) -> None:
-        """Close the connections."""
-        if self._api is not None:
-            await self._api.close()
-            self._api = None
+        """Close the connections, for good: whoever asks later gets BackendUnavailable."""
+        async with self._opening:
+            self._closed = True
+            if self._api is not None:
+                await self._api.close()
+                self._api = None
 
 
 def unavailable(error: Exception) -> BackendUnavailable:

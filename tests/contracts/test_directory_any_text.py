@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,9 +20,9 @@ from daas_hub.core.login_forms import address, forms, query
 from daas_hub.core.naming import login_name
 from tests.contracts.test_directory_slapd import settings
 from tests.servers.slapd import BASE, PEOPLE, SERVICE_DN, SERVICE_PASSWORD, Slapd
+from tests.waiting import LONG
 
 pytestmark = [pytest.mark.needs("slapd"), pytest.mark.timeout(3600)]
-LONG = os.environ.get("DAAS_TEST_LONG") == "1"
 TEXTS = 100_000 if LONG else 10_000
 """How many texts there are in all; they are dealt out to the tests below."""
 everything = bounded(max_examples=TEXTS * 3 // 10, deadline=None, suppress_health_check=list(HealthCheck))

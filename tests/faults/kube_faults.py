@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.control import ETCD
 from tests.waiting import until
 
-LONG = os.environ.get("DAAS_TEST_LONG") == "1"
 GONE_WITHIN_S = 120
 """After a fault nothing is left over for longer than this, in seconds."""
 _COMPACT = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sqlite3
 import urllib.parse
@@ -19,8 +18,8 @@ from tests.flow.kube_site import KubeSite
 from tests.servers.adopt import adopt
 from tests.servers.kubernetes.client import Client
 from tests.servers.tiny_server import get
+from tests.waiting import LONG
 
-LONG = bool(os.environ.get("DAAS_TEST_LONG"))
 SERVERS = (
     *(("ada", ""), ("ada", "work"), ("bob", ""), ("carl", ""), ("dora", "thesis")),
     *(

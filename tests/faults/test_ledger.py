@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from daas_hub.db.ledger import Ledger
 from daas_hub.db.pool import LedgerPool
 from tests.contracts.ledger_samples import NOW, reservation
 from tests.servers.postgres import PostgresServer
+from tests.waiting import LONG
 
 CLONE = Path(__file__).resolve().parents[2]
 
@@ -102,7 +102,7 @@ def check_nothing_lost(ledger: Ledger, lives: list[Life]) -> None:
 
 
 def test_a_killed_writer_leaves_whole_transactions(url: str) -> None:
-    rounds = 40 if os.environ.get("DAAS_TEST_LONG") else 6
+    rounds = 40 if LONG else 6
     ledger = Ledger.open(url)
     dice = random.Random(12)
     lives: list[Life] = []
@@ -146,7 +146,7 @@ async def longest_gap(until: asyncio.Event) -> float:
 @pytest.mark.timeout(180)
 async def test_four_writers_and_one_holds_the_lock(url: str) -> None:
     """Hub, console and reconciler write while a fourth process's transaction stays open for 3 s."""
-    lasts_s = 60.0 if os.environ.get("DAAS_TEST_LONG") else 6.0
+    lasts_s = 60.0 if LONG else 6.0
     ledger = await asyncio.to_thread(Ledger.open, url, busy_timeout_s=10)
     pool, over = LedgerPool(), asyncio.Event()
     gap = asyncio.create_task(longest_gap(over))

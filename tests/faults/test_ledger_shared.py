@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from typing import Any
@@ -13,9 +12,9 @@ import pytest
 from daas_hub.services.console.access import QUOTA_WRITE
 from tests.faults.aftermath import faulty_site
 from tests.flow.site import Site
-from tests.waiting import until
+from tests.waiting import LONG, until
 
-LASTS_S = 60.0 if os.environ.get("DAAS_TEST_LONG") else 12.0
+LASTS_S = 60.0 if LONG else 12.0
 HELD_S, LET_GO_S = 3.0, 1.0
 HOLDER = """
 import sqlite3, sys, time

@@ -111,7 +111,8 @@ class Lab:
                     continue
                 if got["msg_type"] == "stream":
                     printed += got["content"]["text"]
-                if got["msg_type"] == "execute_reply":
+                # The reply comes by another channel than what was printed, and may overtake it.
+                if got["msg_type"] == "status" and got["content"]["execution_state"] == "idle":
                     return printed
 
 

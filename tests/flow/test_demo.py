@@ -22,7 +22,7 @@ from daas_hub.clients import processes
 from daas_hub.db.ledger import LaunchRow, Ledger
 from tests.servers.demo import DemoServer, Visitor, demo_python
 from tests.servers.ports import free_port
-from tests.waiting import until
+from tests.waiting import LONG, until
 
 pytestmark = pytest.mark.timeout(180)
 IDLE_S = 20
@@ -191,7 +191,7 @@ async def _server_runs_as_the_person_and_is_stopped_when_idle(demo: DemoServer) 
 
 
 @pytest.mark.needs("root")
-@pytest.mark.parametrize("hub_too", [False, True])
+@pytest.mark.parametrize("hub_too", [True, *([False] if LONG else [])])
 async def test_after_a_sigkill_the_next_start_with_the_same_folder_clears_up(place: Path, hub_too: bool) -> None:
     """The demo alone: its hub still stops what it knows. The hub as well: proxy and servers are left behind."""
     first = await DemoServer(place, "--dir", str(place / "demo")).start()

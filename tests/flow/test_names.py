@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import http.cookiejar
-import os
 import re
 import urllib.error
 import urllib.parse
@@ -17,8 +16,8 @@ import pytest
 from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.servers.tiny_server import program
+from tests.waiting import LONG
 
-LONG = os.environ.get("DAAS_TEST_LONG") == "1"
 pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(1200 if LONG else 180)]
 
 BAD_SIGN_INS = 10_000 if LONG else 200

@@ -6,7 +6,6 @@ Real hub, real proxy, real slapd, JupyterLab as her uid, the sweep at a small in
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,9 +20,8 @@ from tests.servers.demo import Visitor
 from tests.servers.kernels import ServerApi
 from tests.servers.slapd import BASE
 from tests.servers.websockets import hang_up
-from tests.waiting import until
+from tests.waiting import LONG, until
 
-LONG = os.environ.get("DAAS_TEST_LONG") == "1"
 pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(900 if LONG else 240)]
 
 SWEEP_S = 120 if LONG else 2

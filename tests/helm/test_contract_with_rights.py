@@ -6,7 +6,6 @@ All of it in the long run; otherwise its ends: a start, a look from another proc
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.servers.kube_place import KubePlace
 from tests.servers.kubernetes.client import KubectlFailed
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
+from tests.waiting import LONG
 
 from .chart import RELEASE, Helm
 
@@ -99,7 +99,7 @@ class TestKubernetesByTheHubsOwnRights(BackendContract):
             await place.ask("debug", saved.last["pod"], "--image=example.org/debug:1", "--profile=restricted")
 
 
-if not os.environ.get("DAAS_TEST_LONG"):
+if not LONG:
     for name in dir(BackendContract):
         if name.startswith("test_") and name not in ALWAYS:
             setattr(TestKubernetesByTheHubsOwnRights, name, None)

@@ -239,9 +239,10 @@ class EvilProvider:
         answer = {**answer, "expires_in": self.exchanged_last_s, **self.exchange_more}
         return 200, {name: said for name, said in answer.items() if said is not None}
 
-    def good(self, value: str) -> bool:
-        """Whether the service that it is for would take this token now."""
-        return any(one.value == value and time.time() < one.expires_at for one in self.exchanged)
+    def good(self, value: str, at: float | None = None) -> bool:
+        """Whether the service that it is for would take this token now, or would have taken it then."""
+        when = time.time() if at is None else at
+        return any(one.value == value and when < one.expires_at for one in self.exchanged)
 
     def end_all(self) -> None:
         """Every sign-in is over, as after an administrator's click."""

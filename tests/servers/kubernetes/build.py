@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daas_hub.demo.setup import SetupFailed, cache_root, ensure, say
+from tests.servers.priority import below_the_tests
 
 MODULES = Path(__file__).with_name("go")
 GO_VERSION = (1, 26)
@@ -189,7 +190,7 @@ def main() -> int:
     """Build what is missing, below the priority of the tests that run meanwhile."""
     from .images import ImageFailed, projects, tiny_singleuser
 
-    os.nice(10)
+    below_the_tests()
     try:
         with ThreadPoolExecutor(2) as meanwhile:
             # Images wait for downloads most of the time.

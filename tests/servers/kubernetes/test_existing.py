@@ -12,6 +12,7 @@ import pytest
 
 from daas_hub.core.naming import new_id
 from tests.helm.chart import RELEASE, Helm
+from tests.waiting import LONG
 
 from .client import HOST, Client
 from .cluster import Cluster
@@ -19,7 +20,6 @@ from .fixtures import EXISTING, IMAGE
 from .images import Image
 
 ROOT = Path(__file__).resolve().parents[3]
-LONG = os.environ.get("DAAS_TEST_LONG") == "1"
 ANY_CLUSTER = {
     "tests/servers/kubernetes/test_existing.py": ["test_each_test_has_a_namespace"],
     "tests/contracts/test_backend_kube.py": ["TestKubernetes::test_a_server_runs_as_the_account_and_answers"],

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daas_hub.demo.setup import cache_root, say
+from tests.servers.priority import below_the_tests
 
 SUITE = "trixie"
 PACKAGES = (
@@ -124,7 +125,7 @@ def main() -> int:
     """Make what is missing, below the priority of the tests that run meanwhile."""
     if os.geteuid() != 0 or not possible():
         return 0
-    os.nice(10)
+    below_the_tests()
     try:
         ensure()
     except DebianFailed as error:
