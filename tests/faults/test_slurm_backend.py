@@ -19,7 +19,7 @@ from tests.contracts.backend import Saved, ours
 from tests.servers.slurm import misled
 from tests.servers.slurm.rig import Slurm
 from tests.servers.slurm_place import SlurmPlace, slurm_place
-from tests.waiting import until
+from tests.waiting import LONG, until
 
 pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(180)]
 
@@ -47,7 +47,11 @@ async def begun(place: SlurmPlace, saved: Saved) -> tuple[str, str]:
     return spec.launch_id, await place.backend.start(spec, saved)
 
 
-@pytest.mark.parametrize("outage", OUTAGES)
+EVERY = tuple(OUTAGES) if LONG else ("refused", "munge", "reset")
+"""In every run one of each kind: nobody listens, nobody is believed, nobody lets her finish."""
+
+
+@pytest.mark.parametrize("outage", EVERY)
 async def test_an_outage_ends_nothing_and_forgets_nothing(place: SlurmPlace, outage: str) -> None:
     """Running, for a hub that stays, for one that comes meanwhile, and for a stop that is asked for."""
     saved, told = Saved(), list[Observation]()

@@ -1,0 +1,43 @@
+"""A whole site whose servers are jobs of a real SLURM cluster: the same directory, people and hub as ``site.Site``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.flow.site import Site
+from tests.servers.slapd import Slapd
+from tests.servers.slurm.plain import site as settings
+from tests.servers.slurm.rig import Slurm
+from tests.servers.slurm.settings import NODES
+from tests.servers.slurm_helper import Helper
+
+CONFIG = """
+c.DaasHub.backends = {{{local}"slurm": "daas_hub.backends.slurm.SlurmBackend"}}
+c.SlurmBackend.runtime_dir = {records!r}
+c.SlurmBackend.helper = {helper!r}
+c.SlurmBackend.command_prefix = {prefix!r}
+c.SlurmBackend.command_timeout_s = 5
+c.SlurmBackend.node_addresses = {addresses!r}
+c.SlurmBackend.poll_interval_s = 0.5
+c.SlurmBackend.waiting_interval_s = 0.3
+c.SlurmSpawner.req_prologue = {prologue!r}
+"""
+
+
+class SlurmSite(Site):
+    """Homes are the cluster's. ``local``: this machine is a place, too, the first one."""
+
+    def __init__(self, cluster: Slurm, *, more: str = "", local: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.cluster = cluster
+        self.homes = cluster.homes
+        self.slapd = Slapd(self.state / "slapd", self.homes)
+        # Its own account calls the helper by sudo; who looks at the queue may be root.
+        self.more = more + CONFIG.format(
+            local='"local": "daas_hub.backends.local.LocalBackend", ' if local else "",
+            records=str(self.root / "records"),
+            helper=Helper(cluster).argv,
+            prefix=cluster.login(),
+            addresses={node.name: cluster.world.addresses[node.name] for node in NODES},
+            prologue=settings(cluster).SlurmSpawner.req_prologue,
+        )
