@@ -158,14 +158,7 @@ class Ends:
             async with asyncio.timeout(within_s):
                 return await self._stop(ref, deadline)
         except TimeoutError:
-            return await self._last_word(handle)
-
-    async def _last_word(self, handle: Handle) -> Observation:
-        try:
-            async with asyncio.timeout(AGE_S):
-                return await self.inspect(handle, max_age_s=CHECK_EVERY_S)
-        except TimeoutError:
-            return Observation(Life.UNKNOWN, reason="SLURM does not answer")
+            return Observation(Life.UNKNOWN, reason=f"its end was not seen within {within_s:g} s")
 
     async def _stop(self, ref: Ref, deadline: float) -> Observation:
         # What this very process has submitted just now is in no list that is older.
