@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import pwd
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -39,6 +41,7 @@ CHECK_EVERY_S = 30.0
 ACCOUNTED_WITHIN_S = 3.0
 """How long accounting is waited for: it only says how a job ended."""
 CANCEL_WITHIN_S = 15.0
+HIDDEN = "SLURM hides other people's jobs from the hub (PrivateData): the administrator must make it an operator"
 
 
 def account_of(ref: Ref) -> Account:
@@ -64,6 +67,7 @@ class Ends:
         """``tls``: the hub's own files (``Backend.tls``), which it is given after it was made."""
         self._settings, self._slurm, self._as_user, self._watch, self._log = settings, slurm, as_user, watch, log
         self._tls = tls
+        self._all_seen = False
         self.submitting: set[str] = set()
         """Launches whose submission is going on here."""
         self.begun: set[str] = set()
@@ -98,12 +102,20 @@ class Ends:
         if ref.job_id is None:
             over = ref.launch_id in self.begun and ref.launch_id not in self.submitting
             return never_submitted(ref, over=over, now=datetime.now(UTC))
+        if not await self._sees_all():
+            return Observation(Life.UNKNOWN, reason=HIDDEN)
         job = await self._slurm.job(ref.job_id)
         if job is not None and is_recorded(job, ref):
             return observation(job)
         accounted = await self._accounted(ref.job_id)
         answers = ref.port is not None and bool(ref.node) and await self.answers(ref)
         return missing(ref, accounted, answers=answers, now=datetime.now(UTC))
+
+    async def _sees_all(self) -> bool:
+        """Whether what is not in the hub's list is nowhere. Once true, it is not asked again."""
+        if not self._all_seen:
+            self._all_seen = await self._slurm.sees_all_jobs(pwd.getpwuid(os.geteuid()).pw_name)
+        return self._all_seen
 
     async def _accounted(self, job_id: int) -> Accounted | None:
         try:

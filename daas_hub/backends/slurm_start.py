@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from traitlets.config import Config
@@ -121,7 +122,8 @@ class Start:
             spec, config=tools.config, folder=f"{ref.home}/.daas/{ref.launch_id}", python=settings.python
         )
         ports = (settings.ports[0], settings.ports[1]) if settings.ports else None
-        files = launch_files(spec, report_url=report_url(spec), ports=ports)
+        # It reads the certificates.
+        files = await in_thread(partial(launch_files, spec, report_url=report_url(spec), ports=ports))
         ends = tools.ends
         ends.begun.add(ref.launch_id)
         ends.submitting.add(ref.launch_id)

@@ -157,6 +157,12 @@ def backends(config: Config) -> Iterator[Finding]:
                 "error", f"backend {word}", found, "remove LocalBackend.allow_shared_uid, run the hub as root"
             )
             continue
+        if backend.name == "slurm":
+            # Needs the extra slurm, which a hub without a cluster has not.
+            from .doctor_slurm import slurm
+
+            yield from slurm(backend, word, ASK_WITHIN_S)
+            continue
         for enforces_limits, note in asyncio.run(asyncio.wait_for(_limits(backend), ASK_WITHIN_S)):
             if not enforces_limits:
                 fix = "let the hub write cgroups (root, delegated v2 or v1), or set LocalBackend.require_limits"

@@ -1,0 +1,114 @@
+"""What ``daas-hub doctor`` says of a cluster: its programs, what the hub sees there, partitions, accounting, helper."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daas_hub.backends.base import Backend
+from daas_hub.backends.slurm_settings import SlurmSettings
+from daas_hub.clients.as_user import AsUser
+from daas_hub.clients.slurm import Slurm
+from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
+from daas_hub.core.models import Account
+
+from .finding import Finding
+
+FIXES = {
+    "munge": "start munged on this host, with the cluster's key: every program of SLURM's needs it",
+    "no_configuration": "put the cluster's slurm.conf on this host (/etc/slurm/slurm.conf), or let it have it by DNS",
+    "not_installed": "install SLURM's client programs (slurm-client), of the controllers' version",
+    "dns": "let this host resolve the controllers' names of slurm.conf",
+    "refused": "start slurmctld; `scontrol ping` says which controller answers",
+    "timeout": "see whether a firewall drops what goes to the controllers, or whether they are overloaded",
+}
+ROOT = Account(
+    id="", name="root", uid=0, gid=0, groups=(), home="/root", shell="", source="doctor",
+    fetched_at=datetime(2000, 1, 1, tzinfo=UTC),
+)  # fmt: skip
+"""Whom no helper ever becomes: that it says so is all that is asked of it."""
+
+
+def slurm(backend: Backend, word: str, within_s: float) -> Iterator[Finding]:
+    """Each look at one cluster. Nothing is submitted or changed."""
+    assert isinstance(backend, SlurmSettings)  # noqa: S101  whoever calls has looked at its name
+
+    async def all_of_them() -> list[Finding]:
+        return [finding async for finding in _looks(backend, f"backend {word}", within_s)]
+
+    yield from asyncio.run(all_of_them())
+
+
+async def _looks(backend: SlurmSettings, what: str, within_s: float) -> AsyncIterator[Finding]:
+    programs = Slurm(prefix=backend.command_prefix, within_s=min(within_s, backend.command_timeout_s))
+    try:
+        jobs = await programs.jobs()
+    except BackendUnavailable as error:
+        fix = FIXES.get(error.reason, "run squeue as the hub's user on this host, and mend what it says")
+        yield Finding("error", what, f"squeue: {error.log_message}", fix)
+    else:
+        yield Finding("ok", what, f"squeue answers: {len(jobs)} jobs")
+        for look in (_sees_all, _partitions, _accounting):
+            try:
+                yield await look(programs, what)
+            except BackendUnavailable as error:
+                yield Finding("error", what, error.log_message, FIXES.get(error.reason, "mend what it says"))
+    yield await _helper(backend, what, within_s)
+    yield _records(backend, what)
+
+
+async def _sees_all(programs: Slurm, what: str) -> Finding:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    if await programs.sees_all_jobs(user):
+        return Finding("ok", what, f"{user} is shown everybody's jobs")
+    return Finding(
+        "error",
+        what,
+        f"slurm.conf has PrivateData=jobs, and {user} is no operator: jobs that run would look as if they had ended",
+        f"sacctmgr modify user {user} set adminlevel=Operator",
+    )
+
+
+async def _partitions(programs: Slurm, what: str) -> Finding:
+    partitions = await programs.partitions()
+    up = [one for one in partitions if one.state == "UP"]
+    if not up:
+        return Finding("error", what, "no partition is UP", "scontrol update partitionname=… state=UP")
+    told = ", ".join(f"{one.name} ({one.cpus_free} of {one.cpus} cores free)" for one in up)
+    return Finding("ok", what, f"partitions: {told}")
+
+
+async def _accounting(programs: Slurm, what: str) -> Finding:
+    try:
+        await programs.accounted([1])
+    except BackendUnavailable as error:
+        found = f"sacct: {error.log_message}: how jobs ended, and what they used, is known by their times only"
+        return Finding("note", what, found, "slurmdbd, if the site has one, must be reached from this host")
+    return Finding("ok", what, "sacct answers")
+
+
+async def _helper(backend: SlurmSettings, what: str, within_s: float) -> Finding:
+    words = " ".join(backend.helper)
+    try:
+        await AsUser(backend.helper).probe(ROOT, within_s=within_s)
+    except (AccountRefused, StartFailed):
+        return Finding("ok", what, f"{words} answers, and refuses whom it must")
+    except BackendUnavailable as error:
+        fix = "install it with its settings and the line of sudoers: `daas-hub slurm helper`, `daas-hub slurm sudoers`"
+        return Finding("error", what, f"{words}: {error.log_message}", fix)
+    return Finding(
+        "error", what, f"{words} lets root have jobs", "it is not the program that `daas-hub slurm helper` prints"
+    )
+
+
+def _records(backend: SlurmSettings, what: str) -> Finding:
+    folder = Path(backend.runtime_dir)
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        fix = "give SlurmBackend.runtime_dir a folder of the hub's own user, on a disk that lasts"
+        return Finding("error", what, f"{folder} cannot be made or written by the hub", fix)
+    return Finding("ok", what, f"records are kept in {folder}")
