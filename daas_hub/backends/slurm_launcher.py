@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -26,7 +27,9 @@ import urllib.request
 from typing import Any
 
 FOLDERS = ("runtime", "data", "config", "lab/user-settings", "lab/workspaces", "ipython")
-PREFIX = "daas-"
+PREFIX = "daas-job-"
+OURS = re.compile(PREFIX + r"[a-z0-9-]{1,12}-[A-Za-z0-9_]{8}")
+"""Names of the folders that we make on a node."""
 LOCK = ".lock"
 EPHEMERAL, FIRST = 0, 1024
 """Port 0 lets the kernel choose; below the other one are the ports of root."""
@@ -135,7 +138,7 @@ def remove_old(base: str) -> None:
     """Remove folders of launches that ended without cleaning up (a node's crash, SIGKILL): nobody holds their lock."""
     for name in os.listdir(base):
         path = os.path.join(base, name)
-        if not name.startswith(PREFIX):
+        if not OURS.fullmatch(name):
             continue
         try:
             facts = os.lstat(path)

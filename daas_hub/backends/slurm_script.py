@@ -17,9 +17,11 @@ from typing import Any
 
 from batchspawner import SlurmSpawner
 from batchspawner import api as upstream_api
+from batchspawner.batchspawner import format_template
 from jinja2 import TemplateError
 from traitlets import TraitError
 from traitlets.config import Config
+from traitlets.log import get_logger
 
 from daas_hub.core import sbatch_lines, slurm_override
 from daas_hub.core.errors import ConfigError, StartFailed
@@ -76,21 +78,32 @@ class ScriptBuilder(SlurmSpawner):
 def check_settings(config: Config) -> tuple[str, ...]:
     """Raise ConfigError where ``c.SlurmSpawner`` sets what is not honoured here, or makes no script that can be used.
 
-    Returns what the operator should know of lines in a template of the site that have no effect.
+    Logs and returns what the operator should know: lines of the site's template that have no effect, GPUs for all.
     """
     known = set(SlurmSpawner.class_trait_names(config=True)) - set(TABLE)
     for section in SECTIONS:
         check(set(config.get(section, {})), of_every_spawner=known, section=section)
     try:
-        script = _rendered(_child(_SAMPLE, config), _SAMPLE, ["/usr/bin/python3", LAUNCH])
+        child = _child(_SAMPLE, config)
+        script = _rendered(child, _SAMPLE, ["/usr/bin/python3", LAUNCH])
+    except TraitError as error:
+        raise ConfigError(f"c.SlurmSpawner: {error}") from error
     except StartFailed as error:
         raise ConfigError(error.log_message) from error
-    if not any("batch_script" in config.get(section, {}) for section in SECTIONS):
-        return ()
-    return tuple(
-        f"SlurmSpawner.batch_script: the line {remark.line!r} {remark.text}, so it has no effect."
-        for remark in sbatch_lines.remarks(script)
-    )
+    told = []
+    if slurm_override.gpus_of(child.req_gres):
+        told.append(
+            f"SlurmSpawner.req_gres is {child.req_gres!r}: every job gets these GPUs, and no limit counts them before "
+            "it runs. Profiles say what they need in resources.gpus."
+        )
+    if any("batch_script" in config.get(section, {}) for section in SECTIONS):
+        told += [
+            f"SlurmSpawner.batch_script: the line {remark.line!r} {remark.text}, so it has no effect."
+            for remark in sbatch_lines.remarks(script)
+        ]
+    for sentence in told:
+        get_logger().warning("%s", sentence)
+    return tuple(told)
 
 
 async def build_script(spec: LaunchSpec, *, config: Config, folder: str, python: str) -> str:
@@ -118,7 +131,7 @@ def _rendered(child: ScriptBuilder, spec: LaunchSpec, argv: Sequence[str]) -> st
         variables = child.get_req_subvars()
         _check_values(variables)
         variables["cmd"] = shlex.join(argv)
-        script: str = _formatted(child.batch_script, variables)
+        script: str = format_template(child.batch_script, **variables)
     except (TraitError, TemplateError, KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
         raise _unusable(f"SlurmSpawner.batch_script cannot be filled in: {type(error).__name__}: {error}") from error
     if variables["cmd"] not in script:
@@ -137,13 +150,6 @@ def _rendered(child: ScriptBuilder, spec: LaunchSpec, argv: Sequence[str]) -> st
 def ours(cmd: str) -> str:
     """The lines that we add to a script in which the launcher is called by ``cmd``."""
     return OURS.format(end=shlex.quote(f"{cmd} end"))
-
-
-def _formatted(template: str, variables: Mapping[str, Any]) -> str:
-    from batchspawner.batchspawner import format_template
-
-    text: str = format_template(template, **variables)
-    return text
 
 
 def _set(child: ScriptBuilder, spec: LaunchSpec) -> None:

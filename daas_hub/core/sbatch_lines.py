@@ -58,7 +58,9 @@ _OTHER_NAMES = """
 _OTHERS = frozenset(_OTHER_NAMES.split())
 """Whole names that are not an abbreviation of one of ours."""
 _HETEROGENEOUS = frozenset({"hetjob", "packjob"})
-_HEADER = re.compile(r"#(SBATCH|PBS|BSUB)(?=\s|$)")
+_OTHER_SYSTEMS = ("#SLURM", "#PBS", "#BSUB")
+"""sbatch reads options from these, too."""
+_BLANK = " \t\n\v\f\r"
 _COMMENT = re.compile(r"\s*(#.*)?")
 _SHELL = re.compile(r"#!\s*(/usr/bin/env\s+)?(/\S*/)?(sh|bash|dash|ash|ksh|mksh|zsh)(\s+-\S+)*\s*")
 
@@ -82,8 +84,8 @@ def remarks(script: str) -> tuple[Remark, ...]:
         found.append(Remark(lines[0], Line.REFUSED, "must begin with the line of a POSIX shell, such as #!/bin/bash"))
     for line in header(script):
         if not line.startswith("#SBATCH"):
-            if _HEADER.match(line):
-                found.append(Remark(line, Line.REFUSED, "is of another batch system: write it as #SBATCH"))
+            if line.startswith(_OTHER_SYSTEMS):
+                found.append(Remark(line, Line.REFUSED, "is read by sbatch, too, but not by the hub: write #SBATCH"))
             continue
         found += [Remark(line, fate, text) for fate, text in judged(line.removeprefix("#SBATCH"))]
     return tuple(found)
@@ -125,13 +127,17 @@ def _names(word: str) -> Iterator[str]:
 
 
 def words(options: str) -> list[str]:
-    """The words of a line as sbatch splits it: quotes group, a backslash takes the next character as it is, and
-    ``#`` begins a comment."""
+    """The words of a line as sbatch splits it: quotes group, a backslash takes the next character as it is (but for a
+    blank outside quotes), and ``#`` begins a comment."""
     found: list[str] = []
     word: list[str] | None = None
     quote, escaped = "", False
     for letter in options:
-        if escaped or (quote and letter not in (quote, "\\")):
+        if not quote and letter in _BLANK:
+            if word is not None:
+                found.append("".join(word))
+            word, escaped = None, False
+        elif escaped or (quote and letter not in (quote, "\\")):
             word, escaped = [*(word or []), letter], False
         elif letter == "\\":
             word, escaped = word or [], True
@@ -139,10 +145,6 @@ def words(options: str) -> list[str]:
             word, quote = word or [], "" if quote else letter
         elif letter == "#":
             break
-        elif letter.isspace():
-            if word is not None:
-                found.append("".join(word))
-            word = None
         else:
             word = [*(word or []), letter]
     if word is not None:

@@ -217,7 +217,8 @@ def test_a_home_that_cannot_be_written_is_refused(home: str) -> None:
         ("#!/bin/bash\n#SBATCH -J x -e err\n{{cmd}}", "has --error: the hub shows the log"),
         ("#!/bin/bash\n#SBATCH --job-name x --ui=0\n{{cmd}}", "has --uid: the account decides"),
         ("#!/bin/bash\n\n# x\n#SBATCH hetjob\n{{cmd}}", "hetjob"),
-        ("#!/bin/bash\n#PBS -a 1\n{{cmd}}", "another batch system"),
+        ("#!/bin/bash\n#PBS -a 1\n{{cmd}}", "is read by sbatch, too"),
+        ("#!/bin/bash\n#SLURM --uid=0\n{{cmd}}", "is read by sbatch, too"),
     ],
 )
 def test_a_template_that_cannot_be_used_stops_the_hub(template: str, says: str) -> None:
@@ -233,6 +234,17 @@ def test_a_line_of_a_template_without_effect_is_told() -> None:
         ["--chdir"],
     ]
     assert check_settings(Config()) == ()
+
+
+def test_a_setting_of_the_wrong_type_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"c\.SlurmSpawner: .*req_nprocs"):
+        check_settings(config_of({"req_nprocs": 4}))  # type: ignore[dict-item]
+
+
+def test_gpus_for_every_job_are_told_because_no_limit_counts_them() -> None:
+    (told,) = check_settings(config_of({"req_gres": "gpu:a100:1"}))
+    assert "req_gres is 'gpu:a100:1'" in told
+    assert check_settings(config_of({"req_gres": "lustre:1"})) == ()
 
 
 def test_options_of_a_profile_are_judged_as_lines_of_the_site_are() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daas_hub.core.models import AccountGroup, Resources
+from daas_hub.core.sbatch_lines import words
 from tests.servers import tiny_server
 from tests.servers.slurm.plain import PYTHON, TOKEN, Ear, PlainJob, again, ear, site, spec_of, submit
 from tests.servers.slurm.rig import LAB, LAB_GID, PEOPLE, Slurm
@@ -270,6 +271,36 @@ async def test_another_uid_on_the_node_starts_nothing(slurm: Slurm, heard: Ear) 
     assert f"runs as uid {PEOPLE['ada']}" in job.log()
     assert not heard.heard
     assert os.listdir(job.folder)
+
+
+LINES = (
+    "--job-name='a\\'b c'",
+    "--job-name=\"a 'b\"  --nice=3",
+    "--job-name='a\"b' # --job-name=x",
+    "--job-name=a#b --nice=4",
+    "--job-name=a'#'b",
+    "--job-name='a\\nb'",
+    "\t--job-name=a:b",
+    "--job-n=abbreviated",
+    "-HJ flag",
+    "-Jshort",
+    "--job-name=x\\\t--job-name=y",
+)
+
+
+def test_sbatch_splits_lines_as_we_do(slurm_any: Slurm) -> None:
+    """By the name that the real one gives to a job."""
+    slurm, named = slurm_any, []
+    for line in LINES:
+        given = f"#!/bin/sh\n#SBATCH {line}\ntrue\n"
+        job = slurm.run("sbatch", "--parsable", "--hold", "--chdir=/", user="ada", given=given).strip()
+        named.append(slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%j").rstrip("\n"))
+        slurm.run("scancel", job)
+    ours = []
+    for line in LINES:
+        *_, last = [word for word in words(line) if not word.startswith(("--nice", "-H"))]
+        ours.append(last.removeprefix("-J").partition("=")[2] or last.removeprefix("-J"))
+    assert ours == named
 
 
 async def test_the_hubs_command_line_wins_over_lines_of_a_template(slurm_any: Slurm, heard: Ear) -> None:

@@ -269,17 +269,18 @@ def test_it_is_not_made_where_others_could_rename_it(tmp_path: Path, monkeypatch
 
 
 def test_what_a_crash_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
-    crashed, used, strange = (tmp_path / name for name in ("daas-a", "daas-b", "daas-c"))
-    for path in (crashed, used, strange):
+    crashed, used, strange = (tmp_path / f"daas-job-0123456789ab-{end}" for end in ("abcd_123", "bbcd_123", "cbcd_123"))
+    hers = tmp_path / "daas-job-of-her-own"
+    for path in (crashed, used, strange, hers):
         path.mkdir()
-    (crashed / ".lock").touch()
-    (used / ".lock").touch()
-    link = tmp_path / "daas-link"
+    for path in (crashed, used, hers):
+        (path / ".lock").touch()
+    link = tmp_path / "daas-job-0123456789ab-dbcd_123"
     link.symlink_to(strange)
     with (used / ".lock").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         slurm_launcher.remove_old(str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["daas-b", "daas-c", "daas-link"]
+    assert set(tmp_path.iterdir()) == {used, strange, link, hers}
 
 
 def test_the_folder_of_the_launch_serves_where_the_node_has_no_room(

@@ -200,7 +200,9 @@ def test_an_empty_text_takes_the_sites_value_out() -> None:
     [
         (" --a=b  -c d", ["--a=b", "-c", "d"]),
         ("--a='b c' \"d e\"", ["--a=b c", "d e"]),
-        (r"a\ b 'c\'d'", ["a b", "c'd"]),
+        (r"'a\ b' 'c\'d' x\"y", ["a b", "c'd", 'x"y']),
+        (r"--job-name=x\ --uid=0", ["--job-name=x", "--uid=0"]),
+        ("a\u00a0b\tc", ["a\u00a0b", "c"]),
         ("a #b", ["a"]),
         ("a'#'b", ["a#b"]),
         ("''", [""]),

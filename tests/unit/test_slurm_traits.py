@@ -46,6 +46,9 @@ def test_the_reference_shows_the_lines_of_a_script_that_are_ours() -> None:
 def test_profiles_have_all_variables_of_the_template_that_are_settings() -> None:
     assert {name.removeprefix("req_") for name in TABLE if name.startswith("req_")} == set(slurm_override.KEYS)
     assert {name.removeprefix("req_") for name in NOT_SETTINGS} < set(slurm_override.OWNED)
+    section = REFERENCE.partition("## slurm_override")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", section, re.M)
+    assert {word.strip("`") for row in shown for word in row.split(", ")} == set(slurm_override.KEYS)
 
 
 @pytest.mark.parametrize("name", sorted(name for name, (fate, _) in TABLE.items() if fate is not Fate.HONOURED))
