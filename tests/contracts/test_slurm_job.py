@@ -275,7 +275,7 @@ async def test_another_uid_on_the_node_starts_nothing(slurm: Slurm, heard: Ear) 
 
 LINES = (
     "--job-name='a\\'b c'",
-    "--job-name=\"a 'b\"  --nice=3",
+    '--job-name="a \'b"  --nice=3',
     "--job-name='a\"b' # --job-name=x",
     "--job-name=a#b --nice=4",
     "--job-name=a'#'b",

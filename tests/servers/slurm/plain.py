@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import secrets
 import ssl
 import sys
 import threading
@@ -25,7 +26,8 @@ from tests.servers import tiny_server
 
 from .rig import LAB, LAB_GID, PEOPLE, Slurm
 
-TOKEN = "s3cr3t-of-this-launch"
+TOKEN = f"s3cr3t-of-this-launch-{secrets.token_hex(8)}"
+"""Looked for in the whole machine, where other runs may have theirs."""
 PYTHON = "/usr/bin/python3"
 SAYS_ALL = "import json, os, sys; json.dump([sys.argv[1:], dict(os.environ), os.getcwd()], open(sys.argv[1], 'w'))"
 
