@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ANY_CLUSTER = {
     "tests/servers/kubernetes/test_existing.py": ["test_each_test_has_a_namespace"],
     "tests/contracts/test_backend_kube.py": ["TestKubernetes::test_a_server_runs_as_the_account_and_answers"],
+    "tests/contracts/test_kube_certified.py": [],
     "tests/flow/test_kube_flow.py": ["test_a_server_is_a_pod_of_the_person_and_her_home_comes_back"],
     "tests/flow/test_kube_start_told.py": [],
     "tests/faults/test_kube_expire.py": [],
