@@ -139,19 +139,23 @@ class AsUser:
                 reason="request",
                 log_message=f"{verb} as {account.name}: {len(given)} bytes; daas-runas takes {MAX_INPUT}",
             )
-        output, errors = await self._run([*self._argv, verb, account.name, str(account.uid)], given, seconds + GRACE_S)
+        argv = [*self._argv, verb, account.name, str(account.uid)]
+        code, output, errors = await self._run(argv, given, seconds + GRACE_S)
         try:
             answer = json.loads(output)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             said = errors.decode(errors="replace").strip()[-500:] or "nothing"
-            raise _away(f"{self._argv}: {verb} as {account.name} says {said}", "helper")
+            # Killed, it may have called sbatch before.
+            reason = "helper" if code >= 0 else "unsure"
+            raise _away(f"{' '.join(argv)} ends with {code} and says {said}", reason)
         if "kind" in answer:
             raise refusal_of(answer["kind"], str(answer.get("error")), verb, account)
         return answer
 
-    async def _run(self, argv: list[str], given: bytes, within_s: float) -> tuple[bytes, bytes]:
+    async def _run(self, argv: list[str], given: bytes, within_s: float) -> tuple[int, bytes, bytes]:
+        """Exit status (negative: killed), output and errors."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -173,7 +177,8 @@ class AsUser:
             with suppress(ProcessLookupError, PermissionError):
                 process.kill()
             raise _away(f"{' '.join(argv)} has said nothing for {within_s:g} s", "unsure")
-        return talk.result()
+        output, errors = talk.result()
+        return process.returncode or 0, output, errors
 
 
 class _Exists(BackendUnavailable):

@@ -51,7 +51,7 @@ def become(name: str, uid: int, min_uid: int, denied: set[str]) -> str:
     must(known_uid == uid, Refused(f"{name} is uid {known_uid} on this host, not uid {uid}"))
     must(0 not in (uid, *groups), Refused(f"{name} has uid {uid} and the groups {groups}; 0 is root's"))
     must(uid >= min_uid, Refused(f"{name} has uid {uid}; {SETTINGS} allows none below {min_uid}"))
-    must(not {name, known_as} & denied, Refused(f"{name} (uid {uid}) is denied by {SETTINGS}"))
+    must(not {name, known_as, pwd.getpwuid(uid).pw_name} & denied, Refused(f"{name} is denied by {SETTINGS}"))
     os.setgroups(groups)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -118,6 +118,21 @@ async def test_a_program_that_hangs_is_ended(helper: Helper) -> None:
     assert not folder_of(helper, launch_id).exists()
 
 
+async def test_a_helper_that_she_kills(helper: Helper) -> None:
+    """Once it is the account, the account may end it: whether it has submitted before is not known."""
+    launch_id = new_id()
+    words = f'kill -KILL $PPID; exec {PROGRAMS["sbatch"]} "$@"'
+    helper.allow(programs={**PROGRAMS, "sbatch": helper.program("killing", words)})
+    with pytest.raises(BackendUnavailable) as caught:
+        await submit(helper, launch_id)
+    assert caught.value.reason == "unsure", caught.value.log_message
+    await until(lambda: helper.jobs(launch_id), what="its sbatch has gone on", within_s=30)
+    assert (folder_of(helper, launch_id) / "a").exists()
+    await helper.as_user.cancel(
+        helper.account(), launch_id=launch_id, job_id=int(helper.jobs(launch_id)[0]), clean=True, within_s=60
+    )
+
+
 async def test_a_caller_that_went_away(slurm: Slurm, helper: Helper) -> None:
     """Its submission is carried out, once; the job is found by its comment."""
     launch_id, go = new_id(), slurm.root / "go"

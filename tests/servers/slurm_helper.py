@@ -22,7 +22,7 @@ REQUEST = {"hub": "lab", "launch": "a1", "job": "0", "script": "#!/bin/sh\n", "f
 
 
 class Helper:
-    """Installed once for each cluster."""
+    """Installed once for each cluster; each new one begins with the usual settings."""
 
     def __init__(self, slurm: Slurm) -> None:
         self.slurm = slurm
@@ -33,9 +33,9 @@ class Helper:
             self.settings.parent.mkdir(mode=0o755)
             self.path.write_text(helper_text(settings=str(self.settings)))
             self.path.chmod(0o755)
-            self.allow()
             slurm.add_person(HUB, HUB_UID, account="")
             slurm.allow_sudo(HUB, sudoers_line(HUB, str(self.path)))
+        self.allow()
 
     def allow(self, **changes: Any) -> None:
         """Write the settings."""

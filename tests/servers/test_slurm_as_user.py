@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ def helper(slurm: Slurm) -> Iterator[Helper]:
     helper = Helper(slurm)
     yield helper
     helper.allow()
+    for name in ("ada", "bob"):
+        shutil.rmtree(slurm.homes / name / ".daas", ignore_errors=True)
 
 
 @pytest.fixture
@@ -42,37 +45,37 @@ def folder_of(helper: Helper, launch_id: str, name: str = "ada") -> Path:
 
 async def test_a_job_of_hers(slurm_any: Slurm, launch_id: str) -> None:
     """Uid, all groups, home, files of hers alone; and what the helper owns is not the script's to say."""
-    helper, home = Helper(slurm_any), slurm_any.homes / "ada"
+    helper, home = Helper(slurm_any), slurm_any.homes / "eve"
     if "extra" not in slurm_any.run("getent", "group"):
-        slurm_any.add_group("extra", EXTRA_GID, "ada")
+        slurm_any.add_group("extra", EXTRA_GID, "eve")
+    eve, uid = helper.account("eve"), PEOPLE["eve"]
+    helper.allow(denied=[])
     script = "#!/bin/sh\n#SBATCH --comment=daas:lab:forged --output=/dev/null --chdir=/tmp --export=ALL\n"
     script += f"id -u; id -G; pwd; cat .daas/{launch_id}/launch.json; exit 3\n"
     files = {"launch.py": "print()\n", "launch.json": '{"é": 1}\n'}
-    job = await helper.as_user.submit(
-        helper.account(), hub_id="lab", launch_id=launch_id, script=script, files=files, within_s=30
-    )
+    job = await helper.as_user.submit(eve, hub_id="lab", launch_id=launch_id, script=script, files=files, within_s=30)
     seen = slurm_any.in_state(str(job), "FAILED")
-    assert (seen["user_name"], seen["comment"]) == ("ada", f"daas:lab:{launch_id}")
-    folder = folder_of(helper, launch_id)
-    assert (folder / "log").read_text() == f"{ADA}\n{LAB_GID} {EXTRA_GID}\n{home}\n{files['launch.json']}"
+    assert (seen["user_name"], seen["comment"]) == ("eve", f"daas:lab:{launch_id}")
+    folder = folder_of(helper, launch_id, "eve")
+    assert (folder / "log").read_text() == f"{uid}\n{LAB_GID} {EXTRA_GID}\n{home}\n{files['launch.json']}"
     assert {path.name for path in folder.iterdir()} == {*files, "log"}
     for path, mode in ((folder.parent, 0o700), (folder, 0o700), *((path, 0o600) for path in folder.iterdir())):
         about = path.lstat()
-        assert (about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)) == (PEOPLE["ada"], LAB_GID, mode), path
-    probe = await helper.as_user.probe(helper.account(), launch_id=launch_id, log_bytes=10, within_s=30)
-    assert probe == Probe(PEOPLE["ada"], LAB_GID, (LAB_GID, EXTRA_GID), str(home), '{"é": 1}\n', "")
+        assert (about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)) == (uid, LAB_GID, mode), path
+    probe = await helper.as_user.probe(eve, launch_id=launch_id, log_bytes=10, within_s=30)
+    assert probe == Probe(uid, LAB_GID, (LAB_GID, EXTRA_GID), str(home), '{"é": 1}\n', "")
     # Who looks for it by its comment finds it; it has ended, and nothing is left to cancel.
     assert helper.jobs(launch_id) == [str(job)]
-    other = folder_of(helper, "other")
+    other = folder_of(helper, "other", "eve")
     other.mkdir()
-    await helper.as_user.cancel(helper.account(), launch_id=launch_id, job_id=job, clean=True, within_s=30)
+    await helper.as_user.cancel(eve, launch_id=launch_id, job_id=job, clean=True, within_s=30)
     assert list(folder.parent.iterdir()) == [other]
-    other.rmdir()
+    shutil.rmtree(folder.parent)
+    helper.allow()
 
 
 async def test_a_job_is_cancelled_by_its_owner_alone(slurm: Slurm, helper: Helper, launch_id: str) -> None:
     bob, ada = helper.account("bob"), helper.account()
-    (slurm.homes / "bob").chmod(0o700)
     job = await helper.as_user.submit(
         bob, hub_id="lab", launch_id=launch_id, script=UNTIL_ENDED, files={"a": "b"}, within_s=30
     )
@@ -103,6 +106,7 @@ async def test_cancel_removes_a_link_and_not_what_it_leads_to(helper: Helper, la
     await helper.as_user.cancel(helper.account(), launch_id=launch_id, job_id=None, clean=True, within_s=30)
     assert not (daas / launch_id).is_symlink()
     assert (kept / "file").exists()
+    shutil.rmtree(kept)
 
 
 async def test_sbatch_refuses(slurm_any: Slurm, launch_id: str) -> None:

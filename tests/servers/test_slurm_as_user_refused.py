@@ -31,17 +31,20 @@ def helper(slurm: Slurm) -> Iterator[Helper]:
     assert not daas.is_dir() or list(daas.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def odd_people(slurm: Slurm) -> None:
-    """root's group as the first one, and as one of the others; a home that is bob's."""
+    """root's group as the first one, and as one of the others; a home that is root's and open to all; a second name."""
+    home = slurm.root / "open"
+    if home.exists():
+        return
+    home.mkdir()
+    home.chmod(0o777)
     slurm.add_person("odd0", 20195, gid=0, account="")
     slurm.add_person("odd1", 20196, account="")
     slurm.add_group("alsoroot", 0, "odd1")
-    (slurm.homes / "bob" / "open").mkdir(mode=0o777)
-    (slurm.homes / "bob" / "open").chmod(0o777)
-    (slurm.homes / "bob").chmod(0o755)
     with (slurm.world.etc / "passwd").open("a") as passwd:
-        passwd.write(f"odd2:x:20197:{LAB_GID}::{slurm.homes}/bob/open:/bin/sh\n")
+        passwd.write(f"odd2:x:20197:{LAB_GID}::{home}:/bin/sh\n")
+        passwd.write(f"eva:x:{PEOPLE['eve']}:{LAB_GID}::{home}:/bin/sh\n")
 
 
 @pytest.mark.usefixtures("odd_people")
@@ -53,7 +56,8 @@ def odd_people(slurm: Slurm) -> None:
         pytest.param("root", ADA, f"is uid 0 on this host, not uid {ADA}", id="root's name, her uid"),
         pytest.param("ada", BOB, f"ada is uid {ADA} on this host, not uid {BOB}", id="somebody else's uid"),
         pytest.param("daemon", "1", f"none below {MIN_UID}", id="below min_uid"),
-        pytest.param("eve", str(PEOPLE["eve"]), "eve (uid 20004) is denied by", id="denied"),
+        pytest.param("eve", str(PEOPLE["eve"]), "eve is denied by", id="denied"),
+        pytest.param("eva", str(PEOPLE["eve"]), "eva is denied by", id="denied by another name"),
         pytest.param("odd0", "20195", "0 is root's", id="root's group first"),
         pytest.param("odd1", "20196", "0 is root's", id="root's group too"),
     ],
@@ -180,8 +184,8 @@ def test_a_folder_that_is_not_hers_alone(slurm: Slurm, helper: Helper, target: P
 @pytest.mark.usefixtures("odd_people")
 def test_a_home_that_is_somebody_elses(slurm: Slurm, helper: Helper) -> None:
     kind, text = helper.refused("submit", "odd2", "20197")
-    assert (kind, f"{slurm.homes}/bob/open is uid 0's" in text) == ("home", True), text
-    assert list((slurm.homes / "bob" / "open").iterdir()) == []
+    assert (kind, f"{slurm.root}/open is uid 0's" in text) == ("home", True), text
+    assert list((slurm.root / "open").iterdir()) == []
 
 
 def hers(helper: Helper) -> None:

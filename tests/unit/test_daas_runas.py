@@ -137,8 +137,8 @@ async def test_kinds(tmp_path: Path, kind: str, wanted: type[Exception], reason:
     [
         (["/no/such/sudo"], "No such file"),
         (["/bin/sh", "-c", "echo sudo: a password is required >&2; exit 1"], "a password is required"),
-        (["/bin/sh", "-c", "echo 7"], "says nothing"),
-        (["/bin/sh", "-c", "exec 0<&-; exit 0"], "says nothing"),
+        (["/bin/sh", "-c", "echo 7"], "ends with 0 and says nothing"),
+        (["/bin/sh", "-c", "exec 0<&-; exit 3"], "ends with 3 and says nothing"),
     ],
 )
 async def test_a_helper_that_does_not_answer(argv: list[str], said: str) -> None:
