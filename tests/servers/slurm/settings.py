@@ -51,6 +51,8 @@ AuthAltParameters=jwt_key={root}/jwt.key
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldTimeout={take_over_s}
 SlurmdTimeout={node_lost_s}
+# Groups that a test gives somebody count at once, also where she has had a job: they are kept for so many seconds.
+GroupUpdateTime=1
 InactiveLimit=0
 KillWait=5
 MinJobAge=300
