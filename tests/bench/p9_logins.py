@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from daas_hub.auth.ldap import DaasLDAPAuthenticator
 from tests.bench.ldap_rig import PEOPLE, Rig, form, p99, rig
 
 GOAL = "P9"
@@ -53,7 +54,8 @@ async def _alone(rtt_ms: int, rounds: int) -> list[dict[str, Any]]:
     of = {side: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for side, runs in found.items()}
     ours_, peer_ = of["ours"], of["peer"]
     words = (
-        f"{len(PEOPLE)} logins at once, RTT {rtt_ms} ms, StartTLS, medians of {rounds} in turns; ours 8 threads, "
+        f"{len(PEOPLE)} logins at once, RTT {rtt_ms} ms, StartTLS, medians of {rounds} in turns; "
+        f"ours {DaasLDAPAuthenticator.threads.default_value} threads, "
         f"certificate checked, five groups read; peer 2.0.2 with lookup_dn, one allowed group, "
         f"certificate not checked; "
         f"p50 {ours_['p50']:.2f} against {peer_['p50']:.2f} s; all are let in"
