@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults.aftermath import agreed, faulty_site, watched_kube_site
-from tests.faults.kube_faults import LONG, active, ended, pod_uids, ready, start
+from tests.faults.kube_faults import active, ended, pod_uids, ready, start
 from tests.flow.kube_site import KubeSite
 from tests.servers.api_proxy import ApiProxy, Fault
 from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
-from tests.waiting import until
+from tests.waiting import LONG, until
 
 pytestmark = [pytest.mark.needs("kube_rig", "slapd", "root"), pytest.mark.timeout(240)]
 

@@ -21,7 +21,6 @@ from tests.faults.aftermath import agreed, faulty_site, watched_kube_site
 from tests.faults.kube_crowd import CROWD, crowded_site, profiles, running, served, uids
 from tests.faults.kube_faults import (
     GONE_WITHIN_S,
-    LONG,
     active,
     api_server_down,
     compact,
@@ -35,7 +34,7 @@ from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
 from tests.servers.kubernetes.node import NAME
-from tests.waiting import until
+from tests.waiting import LONG, until
 
 OUTAGE_S = 900 if LONG else 180
 """How long the API server is away, in seconds."""

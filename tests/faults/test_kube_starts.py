@@ -11,12 +11,12 @@ import pytest
 
 from tests.faults import kube_aftermath
 from tests.faults.aftermath import agreed, faulty_site, watched_kube_site
-from tests.faults.kube_faults import GONE_WITHIN_S, LONG, active, pod_uids, ready, rows
+from tests.faults.kube_faults import GONE_WITHIN_S, active, pod_uids, ready, rows
 from tests.flow.kube_site import KubeSite
 from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
-from tests.waiting import until
+from tests.waiting import LONG, until
 
 pytestmark = [pytest.mark.needs("kube_rig", "slapd", "root"), pytest.mark.timeout(900 if LONG else 240)]
 
