@@ -6,6 +6,7 @@ import asyncio
 import grp
 import os
 import pwd
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -21,8 +22,12 @@ T = TypeVar("T")
 WITHIN_S = 5.0
 _threads = ThreadPoolExecutor(4, thread_name_prefix="nss")
 _waiting = 0
+_moved_at = 0.0
+"""When a question was answered last, or put where none waited."""
 MAX_WAITING = 32
-"""More questions than this are refused at once: the four threads hang already."""
+HANGS_AFTER_S = 1.0
+"""With so many questions waiting, and none answered for so long, further ones are refused at once: the four threads
+hang. While answers come, a lecture hall that starts its servers at the same moment waits its turn."""
 
 
 async def ask(name: str) -> Claim:
@@ -36,8 +41,10 @@ async def has_number(kind: Kind, number: int) -> bool:
 
 
 async def _in_thread(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    global _waiting
-    if _waiting >= MAX_WAITING:
+    global _waiting, _moved_at
+    if _waiting == 0:
+        _moved_at = time.monotonic()
+    if _waiting >= MAX_WAITING and time.monotonic() - _moved_at > HANGS_AFTER_S:
         raise _silent()
     _waiting += 1
     call = asyncio.get_running_loop().run_in_executor(_threads, lambda: question(*args, **kwargs))
@@ -49,8 +56,9 @@ async def _in_thread(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 
 
 def _answered(_call: object) -> None:
-    global _waiting
+    global _waiting, _moved_at
     _waiting -= 1
+    _moved_at = time.monotonic()
 
 
 def _silent() -> AccountUnresolved:
