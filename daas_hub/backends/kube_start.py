@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from traitlets.config import Config
 
@@ -36,6 +35,7 @@ from daas_hub.core.pods import (
 from . import kube_pod
 from .base import Checkpoint
 from .child import build_pod
+from .finished import finished
 from .kube_answers import listens, there, url_of
 from .kube_beside import files_of, read, secret_of, site_tokens_of
 from .kube_claims import claims_of
@@ -145,21 +145,6 @@ class Start:
         except (KubeRefused, BackendUnavailable) as error:
             # Cleanup removes it by its name anyway.
             self._tools.log.warning("%s %s has no owner: %s", kind, name, error)
-
-
-async def finished(call: Coroutine[Any, Any, Json]) -> Json:
-    """A call that is never left in the middle: cancelled, it is waited for first, at most its own time.
-
-    Else the object might appear after whoever stops the start has looked for it.
-    """
-    task = asyncio.ensure_future(call)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise
 
 
 def judge(pod: Json, allowed: PodRules) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from daas_hub.clients import interpreters, passwd_files, processes
-from daas_hub.core.errors import AccountRefused, BackendUnavailable, ConfigError, StartFailed
+from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 
@@ -71,16 +71,7 @@ class LocalBackend(LocalSettings, Backend):
         return bool(self.allow_shared_uid) and os.geteuid() != 0
 
     def claim(self, ledger_id: str) -> None:
-        try:
-            known = local_folder.claim(self._root, ledger_id)
-        except OSError as error:
-            raise ConfigError(f"LocalBackend.runtime_dir cannot be used: {error}") from error
-        if known != ledger_id:
-            raise ConfigError(
-                f"{self._root} belongs to a hub with another ledger: give this hub another DaasHub.hub_id or "
-                f"LocalBackend.runtime_dir. Where that ledger is gone for good and none of its servers runs any more, "
-                f"remove {self._root / local_folder.LEDGER}."
-            )
+        local_folder.claim(self._root, ledger_id, setting="LocalBackend.runtime_dir")
 
     async def capacity(self) -> Sequence[Capacity]:
         place = await self._limiter.place()

@@ -28,6 +28,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from daas_hub.core.errors import ConfigError
 from daas_hub.core.models import Handle, Json
 
 REMOVE_WITHIN_S = 120
@@ -171,13 +172,24 @@ def make_root(path: Path) -> None:
     path.chmod(0o711)
 
 
-def claim(root: Path, ledger_id: str) -> str:
-    """The id of the ledger that knows the launches in here: this one, where there was none."""
-    make_root(root)
+def claim(root: Path, ledger_id: str, *, setting: str) -> None:
+    """Remember whose ledger knows the launches in here. ``setting``: the trait that says where this is.
+
+    Raises ConfigError where that is another ledger, or where the folder cannot be used.
+    """
     path = root / LEDGER
-    if not path.exists():
-        write_private(path, ledger_id)
-    return path.read_text(errors="replace").strip()
+    try:
+        make_root(root)
+        if not path.exists():
+            write_private(path, ledger_id)
+        known = path.read_text(errors="replace").strip()
+    except OSError as error:
+        raise ConfigError(f"{setting} cannot be used: {error}") from error
+    if known != ledger_id:
+        raise ConfigError(
+            f"{root} belongs to a hub with another ledger: give this hub another DaasHub.hub_id or {setting}. Where that "
+            f"ledger is gone for good and none of its servers runs any more, remove {path}."
+        )
 
 
 def all_of(root: Path) -> Iterator[LaunchFolder]:

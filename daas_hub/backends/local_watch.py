@@ -10,17 +10,14 @@ from typing import Any, TypeVar
 from daas_hub.clients import processes
 from daas_hub.clients.processes import ProcessId
 
+from .finished import finished
+
 T = TypeVar("T")
 
 
 async def in_thread(fn: Callable[..., T], *args: Any) -> T:
     """Run something that blocks in a thread. A cancellation waits until it is over: what was begun can be undone."""
-    call = asyncio.ensure_future(asyncio.to_thread(fn, *args))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait({call})
-        raise
+    return await finished(asyncio.to_thread(fn, *args))
 
 
 class Watch:

@@ -20,7 +20,7 @@ from traitlets import default
 from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.clients.slurm_look import SharedLook
-from daas_hub.core.errors import AccountRefused, BackendUnavailable, ConfigError, DaasError, StartFailed
+from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.slurm_jobs import Job, Phase
@@ -78,17 +78,7 @@ class SlurmBackend(SlurmSettings, Backend):
         return 120.0
 
     def claim(self, ledger_id: str) -> None:
-        root = self._tools.records.root
-        try:
-            known = local_folder.claim(root, ledger_id)
-        except OSError as error:
-            raise ConfigError(f"SlurmBackend.runtime_dir cannot be used: {error}") from error
-        if known != ledger_id:
-            raise ConfigError(
-                f"{root} belongs to a hub with another ledger: give this hub another DaasHub.hub_id or "
-                f"SlurmBackend.runtime_dir. Where that ledger is gone for good and none of its jobs runs any more, "
-                f"remove {root / local_folder.LEDGER}."
-            )
+        local_folder.claim(self._tools.records.root, ledger_id, setting="SlurmBackend.runtime_dir")
 
     async def capacity(self) -> Sequence[Capacity]:
         return await self._capacity.look(self.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +20,7 @@ from daas_hub.core.slurm_launches import Ambiguous, Ref, first_ref, run_of
 from daas_hub.core.slurm_words import reason_in_words
 
 from .base import Checkpoint
+from .finished import finished
 from .local_homes import AnyLogger
 from .local_watch import in_thread
 from .slurm_end import Ends, account_of
@@ -151,18 +151,6 @@ def url_of(ref: Ref, settings: SlurmSettings) -> str:
     """Where the hub's proxy finds the server."""
     host = settings.address_of(ref.node, ref.launch_id)
     return f"{'https' if ref.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{ref.port}"
-
-
-async def finished(call: Awaitable[T]) -> T:
-    """A call that a cancellation waits for."""
-    task = asyncio.ensure_future(call)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise
 
 
 # ---------------------------------------------------------------- the wait
