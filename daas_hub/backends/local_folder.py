@@ -187,8 +187,8 @@ def claim(root: Path, ledger_id: str, *, setting: str) -> None:
         raise ConfigError(f"{setting} cannot be used: {error}") from error
     if known != ledger_id:
         raise ConfigError(
-            f"{root} belongs to a hub with another ledger: give this hub another DaasHub.hub_id or {setting}. Where that "
-            f"ledger is gone for good and none of its servers runs any more, remove {path}."
+            f"{root} belongs to a hub with another ledger: give this hub another DaasHub.hub_id or {setting}. Where "
+            f"that ledger is gone for good and none of its servers runs any more, remove {path}."
         )
 
 
