@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tornado.httpclient import HTTPResponse
 
 from tests.servers.link_site import LinkSite
 from tests.servers.visitor import Visitor, location
@@ -116,7 +117,8 @@ async def test_with_one_side_missing_nothing_changes(site: LinkSite, wrong: str,
     own = actions(site, "emil")
     site.first.person = person
     try:
-        assert (await attempt(site, who, page, wrong)) == status
+        answer = await attempt(site, who, page, wrong)
+        assert answer.code == status, answer.body.decode()
     finally:
         site.first.people["other"] = {"groups": []}
     assert site.links("emil") == before
@@ -129,8 +131,8 @@ async def test_with_one_side_missing_nothing_changes(site: LinkSite, wrong: str,
     ledger.close()
 
 
-async def attempt(site: LinkSite, who: Visitor, page: str, wrong: str) -> int:
-    """The status of what refuses it."""
+async def attempt(site: LinkSite, who: Visitor, page: str, wrong: str) -> HTTPResponse:
+    """What refuses it."""
     password, xsrf = "emil-secret", None
     if wrong == "nobody signed in":
         who = site.visitor()
@@ -153,7 +155,7 @@ async def attempt(site: LinkSite, who: Visitor, page: str, wrong: str) -> int:
     await who.get(page)
     answer = await who.post(page, {"password": password}, xsrf=xsrf)
     if answer.code != 302:
-        return answer.code
+        return answer
     away = location(answer)
     if wrong == "not proved anew":
         site.first.extra_claims = {"auth_time": int(time.time()) - 3600}
@@ -165,4 +167,4 @@ async def attempt(site: LinkSite, who: Visitor, page: str, wrong: str) -> int:
     if wrong == "other browser":
         who = site.visitor()
         assert location(await site.password(who, "emil")) == "/hub/home"
-    return (await who.get(site.first.approve(away))).code
+    return await who.get(site.first.approve(away))
