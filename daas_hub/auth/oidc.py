@@ -90,6 +90,7 @@ class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDC
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._refreshing = OneAtATime()
         self._latest = oidc_tokens.Latest()
+        self.sessions = oidc_tokens.Sessions()
         self._logouts = Once()
         self._names = OwnNames()
         self.own_logouts = Once()
@@ -155,6 +156,7 @@ class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDC
         try:
             async with asyncio.timeout(self.login_within_s):
                 came_by, tokens = await self._came(data["code"], pending)
+                self.sessions.remember(tokens, came_by.subject)
                 site = await self.sites.site_identity(came_by, Proof.read(pending.proof))
                 site = site or await self.sites.vouched(handler, came_by)
         except TimeoutError as error:

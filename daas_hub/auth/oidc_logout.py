@@ -70,7 +70,7 @@ class BackchannelLogoutHandler(BaseHandler):
             tokens = self.get_body_arguments("logout_token")
             if len(tokens) != 1:
                 raise TokenRefused("", reason="form", log_message=f"{len(tokens)} logout tokens")
-            claims = await self.way.logout_claims(tokens[0])
+            claims = self._with_subject(await self.way.logout_claims(tokens[0]))
         except TokenRefused as error:
             self.log.warning("A back-channel logout is refused: %s", error.log_message)
             self._answer(400, "invalid_request")
@@ -80,6 +80,8 @@ class BackchannelLogoutHandler(BaseHandler):
             self._answer(503, "temporarily_unavailable")
             return
         people = [user async for user in self._people(claims)]
+        if not people and "sub" not in claims:
+            self.log.warning("The provider ended a session that is nobody's last sign-in here, and does not say whose")
         for user in people:
             await self._end(user)
             self.log.warning("The provider ended the sign-in of %s: what she has here ends, too", user.name)
@@ -92,6 +94,11 @@ class BackchannelLogoutHandler(BaseHandler):
             self._answer(503, "temporarily_unavailable")
             return
         self.finish()
+
+    def _with_subject(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """A token that names a session only, as if it named whose it was: all her browsers are meant then."""
+        subject = None if "sub" in claims else self.way.sessions.subject(claims["sid"])
+        return claims if subject is None else {**claims, "sub": subject}
 
     def _answer(self, status: int, error: str) -> None:
         self.set_status(status)

@@ -76,3 +76,25 @@ class Latest:
         self._known.move_to_end(user_name)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
+
+
+class Sessions:
+    """Whose each sign-in was, by the session's id (``sid``) that the provider gave it.
+
+    Kept in memory: what is stored of a person is her last sign-in only, and she may have others in other browsers.
+    """
+
+    def __init__(self) -> None:
+        self._subjects: OrderedDict[str, str] = OrderedDict()
+
+    def remember(self, tokens: Json, subject: str) -> None:
+        """This sign-in was hers."""
+        if isinstance(tokens.get("sid"), str):
+            self._subjects[tokens["sid"]] = subject
+            self._subjects.move_to_end(tokens["sid"])
+        while len(self._subjects) > MAX_KNOWN:
+            self._subjects.popitem(last=False)
+
+    def subject(self, sid: str) -> str | None:
+        """Whose it was; None: it was before this process began, or is nobody's."""
+        return self._subjects.get(sid)

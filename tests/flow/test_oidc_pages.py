@@ -277,6 +277,20 @@ async def test_the_provider_ends_a_session_by_itself(place: Place) -> None:
     assert (await first.get("/hub/home")).code == 200
 
 
+async def test_a_session_that_is_not_her_last_sign_in_is_found(place: Place) -> None:
+    """A logout token may name the session alone (Back-Channel Logout 1.0, 2.4), and she has one in each browser."""
+    first, second = place.visitor(), place.visitor()
+    for who, sid in ((first, "at the office"), (second, "at home")):
+        place.provider.extra_claims = {"sid": sid}
+        await place.sign_in(who)
+    assert await post_logout(place, place.provider.logout_token("1", sub=None, sid="nobody's")) == 200
+    assert (await first.get("/hub/home")).code == 200
+    assert "nobody's last sign-in" in place.hub.log_text()
+
+    assert await post_logout(place, place.provider.logout_token("1", sub=None, sid="at the office")) == 200
+    assert [(await who.get("/hub/home")).code for who in (first, second)] == [302, 302]
+
+
 async def test_no_secret_is_in_the_log(place: Place) -> None:
     who = place.visitor()
     await place.sign_in(who)
