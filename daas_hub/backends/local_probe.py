@@ -8,6 +8,7 @@ import socket
 from collections.abc import Mapping
 
 from daas_hub.clients import processes, tls
+from daas_hub.core.launch_names import host_of
 
 HOST = "127.0.0.1"
 
@@ -45,7 +46,8 @@ async def answers(
 
 async def _status(host: str, port: int, path: str, files: Mapping[str, str] | None) -> int:
     context = None if files is None else await tls.client_context(files)
-    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    name = None if context is None else host
+    reader, writer = await asyncio.open_connection(host_of(host), port, ssl=context, server_hostname=name)
     try:
         request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
         writer.write(request.encode("ascii"))

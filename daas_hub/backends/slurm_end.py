@@ -128,7 +128,7 @@ class Ends:
         """Whether its server answers where it said that it listens."""
         if ref.port is None or not ref.node:
             return False
-        host, path = self._settings.address_of(ref.node, ref.launch_id), f"{ref.service_prefix}api"
+        host, path = self._settings.address_of(ref.node, ref.launch_id, named=ref.named), f"{ref.service_prefix}api"
         return await local_probe.answers(ref.port, path, host=host, files=self._tls() if ref.tls else None)
 
     async def job(self, ref: Ref, *, max_age_s: float = AGE_S) -> Job | None:

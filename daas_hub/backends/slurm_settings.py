@@ -8,9 +8,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from traitlets import Dict, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
 
 from daas_hub.clients import daas_runas
+from daas_hub.core.launch_names import name_of
 
 PORTS = (1024, 65535)
 
@@ -84,7 +85,16 @@ class SlurmSettings(HasTraits):
         "{node}",
         help="The name by which hub and proxy reach a compute node, with `{node}` for SLURM's name of it, for example "
         "`{node}.cluster.example.org`. Where DNS gives every name below a node's the node's address, "
-        "`{launch}.{node}.cluster.example.org` lets each launch have a name, and so a certificate, of its own.",
+        "`{launch}.{node}.cluster.example.org` lets each launch have a name, and so a certificate, of its own there.",
+    ).tag(config=True)
+
+    launch_names = Bool(
+        True,
+        help="With JupyterHub.internal_ssl: whether each launch has a name, and so a certificate, of its own, "
+        "`<launch>.<node>.daas.internal`. Hub and services look up the node in it, and the proxy does if the hub "
+        "starts it, or if it was given the hub's hook (docs/howto/internal-tls.md). False: by `node_dns` alone, and "
+        "a certificate is good for every node that its job may get; other people's servers there could be "
+        "impersonated with it. Without internal_ssl it has no effect.",
     ).tag(config=True)
 
     node_addresses: Any = Dict(
@@ -125,14 +135,20 @@ class SlurmSettings(HasTraits):
             )
         return value
 
-    def address_of(self, node: str, launch_id: str) -> str:
-        """Where hub and proxy reach a launch's server on a node."""
+    @property
+    def names_launches(self) -> bool:
+        """Whether launches with a certificate get names of our own; DNS may have some for them already."""
+        return self.launch_names and "{launch}" not in self.node_dns
+
+    def address_of(self, node: str, launch_id: str, *, named: bool) -> str:
+        """Where hub and proxy reach a launch's server on a node. ``named``: by the launch's own name."""
         addresses: dict[str, str] = self.node_addresses
-        return addresses.get(node) or self.node_dns.replace("{launch}", launch_id).replace("{node}", node)
+        host = addresses.get(node) or self.node_dns.replace("{launch}", launch_id).replace("{node}", node)
+        return name_of(launch_id, host) if named else host
 
     def certificate_name(self, node: str, launch_id: str) -> str:
-        """The same as a certificate names it."""
-        host = self.address_of(node, launch_id)
+        """The same as the certificate of a new launch names it."""
+        host = self.address_of(node, launch_id, named=self.names_launches)
         try:
             return f"IP:{ip_address(host)}"
         except ValueError:

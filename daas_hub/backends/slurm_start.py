@@ -88,7 +88,7 @@ class Start:
 
     async def run(self, checkpoint: Checkpoint) -> str:
         """The URL of the server once it answers."""
-        ref = await self._known() or first_ref(self._spec, datetime.now(UTC))
+        ref = await self._known() or first_ref(self._spec, datetime.now(UTC), named=self._tools.settings.names_launches)
         await self._keep(ref)
         await checkpoint(ref.handle())
         if ref.job_id is None:
@@ -149,7 +149,7 @@ def report_url(spec: LaunchSpec) -> str:
 
 def url_of(ref: Ref, settings: SlurmSettings) -> str:
     """Where the hub's proxy finds the server."""
-    host = settings.address_of(ref.node, ref.launch_id)
+    host = settings.address_of(ref.node, ref.launch_id, named=ref.named)
     return f"{'https' if ref.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{ref.port}"
 
 

@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import HTTPRequest
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.lifecycle import App, Kernel, Report
+
+from .launch_names import LaunchResolver
 
 MAX_BODY_BYTES = 4 << 20
 """A thousand kernels are half a megabyte; a user decides what her server answers, so it has a bound."""
@@ -32,7 +35,9 @@ class ServerClient:
     def __init__(self, *, timeout_s: float = 5.0, max_clients: int = 40, tls: Mapping[str, str] | None = None) -> None:
         self._timeout_s = timeout_s
         self._tls = dict(tls or {})
-        self._http = AsyncHTTPClient(force_instance=True, max_clients=max_clients, max_body_size=MAX_BODY_BYTES)
+        self._http = SimpleAsyncHTTPClient(
+            force_instance=True, max_clients=max_clients, max_body_size=MAX_BODY_BYTES, resolver=LaunchResolver()
+        )
 
     async def report(self, url: str, token: str, apps: Sequence[App] = ()) -> Report:
         """The report of the server at ``url`` (which ends with its prefix and a slash).

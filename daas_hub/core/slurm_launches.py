@@ -47,6 +47,8 @@ class Ref:
     node: str = ""
     memory_bytes: int | None = None
     program: str = ""
+    named: bool = False
+    """Whether its certificate has the launch's own name (``core/launch_names.py``)."""
 
     def handle(self) -> Handle:
         """What is saved."""
@@ -68,13 +70,14 @@ class Ref:
             "node": self.node,
             "memory_bytes": self.memory_bytes,
             "program": self.program,
+            "named": self.named,
             "site_tokens": False,
             "warnings": [],
         }
 
 
-def first_ref(spec: LaunchSpec, now: datetime) -> Ref:
-    """A launch before its submission."""
+def first_ref(spec: LaunchSpec, now: datetime, *, named: bool = False) -> Ref:
+    """A launch before its submission. ``named``: certificates have names of launches."""
     account = spec.account
     return Ref(
         launch_id=spec.launch_id,
@@ -88,6 +91,7 @@ def first_ref(spec: LaunchSpec, now: datetime) -> Ref:
         asked_at=now,
         memory_bytes=spec.resources.mem_limit_bytes,
         program=spec.cmd[0],
+        named=named and bool(spec.certificates),
     )
 
 
@@ -112,6 +116,7 @@ def ref_of(handle: Handle) -> Ref:
             node=str(handle.get("node") or ""),
             memory_bytes=_maybe(handle, "memory_bytes"),
             program=str(handle.get("program") or ""),
+            named=bool(handle.get("named")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the handle lacks or spoils {error}") from error

@@ -23,7 +23,7 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import alone, claims, groups, hubside, interrupted, judging, linking, read_only, renames, services
+from . import alone, claims, groups, hubside, interrupted, judging, launch_names, linking, read_only, renames, services
 
 
 class StartupChecks(Extension):
@@ -87,3 +87,4 @@ def certificates(app: Any, site: DaasHub) -> None:
         paths["ca_certs"] = app.internal_ssl_ca
         site.tls = {name: str(Path(path).absolute()) for name, path in paths.items()}
         clear(Path(app.internal_certs_location))
+        launch_names.teach(app)

@@ -82,6 +82,8 @@ class Site:
         self._proxy = (proxy_command() if proxy is True else proxy) or None
         self.hub_host = "127.0.0.1"
         self.internal_ssl = False
+        self.hub_wrapper: list[str] = []
+        """Words before the hub's own command (``HubServer.wrapper``)."""
         self.hub: HubServer
 
     async def start(self) -> Site:
@@ -103,6 +105,7 @@ class Site:
         self.hub = HubServer(self.state, config, proxy=self._proxy, env=self._env)
         self.hub.hub_host = self.hub_host
         self.hub.internal_ssl = self.internal_ssl
+        self.hub.wrapper = self.hub_wrapper
         await self.hub.start()
         return self
 

@@ -8,7 +8,7 @@ from tests.flow.site import Site
 from tests.servers.slapd import Slapd
 from tests.servers.slurm.plain import site as settings
 from tests.servers.slurm.rig import Slurm
-from tests.servers.slurm.settings import NODES
+from tests.servers.slurm.settings import LOGIN, NODES
 from tests.servers.slurm_helper import Helper
 
 CONFIG = """
@@ -23,21 +23,36 @@ c.SlurmBackend.waiting_interval_s = 0.3
 c.SlurmSpawner.req_prologue = {prologue!r}
 """
 
+AT_LOGIN = """
+from urllib.parse import urlsplit
+c.JupyterHub.hub_connect_url = f"https://{login}:{{urlsplit(c.JupyterHub.hub_bind_url).port}}"
+c.JupyterHub.trusted_alt_names = ["DNS:{login}"]
+"""
+
 
 class SlurmSite(Site):
-    """Homes are the cluster's. ``local``: this machine is a place, too, the first one."""
+    """Homes are the cluster's. ``local``: this machine is a place, too, the first one.
 
-    def __init__(self, cluster: Slurm, *, more: str = "", local: bool = False, **options: Any) -> None:
+    ``names``: the hub runs on the cluster's login host, speaks TLS with its servers, and knows the nodes by name.
+    """
+
+    def __init__(
+        self, cluster: Slurm, *, more: str = "", local: bool = False, names: bool = False, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.cluster = cluster
         self.homes = cluster.homes
         self.slapd = Slapd(self.state / "slapd", self.homes)
+        if names:
+            self.internal_ssl = True
+            self.hub_wrapper, self.hub_host = cluster.login(), cluster.world.addresses[LOGIN]
+            more += AT_LOGIN.format(login=LOGIN)
         # Its own account calls the helper by sudo; who looks at the queue may be root.
         self.more = more + CONFIG.format(
             local='"local": "daas_hub.backends.local.LocalBackend", ' if local else "",
             records=str(self.root / "records"),
             helper=Helper(cluster).argv,
             prefix=cluster.login(),
-            addresses={node.name: cluster.world.addresses[node.name] for node in NODES},
+            addresses={} if names else {node.name: cluster.world.addresses[node.name] for node in NODES},
             prologue=settings(cluster).SlurmSpawner.req_prologue,
         )

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from daas_hub.backends import local_probe
 from daas_hub.core.models import Handle, LaunchState
 from tests.flow.site import Site
 from tests.servers.adopt import adopt
-from tests.servers.reachable_python import reachable_python, singleuser
+from tests.servers.port_trap import new_book, port_trap, received
+from tests.servers.reachable_python import singleuser
 from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(180)]
@@ -206,49 +207,10 @@ async def test_a_server_reports_with_its_own_certificate(site: Site, pair: tuple
         await asyncio.to_thread(reported, site, pair[0], None)
 
 
-TRAP = """
-import http.server, pathlib, ssl, sys
-host, port, key, certificate, authorities, book = sys.argv[1:]
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        with open(book, "a") as file:
-            file.write(self.path + " " + str(self.headers.get("Authorization")) + "\\n")
-        self.send_response(200)
-        self.send_header("X-JupyterHub-Version", "6.1.1")
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-http.server.ThreadingHTTPServer.allow_reuse_address = True
-server = http.server.ThreadingHTTPServer((host, int(port)), Handler)
-context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authorities)
-context.load_cert_chain(certificate, key)
-server.socket = context.wrap_socket(server.socket, server_side=True)
-print("listening", flush=True)
-server.serve_forever()
-"""
-
-
-@contextmanager
-def trap(site: Site, where: Handle, files: dict[str, str], book: Path) -> Iterator[None]:
-    """Bob listens in the place of a server, with a certificate that he has; what he is asked is in ``book``."""
-    bob = site.person("bob")
-    words = [str(where["host"]), str(where["port"]), *files.values(), str(book)]
-    argv = [reachable_python(), "-c", TRAP, *words]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, user=bob.uid, group=bob.gid, extra_groups=[]) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"listening\n"
-            yield
-        finally:
-            process.kill()
-
-
 async def test_who_takes_over_a_port_is_asked_nothing(site: Site, pair: tuple[Handle, Handle]) -> None:
     hers, his = pair
     token = await token_of(site, "ada")
-    book = site.root / "book"
-    book.touch(mode=0o666)
-    book.chmod(0o666)
+    book = new_book(site.root)
     # Ada's, as bob could have it only by a fault: the trap works, and it is the certificate that keeps him out.
     stolen = site.root / "stolen"
     shutil.copytree(
@@ -264,12 +226,12 @@ async def test_who_takes_over_a_port_is_asked_nothing(site: Site, pair: tuple[Ha
         await until(lambda: not site.servers("ada"), within_s=20, what="her server has ended")
         path = f"{hers['service_prefix']}api"
         for files, lets_in in ((own(his), False), (own({"dir": str(stolen)}), True)):
-            with trap(site, hers, files, book):
+            with port_trap(site.person("bob"), hers["host"], hers["port"], files, book):
                 status, _ = await by_proxy(site, "ada", "api/status", token)
                 assert (status == 200) is lets_in
                 answered = await local_probe.answers(hers["port"], path, host=hers["host"], files=hubs(site))
                 assert answered is lets_in
-            assert bool(book.read_text()) is lets_in
+            assert ("request" in received(book)) is lets_in
     finally:
         # It ends the proxy that the one before has left.
         await site.hub.start()

@@ -14,11 +14,14 @@ from tests.servers.websockets import websocket
 
 
 class ServerApi:
-    """One server at ``url``: its own address, or the one before the proxy. ``token`` is one that may."""
+    """One server at ``url``: its own address, or the one before the proxy. ``token`` is one that may.
 
-    def __init__(self, url: str, token: str) -> None:
+    ``host``: what a browser would call the hub, where that is another name than the one in ``url``.
+    """
+
+    def __init__(self, url: str, token: str, *, host: str = "") -> None:
         self._url = url
-        self._headers = {"Authorization": f"token {token}"}
+        self._headers = {"Authorization": f"token {token}", **({"Host": host} if host else {})}
 
     async def get(self, path: str) -> Any:
         """The JSON at a path below the server."""
