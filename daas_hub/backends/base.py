@@ -18,6 +18,7 @@ from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.logs import LINES
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation
 from daas_hub.core.recall import OwnedVolume, Seen
+from daas_hub.core.turns import Bounds
 from daas_hub.core.volumes import Planned, plan_home
 
 Checkpoint = Callable[[Handle], Awaitable[None]]
@@ -42,6 +43,22 @@ class Backend(LoggingConfigurable):
         "Must be 1 or more; JupyterHub's start_timeout is set 30 s above the largest of the candidates.",
     ).tag(config=True)
 
+    max_starting = Int(
+        0,
+        min=0,
+        help="How many servers of this hub may be starting here at once: submitted, and not answering yet. Further "
+        "starts wait in the hub's own queue, whose order is what each person used of her limits in 7 days. On SLURM "
+        "jobs that wait in the cluster's queue count, too. 0, the default: any number.",
+    ).tag(config=True)
+
+    queue_wait_s = Int(
+        3600,
+        min=1,
+        help="How long a start may wait for its turn in the hub's own queue, in seconds, before it is given up with "
+        "an error that says so. Counts only where something is held back here (`max_starting`, "
+        "`LocalBackend.room_cores`, `room_memory`). wait_policy_s begins when its turn has come.",
+    ).tag(config=True)
+
     site_tokens_margin_s = Float(
         5.0,
         min=0.1,
@@ -57,6 +74,15 @@ class Backend(LoggingConfigurable):
     tls: Mapping[str, str] = MappingProxyType({})
     """Paths of the hub's own ``client_key``, ``client_cert`` and ``ca_certs`` (internal_ssl), with which servers are
     asked; set by whoever makes the backend, empty where servers speak plain HTTP."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the hub keeps to here by itself; whoever finds no room waits in the hub's own queue."""
+        return Bounds(self.max_starting)
+
+    def patience_s(self) -> int:
+        """How long a start may take here in all, with its wait for a turn, in seconds."""
+        return int(self.wait_policy_s + (self.queue_wait_s if self.bounds.any else 0))
 
     @property
     def shares_uid(self) -> bool:

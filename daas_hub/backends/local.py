@@ -22,6 +22,7 @@ from daas_hub.clients import interpreters, passwd_files, processes
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.turns import Bounds
 
 from . import local_folder, local_launch, local_probe, local_tokens
 from .base import Backend, Checkpoint, Doubt
@@ -65,6 +66,10 @@ class LocalBackend(LocalSettings, Backend):
     def _hub(self) -> Hub:
         groups = tuple(sorted(set(os.getgroups())))
         return Hub(os.geteuid(), os.getegid(), groups, self.allow_shared_uid, self.min_uid)
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.max_starting, self.kept_room())
 
     @property
     def shares_uid(self) -> bool:

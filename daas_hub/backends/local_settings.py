@@ -8,6 +8,9 @@ from typing import Any
 
 from traitlets import Bool, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
 
+from daas_hub.core.models import Room
+from daas_hub.core.units import parse_bytes
+
 
 class LocalSettings(HasTraits):
     """Traits of ``c.LocalBackend`` beyond those of every backend."""
@@ -63,6 +66,20 @@ class LocalSettings(HasTraits):
         "False: they start, and pages say that limits are not enforced here.",
     ).tag(config=True)
 
+    room_cores = Float(
+        0.0,
+        min=0,
+        help="Cores for all servers of this hub together on this machine, by the guarantee of their profiles, and by "
+        "the limit where no guarantee is set. A start that finds no room waits in the hub's own queue; a profile that "
+        "is larger is refused. May be more than the machine has. 0, the default: no bound, nothing waits.",
+    ).tag(config=True)
+
+    room_memory = Unicode(
+        "0",
+        help="Memory for all servers of this hub together on this machine, counted in the same way: bytes, or text "
+        "such as `48G`. 0, the default: no bound.",
+    ).tag(config=True)
+
     max_processes = Int(
         4096,
         min=0,
@@ -104,6 +121,19 @@ class LocalSettings(HasTraits):
         "(the ledger was lost, or could not be written); 60 or more. A day leaves time to look at its log, and to the "
         "reconciler to read how it ended. What a start left that a hub was killed in is removed when it is settled.",
     ).tag(config=True)
+
+    @validate("room_memory")
+    def _a_size(self, proposal: Any) -> str:
+        value: str = proposal["value"]
+        try:
+            parse_bytes(value)
+        except ValueError as error:
+            raise TraitError(f"LocalBackend.room_memory: {error}") from error
+        return value
+
+    def kept_room(self) -> Room:
+        """What the hub's own queue keeps to on this machine."""
+        return Room(self.room_cores or None, parse_bytes(self.room_memory) or None)
 
     @validate("umask")
     def _octal(self, proposal: Any) -> str:

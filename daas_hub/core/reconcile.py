@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .models import ACTIVE, Found, Handle, LaunchState, Life, Observation, Target
+from .turns import RESTARTED
 
 
 class Do(StrEnum):
@@ -22,7 +23,7 @@ class Do(StrEnum):
     SETTLE = "settle"
     """End the launch, on the evidence given."""
     ADOPT = "adopt"
-    """Ask the hub to start this server: the spawner then takes over the one that runs."""
+    """Ask the hub to start this server: the spawner then takes over the one that runs, or its place in the queue."""
     BLOCK = "block"
     """Its owner may not use the hub any more: STOP, with that as the reason."""
     STOP = "stop"
@@ -63,6 +64,8 @@ class Graces:
 
     lost_start_s: float = 30.0
     """A start of an earlier boot without a handle: until it is settled where nothing of it is found."""
+    requeue_s: float = 600.0
+    """A start of an earlier boot that waited in the hub's own queue: for so long the hub is asked to start it again."""
     unanswered_s: float = 600.0
     """A start of an earlier boot that is seen to run and does not answer: until it is stopped."""
     ended_s: float = 20.0
@@ -146,6 +149,8 @@ def _orphans(seen: Seen) -> Iterator[tuple[str, Action]]:
 
 def _about(launch: Launch, seen: Seen, memory: Memory, graces: Graces, keys: set[str]) -> list[Action]:
     """The one thing to do about a launch, if there is one (each line has its test)."""
+    if launch.handle is None and launch.state is LaunchState.QUEUED:
+        return _queued(launch, seen, memory, graces, keys)
     if launch.handle is None:
         return _without_handle(launch, seen, graces)
     look = seen.life.get(launch.id, Observation(Life.UNKNOWN))
@@ -170,6 +175,22 @@ def _about(launch: Launch, seen: Seen, memory: Memory, graces: Graces, keys: set
     if memory.passed(key, seen.now, graces.unanswered_s):
         return [Action(Do.STOP, launch.id, "its start was interrupted with the hub, and it never answered")]
     return []
+
+
+def _queued(launch: Launch, seen: Seen, memory: Memory, graces: Graces, keys: set[str]) -> list[Action]:
+    """It waited in the hub's own queue and has nothing anywhere: its owner's next start takes its place in the line.
+
+    The hub is asked for that start; where it cannot be had (she may not any more, or is gone) the wait is over.
+    """
+    if launch.of_this_boot:
+        return []
+    key = f"queued:{launch.id}"
+    keys.add(key)
+    wanted = launch.target is Target.RUNNING and launch.user_name not in seen.blocked
+    if wanted and not memory.passed(key, seen.now, graces.requeue_s):
+        return [Action(Do.ADOPT, launch.id, "it waited for its turn when the hub was restarted")]
+    over = Observation(Life.ENDED, reason=RESTARTED)
+    return [Action(Do.SETTLE, launch.id, "it waited in the hub's own queue, so nothing was started", observation=over)]
 
 
 def _without_handle(launch: Launch, seen: Seen, graces: Graces) -> list[Action]:

@@ -13,8 +13,10 @@ from sqlalchemy import Connection
 
 from daas_hub.core.models import Charge, Event, Handle, Json, LaunchState, Observation, Resource, Target
 from daas_hub.core.quota import Relief
+from daas_hub.core.share import Use
+from daas_hub.core.turns import Asks
 
-from . import admission, launches, migrate, usage
+from . import admission, launches, migrate, turns, usage
 from . import claim as claims
 from .accounts import AccountRow, Accounts, linked
 from .allocations import Allocations
@@ -165,6 +167,14 @@ class Ledger:
     ) -> list[LaunchRow]:
         """Launches, newest first; ``before``: the ``place`` of the last row of the page before."""
         return self._db.read(launches.listing, states, account_id, backend, limit, before)
+
+    def holding(self, backend: str, states: Collection[LaunchState]) -> dict[str, tuple[LaunchState, Asks]]:
+        """Launches at a backend in these states, and what each holds there."""
+        return self._db.read(turns.holding, backend, states)
+
+    def used(self, people: Mapping[str, Sequence[str]], *, now: datetime) -> dict[str, dict[Resource, Use]]:
+        """Account → what it has used in 7 days and may use at once; ``people``: account → groups that count."""
+        return self._db.read(turns.used, people, now)
 
     # ------------------------------------------------------------ moves
 

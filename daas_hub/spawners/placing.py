@@ -29,7 +29,7 @@ async def looks(site: DaasHub, backends: Iterable[str]) -> Looks:
 async def _look(site: DaasHub, name: str) -> Sequence[Capacity]:
     try:
         async with asyncio.timeout(LOOK_WITHIN_S):
-            return await site.backend(name).capacity()
+            return await site.turns.line(name).told(await site.backend(name).capacity())
     except TimeoutError:
         return ()
     except DaasError as error:
@@ -39,8 +39,10 @@ async def _look(site: DaasHub, name: str) -> Sequence[Capacity]:
 
 async def looks_for(site: DaasHub, wanted: Iterable[Sequence[str]]) -> Looks:
     """The same for all backends that these profiles may run on; nothing where there is but one place anyway."""
-    if len(site.backends) == 1 and not site.backend(site.default_backend).has_partitions:
-        return {}
+    if len(site.backends) == 1:
+        only = site.backend(site.default_backend)
+        if not only.has_partitions and not only.bounds.has_room:
+            return {}
     here = tuple(site.backends)
     # Of a profile whose backends are all unknown here the decision says so.
     names = [place(text).backend for backends in wanted for text in backends or here if place(text).backend in here]

@@ -180,6 +180,7 @@ class LaunchRecord:
         ended = await self.hub.run_patiently(
             math.inf, ledger.settle, self.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
         )
+        self.hub.turns.changed(row.backend)
         if ended:
             said = reason or "no reason"
             self.log.info("Launch %s of %s ended: %s (%s)", self.id, row.user_name, said, evidence)

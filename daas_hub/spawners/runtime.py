@@ -26,6 +26,7 @@ from daas_hub.db.ledger import Ledger
 from daas_hub.db.pool import LedgerPool
 
 from .catalogue import Catalogue
+from .queue import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -146,6 +147,8 @@ class DaasHub(SingletonConfigurable):
         # A task that is kept lives until it is done.
         self._settling: WeakValueDictionary[str, asyncio.Task[None]] = WeakValueDictionary()
         self.catalogue = Catalogue(tuple(self.backends))
+        self.turns = Turns(self, utcnow)
+        """Who waits in the hub's own queue."""
 
     @staticmethod
     def now() -> float:

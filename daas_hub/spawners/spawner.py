@@ -74,7 +74,7 @@ class DaasSpawner(BegunServer):
                 # Without the old token the server is at least seen, and can be stopped.
                 self.api_token = await record.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
-                self.start_timeout = self.site.backend(adopted.backend).wait_policy_s + GRACE_S
+                self.start_timeout = self.site.backend(adopted.backend).patience_s() + GRACE_S
                 return
             try:
                 request = await admission.choose(user_options)
@@ -89,7 +89,7 @@ class DaasSpawner(BegunServer):
                 raise
             self._keep_options(options.dump(request))
             self._apply(request)
-            longest = max(self.site.backend(name).wait_policy_s for name in placement.backends)
+            longest = max(self.site.backend(name).patience_s() for name in placement.backends)
             self.start_timeout = longest + GRACE_S
         except DaasError as error:
             raise refusal(error) from error
@@ -186,7 +186,8 @@ class DaasSpawner(BegunServer):
                 row = await self._asked().move_to(row, placement, candidate)
                 await self._say(placement.why(candidate))
             try:
-                return await self._start_on(account, row, candidate.place)
+                async with self.site.turns.turn(row, self._say):
+                    return await self._start_on(account, row, candidate.place)
             except (StartFailed, BackendUnavailable) as error:
                 if candidate is placement.candidates[-1]:
                     raise

@@ -10,7 +10,9 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from daas_hub.core.errors import AccountRefused, IllegalMove, InvalidOptions, NotFound
-from daas_hub.core.models import Account, Resource, Who
+from daas_hub.core.models import Account, LaunchState, Resource, Who
+from daas_hub.core.share import Use
+from daas_hub.core.turns import Asks
 from daas_hub.db.ledger import Ledger
 
 from .ledger import Opened
@@ -35,6 +37,35 @@ class BooksContract(Opened):
         lines = ledger.limits.effective("a1", ["physics"], None)
         found = [(line.limit.who, line.limit.amount, line.used, line.left) for line in lines]
         assert found == [(Who.USER, 8.5, 2.0, 6.5), (Who.GROUP_TOTAL, 10 * GIB, 2 * GIB, 8 * GIB)]
+
+    def test_what_people_used_in_7_days_and_what_launches_hold_at_a_place(self, ledger: Ledger) -> None:
+        set_limit(ledger, Who.DEFAULT_EACH, "", Resource.CORES, 4)
+        set_limit(ledger, Who.GROUP_TOTAL, "physics", Resource.GPUS, 8)
+        hour = timedelta(hours=1)
+        # Ten days ago: counts no more. Two days ago an hour; and one that runs since an hour.
+        for ago, name in ((10, "old"), (2, "late")):
+            began = NOW - timedelta(days=ago)
+            row = ledger.reserve(reservation("a1", name), now=began)
+            run(ledger, row, began)
+            settle(ledger, row, began + hour)
+        running = ledger.reserve(reservation("a1", "now"), now=NOW - hour)
+        run(ledger, running, NOW - hour)
+        found = ledger.used({"a1": ["physics"], "a2": []}, now=NOW.replace(microsecond=0))
+        used = {kind: (round(use.used), use.limit) for kind, use in found["a1"].items()}
+        assert used == {
+            Resource.SERVERS: (7200, None),
+            Resource.CORES: (14400, 4),
+            Resource.MEMORY_BYTES: (7200 * GIB, None),
+            Resource.GPUS: (0, None),
+        }
+        assert found["a2"][Resource.CORES] == Use(0, 4)
+        waiting = ledger.reserve(reservation("a2", backend="local"), now=NOW)
+        ledger.move(waiting.id, LaunchState.QUEUED, now=NOW)
+        other = ledger.reserve(reservation("a3", backend="slurm"), now=NOW)
+        ledger.move(other.id, LaunchState.SUBMITTED, now=NOW)
+        there = ledger.holding("local", (LaunchState.SUBMITTED, LaunchState.RUNNING))
+        assert there == {running.id: (LaunchState.RUNNING, Asks(2.0, GIB))}
+        assert ledger.holding("slurm", (LaunchState.SUBMITTED,)) == {other.id: (LaunchState.SUBMITTED, Asks(2.0, GIB))}
 
     def test_each_change_of_a_limit_is_audited(self, ledger: Ledger) -> None:
         first = ledger.limits.set(Who.DEFAULT_EACH, "", Resource.CORES, 4, "admin:root", NOW, "begin")

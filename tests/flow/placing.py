@@ -68,6 +68,12 @@ class SecondBackend(FilledBackend):
     name = "second"
 
 
+class NarrowBackend(LocalBackend):
+    """This machine once more, for bounds of its own."""
+
+    name = "narrow"
+
+
 MORE = """
 c.DaasHub.backends = {{
     "first": "tests.flow.placing.FirstBackend",

@@ -9,6 +9,7 @@ import pytest
 
 from daas_hub.core.models import Found, LaunchState, Life, Observation, Target
 from daas_hub.core.reconcile import Do, Graces, Launch, Memory, Seen, decide
+from daas_hub.core.turns import RESTARTED
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GRACES = Graces()
@@ -78,7 +79,10 @@ UNWANTED = {"target": Target.STOPPED}
         (launch(S.RESERVED, created_at=ago(29), **EARLIER, **NO_HANDLE), None, False, []),
         (launch(S.RESERVED, created_at=ago(30), **EARLIER, **NO_HANDLE), None, False, [Do.SETTLE]),
         (launch(S.SUBMITTED, created_at=ago(30), **EARLIER, **NO_HANDLE), None, False, [Do.SETTLE]),
-        (launch(S.QUEUED, created_at=ago(30), **EARLIER, **NO_HANDLE), None, False, [Do.SETTLE]),
+        # one that waited in the hub's own queue: queued again, unless nobody wants it any more
+        (launch(S.QUEUED, **NO_HANDLE), None, False, []),
+        (launch(S.QUEUED, **EARLIER, **NO_HANDLE), None, False, [Do.ADOPT]),
+        (launch(S.QUEUED, **EARLIER, **NO_HANDLE, **UNWANTED), None, False, [Do.SETTLE]),
         (launch(S.STOPPING, created_at=ago(30), **EARLIER, **NO_HANDLE), None, False, [Do.SETTLE]),
         # stops
         (launch(S.STOPPING, stopping_since=ago(69), **UNWANTED), RUNS, False, []),
@@ -99,6 +103,18 @@ def test_one_launch(row: Launch, look: Observation | None, answers: bool, does: 
 def test_a_backend_that_cannot_be_asked_settles_nothing() -> None:
     row = launch(S.RESERVED, **EARLIER, **NO_HANDLE)
     assert decide(seen(row, servers=None), Memory(), GRACES)[0] == []
+
+
+def test_who_cannot_be_queued_again_after_a_restart_is_settled_after_a_grace() -> None:
+    row = launch(S.QUEUED, **EARLIER, **NO_HANDLE)
+    [asked], memory = decide(seen(row, servers=None), Memory(), GRACES)
+    assert asked.do is Do.ADOPT
+    late = Memory({key: ago(GRACES.requeue_s) for key in memory.since})
+    [over], _ = decide(seen(row, servers=None), late, GRACES)
+    assert over.do is Do.SETTLE
+    assert over.observation is not None
+    assert over.observation.reason == RESTARTED
+    assert decide(seen(row, blocked=["ada"]), Memory(), GRACES)[0][0].do is Do.SETTLE
 
 
 def test_what_an_interrupted_start_left_is_found_by_its_launch_id() -> None:
