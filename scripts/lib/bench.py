@@ -6,6 +6,9 @@ because of a short one.
 A row is a mapping with goal, name, unit, ours, peer, ratio, target, met, conditions. A module measures ours and the
 peer interleaved and takes medians itself; what is done here is the guard rail around it: the same fixed piece of work
 is timed before and after, and when the machine's speed changed by more than 15 % the part is measured again.
+
+Rows are printed and saved as soon as they are measured. A part that raises is a row that says so and is not met; what
+comes after it is measured all the same.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +31,8 @@ CLONE = Path(__file__).resolve().parents[2]
 KEYS = ("goal", "name", "unit", "ours", "peer", "ratio", "target", "met", "conditions")
 MAX_DRIFT = 0.15
 TRIES = 5
+MAX_SAID = 1000
+"""Characters of an error's text in its row."""
 
 
 def calibrate() -> float:
@@ -59,9 +65,27 @@ def conditions(before_s: float, after_s: float, tries: int) -> str:
     )
 
 
-def measure(module: ModuleType, *, long: bool) -> list[dict[str, Any]]:
-    """One goal's rows."""
-    return [row for part in module.parts(long) for row in _measure_part(module.__name__, part)]
+def measure(module: ModuleType, *, long: bool) -> Iterator[list[dict[str, Any]]]:
+    """One goal's rows, part by part, each as soon as it is measured."""
+    try:
+        parts = list(module.parts(long))
+    except Exception as error:
+        yield [_failed(module, error)]
+        return
+    for part in parts:
+        try:
+            rows = _measure_part(module.__name__, part)
+        except Exception as error:
+            rows = [_failed(module, error)]
+        yield rows
+
+
+def _failed(module: ModuleType, error: Exception) -> dict[str, Any]:
+    """The row of what could not be measured."""
+    traceback.print_exception(error)
+    said = " ".join(str(error).split())[:MAX_SAID] or "it said nothing"
+    row = dict.fromkeys(KEYS) | {"goal": str(module.GOAL), "name": "could not be measured", "target": "to be measured"}
+    return row | {"met": False, "conditions": f"{type(error).__name__}: {said}"}
 
 
 def _measure_part(name: str, part: Callable[[], Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -106,8 +130,26 @@ def show(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _measure_all(goals: Sequence[ModuleType], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All rows, each told and saved before the next part begins; the whole table once more where there were several."""
+    rows: list[dict[str, Any]] = []
+    told = 0
+    for module in goals:
+        print(f"{module.GOAL} …", file=sys.stderr, flush=True)
+        for some in measure(module, long=options.long):
+            rows += some
+            told += 1
+            print(show(some))
+            print("\n".join(dict.fromkeys(f"{row['goal']}: {row['conditions']}" for row in some)), flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=2, default=str) + "\n")
+    if told > 1:
+        print(show(rows))
+    return rows
+
+
 def main(argv: list[str]) -> int:
-    """Returns 0 where every row met its target, 1 where one did not, 2 for an unknown name."""
+    """Returns 0 where every row met its target, 1 where one did not or failed, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="goals to measure, for example P12; all without")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as a JSON list")
@@ -125,16 +167,7 @@ def main(argv: list[str]) -> int:
     if unknown:
         print(f"No such goal here: {', '.join(unknown)}. There are: {', '.join(known) or 'none'}.", file=sys.stderr)
         return 2
-    rows: list[dict[str, Any]] = []
-    for name in asked or known:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        rows += measure(known[name], long=options.long)
-        if options.json:
-            # What was measured is kept, whatever happens to the next goal.
-            options.json.write_text(json.dumps(rows, indent=2, default=str) + "\n")
-    print(show(rows))
-    for note in dict.fromkeys(f"{row['goal']}: {row['conditions']}" for row in rows):
-        print(note)
+    rows = _measure_all([known[name] for name in asked or known], options)
     return 0 if all(row["met"] for row in rows) else 1
 
 

@@ -23,6 +23,7 @@ from tests.bench.instant import LISTENER
 from tests.bench.peers import python_of
 from tests.bench.stand_in import USER, answer
 from tests.flow.kube_site import KubeSite
+from tests.flow.site import Site
 from tests.servers.hub import HubServer
 from tests.servers.kubernetes.addons import SIMULATED
 from tests.servers.kubernetes.cluster import Cluster
@@ -82,7 +83,7 @@ def names(count: int) -> list[str]:
     return [f"p{number:04}" for number in range(count)]
 
 
-async def enrol(site: KubeSite, people: Sequence[str]) -> None:
+async def enrol(site: Site, people: Sequence[str]) -> None:
     """Into the directory, signed in once by the hub's form."""
     entries = [
         f"dn: uid={name},ou=people,{BASE}\nobjectClass: inetOrgPerson\nobjectClass: posixAccount\nuid: {name}\n"
