@@ -35,6 +35,7 @@ from .slurm_records import Records
 from .slurm_script import check_settings
 from .slurm_settings import SlurmSettings
 from .slurm_start import Reports, Start, Tools, log_of, url_of, wait_ready
+from .slurm_tokens import Tokens
 from .slurm_watch import JobWatch
 from .steps import Steps
 
@@ -63,6 +64,7 @@ class SlurmBackend(SlurmSettings, Backend):
         ends = Ends(self, slurm, as_user, watch, self.log, lambda: self.tls)
         records = Records(Path(self.runtime_dir) / self.hub_id)
         self._tools = Tools(self, slurm, as_user, watch, ends, records, self.config, self.log)
+        self._tokens = Tokens(as_user, records)
         self._capacity = CapacityLook(slurm, watch)
         self._reports = Reports()
         self._steps: dict[str, Steps] = {}
@@ -74,7 +76,8 @@ class SlurmBackend(SlurmSettings, Backend):
         return QUEUE_S
 
     @default("site_tokens_margin_s")
-    def _no_tokens(self) -> float:
+    def _until_the_nodes_see_it(self) -> float:
+        # What a node knows of a shared home may be a minute old (nfs(5), acdirmax).
         return 120.0
 
     def claim(self, ledger_id: str) -> None:
@@ -188,6 +191,12 @@ class SlurmBackend(SlurmSettings, Backend):
             return None
         return None if text is None else readable(text, lines=lines)
 
+    async def hand_over(self, handle: Handle, files: Mapping[str, str]) -> None:
+        await self._tokens.put(handle, files)
+
+    async def handed_over(self, handle: Handle) -> Mapping[str, str]:
+        return await self._tokens.there(handle)
+
     async def find(self) -> Sequence[Found]:
         jobs = await self._tools.watch.jobs(self.poll_interval_s)
         refs = {ref.launch_id: ref for ref in await self._records()}
@@ -226,6 +235,7 @@ class SlurmBackend(SlurmSettings, Backend):
     async def cleanup(self, handle: Handle) -> None:
         try:
             ref = ref_of(handle)
+            await self._tokens.remove(ref)
             await self._tools.as_user.cancel(
                 account_of(ref), launch_id=ref.launch_id, job_id=None, clean=True, within_s=CLEAN_WITHIN_S
             )

@@ -19,6 +19,7 @@ from typing import Any
 from daas_hub.clients import home_tasks
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import LaunchSpec
+from daas_hub.core.site_tokens import VARIABLE
 
 from .local_launch import terminal
 
@@ -70,7 +71,7 @@ def launch_files(
         },
         "argv": _argv(spec, software),
         "path_first": _path_first(spec.cmd, software),
-        "environment": _environment(spec.environment, software, hub_environment),
+        "environment": _environment(spec.environment, software, hub_environment) | _site_tokens(spec),
         "secrets": dict(spec.secrets),
         "certificates": {CERTIFICATES[kind]: kind for kind in found},
         "scheme": "https" if spec.certificates else "http",
@@ -81,6 +82,11 @@ def launch_files(
         "full_home_bytes": full_home_bytes,
     }
     return {LAUNCH: LAUNCHER, VALUES: json.dumps(values), TASKS: HOME_TASKS, **found}
+
+
+def _site_tokens(spec: LaunchSpec) -> dict[str, str]:
+    """Where its tokens for other services will be (``slurm_tokens.py``)."""
+    return {VARIABLE: f"{spec.account.home}/.daas/{spec.launch_id}/site_tokens"} if spec.site_tokens else {}
 
 
 def _environment(

@@ -352,6 +352,7 @@ def stand_beside(launch: "dict[str, Any]", folder: str, own: str, port: int, par
     while os.getppid() == parent:
         # Without prctl this is a look once a second.
         signal.sigtimedwait(told_or_ended, CARRY_EVERY_S if told else 1)
+        carry(tasks, "remove_over", {"site_tokens": os.path.join(folder, "site_tokens")})
         carry(tasks, "carry_back", {"home": launch["account"]["home"], "own": own})
     shutil.rmtree(own, ignore_errors=True)
 

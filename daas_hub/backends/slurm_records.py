@@ -1,6 +1,7 @@
 """The hub's own record of each launch that it submitted: nobody else can write there, so a comment is not believed.
 
     <runtime_dir>/<hub_id>/<launch_id>/record.json      the handle, 0600
+                                      /site_tokens.json the set that was handed over last, 0600
 
 Everything here blocks: call it in a thread.
 """
@@ -11,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from daas_hub.core.models import Json
 from daas_hub.core.slurm_launches import Ref, ref_of
 
 from .local_folder import LaunchFolder, all_of, make_root
@@ -42,6 +44,14 @@ class Records:
         """Every launch that has a record."""
         known = (self.of(folder.launch_id) for folder in all_of(self.root))
         return [ref for ref in known if ref is not None]
+
+    def save_tokens(self, launch_id: str, value: Json) -> None:
+        """Write what is known of a launch's site tokens. Raises OSError, also where it has no record any more."""
+        LaunchFolder(self.root, launch_id).save("site_tokens", value, lasting=False)
+
+    def tokens_of(self, launch_id: str) -> Json | None:
+        """What was saved; None where nothing was. Raises OSError."""
+        return LaunchFolder(self.root, launch_id).saved("site_tokens")
 
     def remove(self, launch_id: str) -> None:
         """Forget a launch; one that has no record is fine. Raises OSError."""

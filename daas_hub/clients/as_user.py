@@ -113,6 +113,25 @@ class AsUser:
             if said["status"] != 0:
                 raise _away(f"The folder of {launch_id} of {account.name}: {said['errors'].strip()}", "home")
 
+    async def hand(
+        self, account: Account, *, launch_id: str, part: str, files: Mapping[str, str], within_s: float
+    ) -> None:
+        """Make a launch's folder ``<launch>-<part>`` of these files, which is its ``site_tokens`` from then on.
+
+        A folder of that name that is there is removed before. Raises AccountRefused, StartFailed(reason="home") where
+        it cannot be written, BackendUnavailable, also where the launch has no folder any more.
+        """
+        name = f"{launch_id}-{part}"
+        request = {"launch": name, "files": dict(files)}
+        try:
+            said = await self._call("hand", account, request, within_s)
+        except _Exists:
+            await self.cancel(account, launch_id=name, job_id=None, clean=True, within_s=within_s)
+            said = await self._call("hand", account, request, within_s)
+        if said["status"] != 0:
+            await self._forget(account, name, within_s)
+            raise _away(f"The site tokens of {launch_id} of {account.name}: {said['errors'].strip()}", "home")
+
     async def probe(
         self, account: Account, *, launch_id: str = "", log_bytes: int = 0, test_script: str = "", within_s: float
     ) -> Probe:

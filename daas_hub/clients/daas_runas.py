@@ -1,9 +1,10 @@
 #!/usr/bin/python3 -IS
 """daas-runas: what a hub without rights may do on SLURM as somebody, by one line of sudoers. Read it as a whole.
 
-``daas-runas submit|cancel|probe NAME UID``, the rest as one JSON object on standard input (``SHAPE``, and ``files``:
-texts by name), which is read as the account and never as root. One JSON object comes back: what SLURM's program said,
-or ``kind`` and ``error`` with status 1. Nothing is believed of the caller; root sets the bounds in ``SETTINGS``.
+``daas-runas submit|cancel|probe|hand NAME UID``, the rest as one JSON object on standard input (``SHAPE``, and
+``files``: texts by name), which is read as the account and never as root. One JSON object comes back: what SLURM's
+program said, or ``kind`` and ``error`` with status 1. Nothing is believed of the caller; root sets the bounds in
+``SETTINGS``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 SETTINGS = "/etc/daas-hub/runas.json"
 MAX_INPUT, MAX_LOG, MAX_SAID, MAX_LIFE_S = 1 << 20, 1 << 16, 4000, 330
 FILE, ID, NUMBER = "(?!log$)[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", "[a-z0-9][a-z0-9-]{0,62}", "0|[1-9][0-9]{0,9}"
-ARGV = f"(submit|cancel|probe)\0[A-Za-z0-9_][A-Za-z0-9._@+-]{{0,63}}\0({NUMBER})"
+ARGV = f"(submit|cancel|probe|hand)\0[A-Za-z0-9_][A-Za-z0-9._@+-]{{0,63}}\0({NUMBER})"
 SHAPE = {"hub": ID, "launch": ID, "job": NUMBER, "script": r"[^\0]*", "within_s": "[1-9][0-9]?|[12][0-9]{2}"}
 KINDS = {"Refused": "account", "TimeoutExpired": "unsure", "FileExistsError": "exists", "RuntimeError": "helper"}
 
@@ -65,20 +66,24 @@ def become(name: str, uid: int, min_uid: int, denied: set[str]) -> str:
 
 
 def act(verb: str, home: str, programs: dict[str, str], request: dict[str, Any]) -> dict[str, Any]:
-    """As the account: files, then SLURM's program. A launch that has its folder already is refused to ``submit``."""
+    """As the account: files, then SLURM's program. A folder that is there already is refused to ``submit``, ``hand``.
+
+    ``hand`` makes the folder ``<launch>-<part>``, which is ``site_tokens`` in the launch's own from then on.
+    """
     launch, answer = request["launch"], {"uid": os.getuid(), "gid": os.getgid(), "groups": os.getgroups(), "home": home}
     argv = [programs["sbatch"], "--export=NONE", "--open-mode=append", f"--chdir={home}"]
     daas, log = f"{home}/.daas", f"{home}/.daas".replace("%", "%%")  # a % would be replaced by sbatch
-    if verb == "submit":
+    if verb in ("submit", "hand"):
         opened(os.path.realpath(home), os.O_DIRECTORY, others=0)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(daas, 0o700)
+        os.path.lexists(daas) or os.mkdir(daas, 0o700)  # another one that makes it now: "exists", and asked again
         os.mkdir(launch, 0o700, dir_fd=(parent := opened(daas, os.O_DIRECTORY)))
         folder = opened(launch, os.O_DIRECTORY, parent)
-        for name, text in {"log": "", **request["files"]}.items():
+        for name, text in (request["files"] | ({"log": ""} if verb == "submit" else {})).items():
             with open(opened(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder), "w", encoding="utf-8") as file:
                 file.write(text)
         argv += ["--parsable", f"--comment=daas:{request['hub']}:{launch}", f"--output={log}/{launch}/log"]
+        link = ["/bin/ln", "-sfT", f"../{launch}", f"{daas}/{launch.rpartition('-')[0]}/site_tokens"]
+        argv = argv if verb == "submit" else link
     elif verb == "probe":
         with contextlib.suppress(FileNotFoundError):
             fd = opened("log", os.O_RDONLY, opened(launch, os.O_DIRECTORY, opened(daas, os.O_DIRECTORY)))
@@ -113,8 +118,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     must(len(text := sys.stdin.buffer.read(MAX_INPUT + 1)) <= MAX_INPUT, ValueError("standard input is too long"))
     request = json.loads(text)
     wrong = set(request) ^ {*SHAPE, "files"} or {key for key in SHAPE if not re.fullmatch(SHAPE[key], request[key])}
-    files = request.get("files", {}).items()
-    wrong |= {name for name, text in files if not re.fullmatch(FILE, name) or type(text) is not str}
+    wrong |= {k for k, v in request.get("files", {}).items() if not re.fullmatch(FILE, k) or type(v) is not str}
     must(not wrong, ValueError(f"missing, unknown or not as it must be: {sorted(wrong)}"))
     return act(argv[0], home, programs, request)
 

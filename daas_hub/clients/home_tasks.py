@@ -15,7 +15,9 @@ import os
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,22 @@ def carry_back(task: Task) -> Task:
     home, own = Path(task["home"]), Path(task["own"])
     pairs = [(own / here, home / there) for there, here, _, back in COPIED if back]
     return {"skipped": copy_all(pairs, newer_only=True)}
+
+
+def remove_over(task: Task) -> Task:
+    """Remove site tokens whose time is over: the hub, which would have done it before, may be away."""
+    for expires in Path(task["site_tokens"]).glob("*.expires"):
+        try:
+            over = datetime.fromisoformat(expires.read_text().strip()).timestamp() <= time.time()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):
+            # What does not say when it is over is not kept either.
+            over = True
+        if over:
+            expires.with_suffix("").unlink(missing_ok=True)
+            expires.unlink(missing_ok=True)
+    return {}
 
 
 def nearly_full(home: Path, bytes_wanted: int) -> bool:

@@ -47,6 +47,8 @@ class Ref:
     node: str = ""
     memory_bytes: int | None = None
     program: str = ""
+    site_tokens: bool = False
+    """Whether it has a place for tokens of other services."""
     named: bool = False
     """Whether its certificate has the launch's own name (``core/launch_names.py``)."""
 
@@ -71,7 +73,7 @@ class Ref:
             "memory_bytes": self.memory_bytes,
             "program": self.program,
             "named": self.named,
-            "site_tokens": False,
+            "site_tokens": self.site_tokens,
             "warnings": [],
         }
 
@@ -91,6 +93,7 @@ def first_ref(spec: LaunchSpec, now: datetime, *, named: bool = False) -> Ref:
         asked_at=now,
         memory_bytes=spec.resources.mem_limit_bytes,
         program=spec.cmd[0],
+        site_tokens=spec.site_tokens,
         named=named and bool(spec.certificates),
     )
 
@@ -116,6 +119,7 @@ def ref_of(handle: Handle) -> Ref:
             node=str(handle.get("node") or ""),
             memory_bytes=_maybe(handle, "memory_bytes"),
             program=str(handle.get("program") or ""),
+            site_tokens=bool(handle.get("site_tokens")),
             named=bool(handle.get("named")),
         )
     except (KeyError, TypeError) as error:

@@ -254,3 +254,32 @@ def test_nothing_of_the_caller_is_handed_on(slurm: Slurm, helper: Helper, launch
         "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", f"HOME={slurm.homes / 'ada'}"
     }  # fmt: skip
     assert [line for line in said if line.startswith("umask")] == ["umask 0022"]
+
+
+async def test_a_set_of_files_takes_the_place_of_another(helper: Helper, launch_id: str) -> None:
+    """Hers alone, all at once, through a link that stays; what is in the way is refused, and no job is made."""
+    ada, folder = helper.account(), folder_of(helper, launch_id)
+    with pytest.raises(BackendUnavailable) as caught:
+        await helper.as_user.hand(ada, launch_id=launch_id, part="a", files={"storage": "t"}, within_s=30)
+    assert "No such file" in caught.value.log_message
+    assert list(folder.parent.iterdir()) == [], "the set of a launch that is over is left"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, PEOPLE["ada"], LAB_GID)
+    for part, files in (("a", {"storage": "1", "batch": "é"}), ("b", {"batch": "2"}), ("b", {}), ("a", {"x": "3"})):
+        await helper.as_user.hand(ada, launch_id=launch_id, part=part, files=files, within_s=30)
+        found = folder / "site_tokens"
+        assert (os.readlink(found), {p.name: p.read_text() for p in found.iterdir()}) == (
+            f"../{launch_id}-{part}",
+            files,
+        )
+        about = [found.stat(), *(path.stat() for path in found.iterdir())]
+        assert {(one.st_uid, stat.S_IMODE(one.st_mode) & 0o077) for one in about} == {(PEOPLE["ada"], 0)}
+        await helper.as_user.cancel(
+            ada, launch_id=f"{launch_id}-{'ba'[part == 'b']}", job_id=None, clean=True, within_s=30
+        )
+    assert {path.name for path in folder.parent.iterdir()} == {launch_id, f"{launch_id}-a"}
+    assert helper.jobs(f"{launch_id}-a") == []
+    (folder / "site_tokens").unlink()
+    (folder / "site_tokens").mkdir()
+    with pytest.raises(BackendUnavailable):
+        await helper.as_user.hand(ada, launch_id=launch_id, part="b", files={}, within_s=30)

@@ -63,7 +63,7 @@ def odd_people(slurm: Slurm) -> None:
     ],
 )
 def test_accounts(helper: Helper, name: str, uid: str, said: str) -> None:
-    for verb in ("submit", "cancel", "probe"):
+    for verb in ("submit", "cancel", "probe", "hand"):
         kind, text = helper.refused(verb, name, uid)
         assert (kind, said in text) == ("account", True), text
 
@@ -109,7 +109,7 @@ def test_a_name_that_nobody_has_here(helper: Helper, name: str) -> None:
     ids=lambda value: json.dumps(value)[:40],
 )  # fmt: skip
 def test_input(helper: Helper, changes: dict[str, Any], named: str) -> None:
-    for verb in ("submit", "cancel"):
+    for verb in ("submit", "cancel", "hand"):
         kind, text = helper.refused(verb, "ada", ADA, given={**REQUEST, **changes})
         assert kind == "request"
         assert named in text or "expected string" in text
