@@ -75,7 +75,8 @@ def act(verb: str, home: str, programs: dict[str, str], request: dict[str, Any])
     daas, log = f"{home}/.daas", f"{home}/.daas".replace("%", "%%")  # a % would be replaced by sbatch
     if verb in ("submit", "hand"):
         opened(os.path.realpath(home), os.O_DIRECTORY, others=0)
-        os.path.lexists(daas) or os.mkdir(daas, 0o700)  # another one that makes it now: "exists", and asked again
+        # Another one that makes it in this moment is "exists", and this one is asked again.
+        os.path.lexists(daas) or os.mkdir(daas, 0o700)  # type: ignore[func-returns-value]
         os.mkdir(launch, 0o700, dir_fd=(parent := opened(daas, os.O_DIRECTORY)))
         folder = opened(launch, os.O_DIRECTORY, parent)
         for name, text in (request["files"] | ({"log": ""} if verb == "submit" else {})).items():
