@@ -16,7 +16,7 @@ from traitlets.config import LoggingConfigurable
 from daas_hub.core.disks import DiskReport
 from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.logs import LINES
-from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation
+from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation, Pretender
 from daas_hub.core.recall import OwnedVolume, Seen
 from daas_hub.core.turns import Bounds
 from daas_hub.core.volumes import Planned, plan_home
@@ -224,6 +224,13 @@ class Backend(LoggingConfigurable):
 
         By default nothing: what ``find`` lists is all, or the backend removes the rest itself. Raises
         BackendUnavailable.
+        """
+        return ()
+
+    async def pretenders(self) -> Sequence[Pretender]:
+        """What the last ``find`` saw that only says that it is a launch of this hub's: for the audit.
+
+        It is neither taken for a launch nor touched. By default nothing: nobody else can write here.
         """
         return ()
 

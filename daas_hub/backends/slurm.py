@@ -22,7 +22,7 @@ from daas_hub.clients.slurm import Slurm
 from daas_hub.clients.slurm_look import SharedLook
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
-from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation, Pretender
 from daas_hub.core.slurm_jobs import Job, Phase
 from daas_hub.core.slurm_launches import Ambiguous, Ref, find_job, forged, ref_of, takes_report, with_port
 
@@ -69,7 +69,7 @@ class SlurmBackend(SlurmSettings, Backend):
         self._reports = Reports()
         self._steps: dict[str, Steps] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._accused: set[int] = set()
+        self._pretenders: Sequence[Job] = ()
 
     @default("wait_policy_s")
     def _wait_in_line(self) -> int:
@@ -210,18 +210,32 @@ class SlurmBackend(SlurmSettings, Backend):
             if job is not None and job.phase is not Phase.ENDED:
                 handle = {**ref.handle(), "job_id": job.id}
                 found.append(Found(ref.launch_id, handle, job.uid, job.started_at or job.submitted_at))
-        self._accuse(forged(jobs.values(), refs, self.hub_id))
+        await self._accuse(forged(jobs.values(), refs, self.hub_id), refs)
         return found
 
-    def _accuse(self, jobs: Sequence[Job]) -> None:
+    async def _accuse(self, jobs: Sequence[Job], refs: Mapping[str, Ref]) -> None:
         """Say once of each job that it bears a launch's name and is none."""
+        known = {job.id for job in self._pretenders}
+        if any(job.id not in known for job in jobs):
+            # Of a launch that has just ended the record may be gone, and its job still be in a list that is older.
+            now = await self._tools.watch.jobs(0)
+            jobs = forged([now[job.id] for job in jobs if job.id in now], refs, self.hub_id)
         for job in jobs:
-            if job.id not in self._accused:
+            if job.id not in known:
                 self.log.error(
                     "Job %s of %s (uid %s) says that it is a launch of this hub (%s); it is not, and is left alone",
                     job.id, job.user, job.uid, job.comment[:200],
                 )  # fmt: skip
-        self._accused = {job.id for job in jobs}
+        self._pretenders = jobs
+
+    async def pretenders(self) -> Sequence[Pretender]:
+        return [
+            Pretender(
+                f"{job.id} of {job.submitted_at.isoformat()}",
+                {"job": job.id, "user": job.user, "uid": job.uid, "comment": job.comment[:200]},
+            )
+            for job in self._pretenders
+        ]
 
     async def leftovers(self) -> Sequence[Handle]:
         return [ref.handle() for ref in await self._records()]

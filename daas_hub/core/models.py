@@ -270,6 +270,16 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Pretender:
+    """Something of somebody's at a backend that says that it is a launch of this hub's, and is not."""
+
+    key: str
+    """What it is there, for good: ``17 of 2026-01-02T03:04:05+00:00``."""
+    facts: Json
+    """Whose it is, and what it says."""
+
+
+@dataclass(frozen=True)
 class Room:
     """An amount of room, free or in all. A ``None`` is "not known", not zero."""
 

@@ -49,6 +49,18 @@ class Audit:
         """Add one row in a transaction of its own; changes of the ledger write theirs in their own transaction."""
         self._db.write(write, at=at, who=who, action=action, subject=subject, old=old, new=new, why=why)
 
+    def append_once(self, at: datetime, who: str, action: str, subject: str, new: Json | None, why: str) -> bool:
+        """Add a row unless there is one of the same action and subject; whether it was added."""
+
+        def add(c: Connection) -> bool:
+            there = select(audit.c.id).where(audit.c.action == action, audit.c.subject == subject).limit(1)
+            if c.execute(there).first() is not None:
+                return False
+            write(c, at=at, who=who, action=action, subject=subject, new=new, why=why)
+            return True
+
+        return self._db.write(add)
+
     def list(
         self, *, limit: int = 100, before: int | None = None, subject: str | None = None
     ) -> builtins.list[AuditRow]:

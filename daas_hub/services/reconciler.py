@@ -102,6 +102,8 @@ class Reconciler(Service):
         self._began = time.monotonic()
         self._told: set[str] = set()
         self._claimed: set[str] = set()
+        self._accused: set[str] = set()
+        """Subjects that are in the audit."""
         self._silent: set[str] = set()
         """Backends that could not be asked in the last pass."""
         authenticator = self.environment.config.get("Authenticator", {})
@@ -121,6 +123,7 @@ class Reconciler(Service):
         actions, self._memory = decide(seen, self._memory, self._graces)
         self._told &= rows.keys()
         changed = await asyncio.gather(*(self._guarded(action, rows) for action in actions))
+        await self._accuse(seen.found)
         await self._keep_books(rows)
         await self._keep_disks(seen.found)
         if any(changed):
@@ -212,6 +215,18 @@ class Reconciler(Service):
                 return await call
 
         return await asyncio.gather(*map(one, calls))
+
+    async def _accuse(self, backends: Collection[str]) -> None:
+        """Write down once who says of something of hers that it is a launch of this hub's; it is left alone."""
+        for name in backends:
+            for one in await self.backend(name).pretenders():
+                subject = f"job:{name} {one.key}"
+                if self.holds_lease and subject not in self._accused:
+                    await self.run_in_ledger(
+                        self.ledger.audit.append_once, utcnow(), self.word, "refuse_job", subject, one.facts,
+                        "it says that it is a launch of this hub, and is not",
+                    )  # fmt: skip
+                    self._accused.add(subject)
 
     async def _keep_books(self, rows: Mapping[str, LaunchRow]) -> None:
         """Say that this hub still cares for its launches, and bring their hourly sums up to now."""

@@ -278,6 +278,16 @@ class BooksContract(Opened):
         (row,) = ledger.audit.list()
         assert (row.at, row.who, row.old, row.new, row.why) == (NOW, "admin:root", {"a": 1}, {"a": 2}, "because")
 
+    def test_what_is_audited_once_has_one_row(self, ledger: Ledger) -> None:
+        added = [
+            ledger.audit.append_once(NOW, "reconciler", action, subject, {"n": n}, "because")
+            for n, (action, subject) in enumerate([("a", "x"), ("a", "x"), ("b", "x"), ("a", "y"), ("a", "y")])
+        ]
+        assert added == [True, False, True, True, False]
+        assert [(row.action, row.subject, row.new) for row in ledger.audit.list()] == [
+            ("a", "y", {"n": 3}), ("b", "x", {"n": 2}), ("a", "x", {"n": 0})
+        ]  # fmt: skip
+
     def test_a_lease_has_one_holder(self, ledger: Ledger) -> None:
         leases = ledger.leases
         assert leases.acquire("culler", "one", 10, NOW)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,9 @@ from daas_hub.core.models import Handle, LaunchSpec, Life, Observation
 from daas_hub.core.naming import new_id
 from daas_hub.core.slurm_jobs import comment_of
 from daas_hub.core.slurm_launches import ref_of
+from daas_hub.db.ledger import Ledger
+from daas_hub.services.reconciler import Reconciler
+from daas_hub.services.settings import Environment
 from tests.contracts.backend import Saved, ours
 from tests.servers.slurm import misled
 from tests.servers.slurm.rig import Slurm
@@ -96,7 +100,36 @@ async def ambiguous(backend: SlurmBackend, handle: Handle) -> bool:
     return seen.life is Life.UNKNOWN and "have the launch's comment" in seen.reason
 
 
-async def test_a_forged_comment_is_refused_and_told(place: SlurmPlace, caplog: pytest.LogCaptureFixture) -> None:
+async def audited(place: SlurmPlace, liars: list[str], folder: Path) -> None:
+    """One row for each job, whichever reconciler looks, and however often."""
+    url = f"sqlite:///{folder}/ledger.sqlite"
+    ledger = await asyncio.to_thread(Ledger.open, url)
+    backend = {"DaasHub": {"backends": {"slurm": "daas_hub.backends.slurm.SlurmBackend"}}}
+    traits = {name: value for name, value in place.traits.items() if name != "hub_id"}
+    sections = {**backend, "SlurmBackend": traits, "Reconciler": {"every_s": 1}}
+    environment = Environment(
+        "http://127.0.0.1:1/hub/api", "none", url, hub_id=place.traits["hub_id"], boot_id=new_id(), config=sections
+    )
+
+    def rows() -> list[tuple[str, str, int]]:
+        found = [(row.who, row.action, row.new or {}) for row in ledger.audit.list()]
+        return sorted((who, action, new["job"]) for who, action, new in found)
+
+    wanted = sorted(("reconciler", "refuse_job", int(job)) for job in liars)
+    for reconciler in (Reconciler(environment, ledger=ledger), Reconciler(environment, ledger=ledger)):
+        running = asyncio.create_task(reconciler.run())
+        try:
+            await until(lambda one=reconciler: len(one._accused) == len(liars), within_s=60, what="both are known")
+            assert await asyncio.to_thread(rows) == wanted
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await reconciler.backend("slurm").close()
+
+
+async def test_a_forged_comment_is_refused_and_told(
+    place: SlurmPlace, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     """Bob's job says that it is ada's launch, and a launch that there never was."""
     saved = Saved()
     launch_id, _ = await begun(place, saved)
@@ -124,6 +157,7 @@ async def test_a_forged_comment_is_refused_and_told(place: SlurmPlace, caplog: p
         assert (await place.another().inspect(without_id)).life is not Life.RUNNING
         for job in liars:
             assert (await asyncio.to_thread(place.cluster.job, job))["job_state"] in ("RUNNING", "PENDING")
+        await audited(place, liars, tmp_path)
     finally:
         await asyncio.to_thread(place.cluster.run, "scancel", *liars)
 

@@ -12,7 +12,7 @@ from tests.servers.slurm.settings import LOGIN, NODES
 from tests.servers.slurm_helper import Helper
 
 CONFIG = """
-c.DaasHub.backends = {{{local}"slurm": "daas_hub.backends.slurm.SlurmBackend"}}
+c.DaasHub.backends = {{{others}"slurm": "daas_hub.backends.slurm.SlurmBackend"}}
 c.SlurmBackend.runtime_dir = {records!r}
 c.SlurmBackend.helper = {helper!r}
 c.SlurmBackend.command_prefix = {prefix!r}
@@ -23,6 +23,8 @@ c.SlurmBackend.waiting_interval_s = 0.3
 c.SlurmSpawner.req_prologue = {prologue!r}
 """
 
+LOCAL = '"local": "daas_hub.backends.local.LocalBackend", '
+KUBERNETES = '"kubernetes": "daas_hub.backends.kube.KubeBackend", '
 AT_LOGIN = """
 from urllib.parse import urlsplit
 c.JupyterHub.hub_connect_url = f"https://{login}:{{urlsplit(c.JupyterHub.hub_bind_url).port}}"
@@ -31,13 +33,20 @@ c.JupyterHub.trusted_alt_names = ["DNS:{login}"]
 
 
 class SlurmSite(Site):
-    """Homes are the cluster's. ``local``: this machine is a place, too, the first one.
+    """Homes are the cluster's. ``local``, ``kubernetes``: one place besides, the first one (``more`` sets it up).
 
     ``names``: the hub runs on the cluster's login host, speaks TLS with its servers, and knows the nodes by name.
     """
 
     def __init__(
-        self, cluster: Slurm, *, more: str = "", local: bool = False, names: bool = False, **options: Any
+        self,
+        cluster: Slurm,
+        *,
+        more: str = "",
+        local: bool = False,
+        kubernetes: bool = False,
+        names: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.cluster = cluster
@@ -49,7 +58,7 @@ class SlurmSite(Site):
             more += AT_LOGIN.format(login=LOGIN)
         # Its own account calls the helper by sudo; who looks at the queue may be root.
         self.more = more + CONFIG.format(
-            local='"local": "daas_hub.backends.local.LocalBackend", ' if local else "",
+            others=(LOCAL if local else "") + (KUBERNETES if kubernetes else ""),
             records=str(self.root / "records"),
             helper=Helper(cluster).argv,
             prefix=cluster.login(),
