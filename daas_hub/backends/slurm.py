@@ -131,6 +131,16 @@ class SlurmBackend(SlurmSettings, Backend):
             ref = ref_of(handle)
         except ValueError as error:
             raise BackendUnavailable(f"It cannot be told whether the server runs: {error}.") from error
+        steps = self._steps.get(ref.launch_id)
+        if steps is None or steps.finished:
+            # Before anything is awaited: whoever follows this wait looks for them at once.
+            steps = self._steps[ref.launch_id] = Steps()
+        try:
+            return await self._resume(ref, handle, steps)
+        finally:
+            steps.finish()
+
+    async def _resume(self, ref: Ref, handle: Handle, steps: Steps) -> str:
         seen = await self._tools.ends.inspect(handle)
         if seen.life is Life.UNKNOWN:
             raise BackendUnavailable(f"It cannot be told whether the server runs: {seen.reason}.")
@@ -140,7 +150,7 @@ class SlurmBackend(SlurmSettings, Backend):
             return url_of(ref, self)
         try:
             async with asyncio.timeout(self.wait_policy_s):
-                return url_of(await wait_ready(ref, self._tools, self._reports), self)
+                return url_of(await wait_ready(ref, self._tools, self._reports, steps), self)
         except TimeoutError as error:
             raise BackendUnavailable(
                 f"The job is there, but its server did not answer within {self.wait_policy_s} s.", reason="no_answer"

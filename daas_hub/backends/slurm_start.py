@@ -15,6 +15,7 @@ from daas_hub.clients.slurm import Slurm
 from daas_hub.core.errors import BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import LaunchSpec, Life
+from daas_hub.core.placement import about
 from daas_hub.core.slurm_jobs import Job, Phase, position
 from daas_hub.core.slurm_launches import Ambiguous, Ref, first_ref, run_of
 from daas_hub.core.slurm_words import reason_in_words
@@ -228,17 +229,19 @@ class _Wait:
             place = position(jobs, job)
             words = [f"Job {job.id} waits in partition {job.partition}. {reason_in_words(job.reason).text.rstrip('.')}"]
             words += [f"number {place} in line"] if place is not None else []
-            expected = job.expected_at
-            words += [f"expected to start at about {expected:%H:%M} UTC"] if expected is not None else []
-            self._say("; ".join(words), 45, f"{job.state} ({job.reason})")
+            expected, as_of = job.expected_at, None
+            if expected is not None:
+                as_of = self._tools.watch.as_of
+                words.append(f"expected to start at {about(expected, datetime.now(UTC))}")
+            self._say("; ".join(words), 45, f"{job.state} ({job.reason})", as_of=as_of)
         elif job.phase is Phase.RUNNING and self._ref.port is None:
             self._say(f"Job {job.id} runs on {job.host}", 60)
         elif job.phase is Phase.SUSPENDED:
             self._say(f"Job {job.id} is suspended by the cluster", None, job.state)
 
-    def _say(self, message: str, progress: int | None, detail: str = "") -> None:
+    def _say(self, message: str, progress: int | None, detail: str = "", as_of: datetime | None = None) -> None:
         if self._steps is not None:
-            self._steps.add(message, progress, detail)
+            self._steps.add(message, progress, detail, as_of=as_of)
 
     async def _ended(self, why: str) -> StartFailed:
         return StartFailed(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from daas_hub.clients.slurm_look import SharedLook
 from daas_hub.core.backoff import delays
@@ -53,6 +54,12 @@ class JobWatch:
     async def jobs(self, max_age_s: float) -> Mapping[int, Job]:
         """All jobs, as they were at most so long ago. Raises BackendUnavailable."""
         return await self._look.get(max_age_s)
+
+    @property
+    def as_of(self) -> datetime | None:
+        """When the last good answer was asked for; None: there was none yet."""
+        last = self._look.last
+        return None if last is None else last.as_of
 
     @contextlib.contextmanager
     def follow(self, ref: Ref, *, waiting: bool = False) -> Iterator[asyncio.Event]:

@@ -13,20 +13,34 @@ class Steps:
     """An append-only list that any number of readers follow from its beginning."""
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._events: list[tuple[int, Event]] = []
+        self._number = 0
         self._finished = False
         self._changed = asyncio.Event()
         self.asked: Mapping[str, float] = {}
         """What the server asks of a node, for the step that tells what no node has."""
 
-    def add(self, message: str, progress: int | None = None, detail: str = "") -> None:
+    @property
+    def finished(self) -> bool:
+        """Whether the start is over."""
+        return self._finished
+
+    def add(
+        self, message: str, progress: int | None = None, detail: str = "", *, as_of: datetime | None = None
+    ) -> None:
         """Append a step; ``progress`` is 0…100 and grows; None leaves the bar where it is.
 
-        What was just said is not said again: a scheduler repeats itself for each change in its cluster.
+        What was just said is not said again: a scheduler repeats itself for each change in its cluster. With a younger
+        ``as_of`` (when what it estimates was asked for) it takes the place of the one before.
         """
-        if self._events and (self._events[-1].message, self._events[-1].detail) == (message, detail):
-            return
-        self._events.append(Event(datetime.now(UTC), message, detail, progress))
+        event = Event(datetime.now(UTC), message, detail, progress, as_of)
+        last = self._events[-1][1] if self._events else None
+        if last is not None and (last.message, last.detail) == (message, detail):
+            if as_of is None or as_of == last.as_of:
+                return
+            self._events.pop()
+        self._number += 1
+        self._events.append((self._number, event))
         self._wake()
 
     def finish(self) -> None:
@@ -43,10 +57,11 @@ class Steps:
         shown = 0
         while True:
             changed = self._changed
-            for event in self._events[shown:]:
-                shown += 1
+            for number, event in [one for one in self._events if one[0] > shown]:
+                shown = number
                 yield event
-            if self._finished and shown == len(self._events):
+            if shown < self._number:
+                continue
+            if self._finished:
                 return
-            if shown == len(self._events):
-                await changed.wait()
+            await changed.wait()

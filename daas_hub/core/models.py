@@ -257,6 +257,9 @@ class Event:
     detail: str = ""
     progress: int | None = None
     """0…100, never falling within one launch; None leaves the bar where it is."""
+    as_of: datetime | None = None
+    """When what it estimates was last asked for: shown with its age, and the same step said again only makes it young.
+    None: it estimates nothing."""
 
 
 @dataclass(frozen=True)

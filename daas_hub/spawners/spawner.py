@@ -256,7 +256,12 @@ class DaasSpawner(BegunServer):
         profile = str(row.request.get("profile_display_name") or row.profile)
         said = taken_over(row.state, row.created_at, profile, chose_other=self._chose_other)
         await self._say(said, 50)
-        url = await self.site.backend(row.backend).resume(row.handle)
+        backend = self.site.backend(row.backend)
+        following = asyncio.create_task(self._follow(backend, row.handle))
+        try:
+            url = await backend.resume(row.handle)
+        finally:
+            following.cancel()
         if row.state is not LaunchState.RUNNING:
             await self.site.run(self.site.ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
         return url
@@ -283,8 +288,8 @@ class DaasSpawner(BegunServer):
         await self._note(Event(at=utcnow(), message=message, progress=progress))
 
     async def _note(self, event: Event) -> None:
-        await self._steps.add(event)
-        if self._record is not None and self._record.reserved:
+        new = await self._steps.add(event)
+        if new and self._record is not None and self._record.reserved:
             self._record.note(event)
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:

@@ -5,31 +5,63 @@ from __future__ import annotations
 import asyncio
 import html
 from collections.abc import AsyncIterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from daas_hub.core.models import Event
+
+
+@dataclass(frozen=True)
+class _Step:
+    number: int
+    """Of the step; one that only got younger keeps it."""
+    change: int
+    event: Event
+    after_s: int
+    progress: int
+
+    def shown(self, now: datetime) -> dict[str, object]:
+        """In the form of JupyterHub's progress events; ``step`` tells which one it takes the place of."""
+        told = {"progress": self.progress, "message": self.event.message, "step": self.number}
+        if self.event.as_of is None:
+            return {**told, "html_message": _html(self.event, self.after_s, "")}
+        age_s = max(0, round((now - self.event.as_of).total_seconds()))
+        # The page makes it older by its own clock's pace; the two clocks need not agree.
+        age = f' <span class="daas-age" data-age-s="{age_s}">(estimated {age_s} s ago)</span>'
+        estimated = {"estimated_at": self.event.as_of.isoformat(timespec="seconds")}
+        return {**told, **estimated, "html_message": _html(self.event, self.after_s, age)}
 
 
 class Steps:
     """An append-only list of events that any number of readers follow; ``finish`` ends them all."""
 
     def __init__(self) -> None:
-        self._events: list[dict[str, object]] = []
+        self._steps: list[_Step] = []
+        self._changes = 0
         self._changed = asyncio.Condition()
         self._finished = False
         self._progress = 0
         self._began_at: datetime | None = None
 
-    async def add(self, event: Event) -> None:
-        """Append one step. The bar never goes back and never reaches 100 before the hub says so."""
+    async def add(self, event: Event) -> bool:
+        """Append one step; False where it only makes the estimate of the last one younger.
+
+        The bar never goes back and never reaches 100 before the hub says so.
+        """
         async with self._changed:
             if event.progress is not None:
                 self._progress = max(self._progress, min(event.progress, 95))
             self._began_at = self._began_at or event.at
+            last = self._steps[-1] if self._steps else None
+            again = last is not None and event.as_of is not None and last.event.message == event.message
+            number = len(self._steps) - 1 if again else len(self._steps)
             after_s = max(0, round((event.at - self._began_at).total_seconds()))
-            shown = _html(event, after_s)
-            self._events.append({"progress": self._progress, "message": event.message, "html_message": shown})
+            if again and last is not None:
+                after_s = last.after_s
+            self._changes += 1
+            self._steps[number:] = [_Step(number, self._changes, event, after_s, self._progress)]
             self._changed.notify_all()
+            return not again
 
     async def finish(self) -> None:
         """Let every reader end."""
@@ -39,22 +71,22 @@ class Steps:
 
     async def follow(self) -> AsyncIterator[dict[str, object]]:
         """Every step so far, then each new one, in the form of JupyterHub's progress events."""
-        shown = 0
+        seen = 0
         while True:
             async with self._changed:
-                while len(self._events) <= shown and not self._finished:
+                while self._changes <= seen and not self._finished:
                     await self._changed.wait()
-                new, shown = self._events[shown:], len(self._events)
-                over = self._finished
+                new = [step for step in self._steps if step.change > seen]
+                seen, over = self._changes, self._finished
             for step in new:
-                yield step
+                yield step.shown(datetime.now(UTC))
             if over:
                 return
 
 
-def _html(event: Event, after_s: int) -> str:
+def _html(event: Event, after_s: int, age: str) -> str:
     """A step as the progress page shows it: when, in plain words, and what was said about it folded under it."""
-    words = f'<span class="text-body-secondary me-2">{after_s} s</span>{html.escape(event.message)}'
+    words = f'<span class="text-body-secondary me-2">{after_s} s</span>{html.escape(event.message)}{age}'
     if not event.detail:
         return words
     return f"{words}<details><summary>Details</summary><code>{html.escape(event.detail)}</code></details>"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from daas_hub.backends.steps import Steps as BackendSteps
 from daas_hub.core.models import Event
 from daas_hub.spawners.steps import Steps
 
@@ -47,6 +48,39 @@ async def test_a_step_shows_when_it_came_and_folds_what_was_said_about_it() -> N
     assert first.endswith("0 s</span>Pulling &lt;b&gt;")
     assert ">12 s</span>Waiting for a node<details>" in second
     assert "<code>0/1 nodes: &lt;script&gt;</code>" in second
+
+
+async def test_an_estimate_that_is_asked_for_again_gets_younger_in_its_place() -> None:
+    steps, now = Steps(), datetime.now(UTC)
+    assert await steps.add(event("one"))
+    early = steps.follow()
+    assert (await anext(early))["step"] == 0
+    assert await steps.add(Event(now, "at about 14:20", as_of=now - timedelta(seconds=100)))
+    old = await anext(early)
+    assert not await steps.add(Event(now, "at about 14:20", as_of=now))
+    young = await anext(early)
+    assert (old["step"], young["step"], young["estimated_at"]) == (1, 1, now.isoformat(timespec="seconds"))
+    assert 'data-age-s="100">(estimated 100 s ago)' in str(old["html_message"])
+    assert 'data-age-s="0">(estimated 0 s ago)' in str(young["html_message"])
+    # Another estimate is another step, and so is the same one after something else.
+    assert await steps.add(Event(now, "at about 14:30", as_of=now))
+    await steps.finish()
+    assert [e["message"] for e in await _read(steps)] == ["one", "at about 14:20", "at about 14:30"]
+
+
+async def test_a_backends_step_is_said_again_only_to_make_its_estimate_younger() -> None:
+    steps, now = BackendSteps(), datetime.now(UTC)
+    reader = steps.follow()
+    steps.add("waits", 45)
+    steps.add("waits", 45)
+    steps.add("at 14:20", 45, as_of=now - timedelta(seconds=9))
+    first = [await anext(reader), await anext(reader)]
+    steps.add("at 14:20", 45, as_of=now)
+    steps.add("at 14:20", 45, as_of=now)
+    steps.finish()
+    assert [one.message for one in first] == ["waits", "at 14:20"]
+    assert [(one.message, one.as_of) async for one in reader] == [("at 14:20", now)]
+    assert [one.message async for one in steps.follow()] == ["waits", "at 14:20"]
 
 
 async def _read(steps: Steps) -> list[dict[str, object]]:
