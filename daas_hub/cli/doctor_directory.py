@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets.config import Config
 
-from daas_hub.clients.directory_look import Seen
 from daas_hub.core.errors import DaasError, DirectoryUnavailable
 
 from .doctor_ways import each, secret
 from .finding import Finding
+
+if TYPE_CHECKING:
+    # Needs the extra ldap, which a hub without a directory has not.
+    from daas_hub.clients.directory_look import Seen
 
 CHECK = "check server, certificate, bind DN and password of the service bind"
 SOON_DAYS = 14

@@ -8,7 +8,6 @@ from typing import Any
 
 from traitlets.config import Config
 
-from daas_hub.clients.oidc import EXCHANGE
 from daas_hub.core.errors import DaasError
 
 from .doctor_ways import each, secret
@@ -59,7 +58,12 @@ def _can(what: str, metadata: dict[str, Any], algorithms: set[str]) -> Iterator[
 
 def _exchanges(what: str, metadata: dict[str, Any], names: Sequence[str]) -> Iterator[Finding]:
     """Whether it says that it exchanges tokens, where servers are to have some."""
-    if names and EXCHANGE not in (metadata.get("grant_types_supported") or [EXCHANGE]):
+    if not names:
+        return
+    # Needs the extra oidc, which a hub without providers has not.
+    from daas_hub.clients.oidc import EXCHANGE
+
+    if EXCHANGE not in (metadata.get("grant_types_supported") or [EXCHANGE]):
         found = f"it does not say that it exchanges tokens; servers would have none of {', '.join(names)}"
         fix = "allow token exchange (RFC 8693) at the provider and for this client, or empty site_tokens"
         yield Finding("note", what, found, fix)

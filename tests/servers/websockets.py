@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,10 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 @asynccontextmanager
 async def websocket(url: str, headers: dict[str, str] | None = None) -> AsyncIterator[WebSocketClientConnection]:
     """A connected one. Raises HTTPClientError where it is refused."""
-    socket = await websocket_connect(HTTPRequest(url, headers=headers or {}, connect_timeout=10))
+    # As urllib does: tornado has read the system's authorities when it was imported.
+    authorities = os.environ.get("SSL_CERT_FILE")
+    request = HTTPRequest(url, headers=headers or {}, connect_timeout=10, ca_certs=authorities)
+    socket = await websocket_connect(request)
     try:
         yield socket
     finally:

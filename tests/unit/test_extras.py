@@ -15,7 +15,7 @@ c = Config()
 daas_hub.configure(c)
 daas_hub.configure(c)
 import daas_hub.spawners.spawner, daas_hub.services.culler, daas_hub.services.reconciler
-import daas_hub.services.console.app, daas_hub.wiring.startup
+import daas_hub.services.console.app, daas_hub.wiring.startup, daas_hub.cli.doctor, daas_hub.cli.slurm
 names = [s["name"] for s in c.JupyterHub.services]
 assert sorted(names) == ["daas", "daas-culler", "daas-reconciler"], names
 assert len(c.JupyterHub.jinja_environment_options["extensions"]) == 2

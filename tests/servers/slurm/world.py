@@ -1,7 +1,8 @@
 """Where one SLURM cluster lives: a folder, loopback addresses that nobody else uses, and namespaces with its own /etc.
 
-Inside, /etc has the cluster's people, host names, SLURM settings and sudo rules in the place of this machine's; the
-network is the machine's own, so that what listens there is reached from outside by its address.
+Inside, /etc has the cluster's people, host names, SLURM settings and sudo rules in the place of this machine's, and
+/srv is a file system that all of its hosts share; the network is the machine's own, so that what listens there is
+reached from outside by its address.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ OWN = ("passwd", "group", "shadow", "hosts", "resolv.conf", "slurm", "sudoers.d"
 INSIDE = """
 set -e
 for name in {own}; do mount --bind "$1/etc/$name" "/etc/$name"; done
+mount --bind "$1/srv" /srv
 if [ -n "$3" ]; then
     for name in ld.so.cache alternatives pam.d; do mount --bind "$3/etc/$name" "/etc/$name"; done
     mount -t tmpfs tmpfs "$1/other"
@@ -85,7 +87,8 @@ class World:
         """Make /etc's own files as copies of this machine's, then the namespaces."""
         self.logs.mkdir()
         self.etc.mkdir()
-        (self.root / "other").mkdir()
+        for name in ("other", "srv"):
+            (self.root / name).mkdir(mode=0o755)
         for name in ("slurm", "sudoers.d"):
             (self.etc / name).mkdir()
         for name in ("passwd", "group", "shadow", "hosts", "resolv.conf"):
