@@ -164,10 +164,14 @@ class SlurmBackend(SlurmSettings, Backend):
         if ref.job_id is None:
             raise BackendUnavailable("The job's id is not known yet.", reason="submitting")
         try:
-            job = await self._tools.ends.job(ref)
+            # An older look may have an earlier run of the job, or none.
+            job = await self._tools.ends.job(ref, max_age_s=0)
         except Ambiguous as error:
             raise BackendUnavailable(str(error), reason="ambiguous") from error
-        if not takes_report(ref, job):
+        taken = takes_report(ref, job)
+        if taken is None:
+            raise BackendUnavailable("The job is not seen to run yet.", reason="not_running")
+        if not taken:
             return None
         ref = with_port(ref, port, job)
         try:
@@ -288,3 +292,4 @@ class SlurmBackend(SlurmSettings, Backend):
 
     async def close(self) -> None:
         await self._tools.watch.close()
+        await self._tools.as_user.close()

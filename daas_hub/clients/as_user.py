@@ -26,6 +26,7 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 MOST_WITHIN_S = 299
 GRACE_S = 3.0
 """For sudo, Python and the files, beyond what SLURM's program may take."""
+CLOSE_WITHIN_S = 5
 NO_LAUNCH = "none"
 
 MAY_HAVE_HEARD = ("reset", "timeout")
@@ -54,6 +55,11 @@ class AsUser:
         self._argv = tuple(argv)
         self._left: set[asyncio.Future[Any]] = set()
         """Helpers that nobody waits for any more: what sudo runs the hub cannot kill."""
+
+    async def close(self) -> None:
+        """Wait for those a little: their pipes are closed when they end."""
+        if self._left:
+            await asyncio.wait(self._left, timeout=CLOSE_WITHIN_S)
 
     async def submit(
         self,

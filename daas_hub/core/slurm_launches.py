@@ -237,12 +237,16 @@ def never_submitted(ref: Ref, *, over: bool, now: datetime) -> Observation:
     return Observation(Life.UNKNOWN, reason="its job is being submitted")
 
 
-def takes_report(ref: Ref, job: Job | None) -> bool:
-    """Whether a port is taken from the server: once for each time that its job runs (a requeued one runs again)."""
-    if ref.port is None:
-        return True
+def takes_report(ref: Ref, job: Job | None) -> bool | None:
+    """Whether a port is taken from the server: once for each time that its job runs (a requeued one runs again).
+
+    None: it cannot be told yet, because the job is not seen to run. A job that SLURM has forgotten may run all the
+    same: its first port is taken.
+    """
     began = run_of(job)
-    return began is not None and ref.port_of is not None and began > ref.port_of
+    if began is None:
+        return True if job is None and ref.port is None else None
+    return ref.port is None or ref.port_of is None or began > ref.port_of
 
 
 def run_of(job: Job | None) -> float | None:

@@ -155,9 +155,17 @@ class SlurmPlace(Place):
         for found in await last.find():
             await last.stop(found.handle, within_s=30)
         for handle in await last.leftovers():
-            await last.cleanup(handle)
+            await cleaned(last, handle)
         for backend in self.backends:
             await backend.close()
+
+
+async def cleaned(backend: SlurmBackend, handle: Handle) -> None:
+    """Clean up after a launch; once more where a busy disk took its time, as the reconciler does."""
+    try:
+        await backend.cleanup(handle)
+    except BackendUnavailable:
+        await backend.cleanup(handle)
 
 
 def _fetch(url: str) -> None:

@@ -145,13 +145,14 @@ def test_a_port_is_taken_once_for_each_run_of_the_job() -> None:
     assert takes_report(RECORDED, None)
     known = with_port(RECORDED, 4000, JOB)
     assert (known.port, known.node) == (4000, "cpu1")
-    assert not takes_report(known, JOB)
-    assert not takes_report(known, None)
+    assert takes_report(known, JOB) is False
+    assert takes_report(known, None) is None
     again = replace(JOB, started_at=LATER, host="cpu2", restarts=1)
     assert takes_report(known, again)
     assert with_port(known, 5000, again).node == "cpu2"
     # A requeued one waits: nobody can report for it yet.
-    assert not takes_report(known, replace(JOB, state="PENDING", started_at=None))
+    for ref in (RECORDED, known):
+        assert takes_report(ref, replace(JOB, state="PENDING", started_at=None)) is None
 
 
 def test_who_only_says_that_it_is_a_launch_is_named() -> None:
