@@ -238,7 +238,7 @@ async def test_who_waits_in_the_queue_is_told_why_and_can_give_up(place: SlurmPl
 
 def waits(place: SlurmPlace, launch_id: str) -> list[str]:
     steps = place.backend._steps.get(launch_id)
-    messages = [event.message for event in steps._events] if steps is not None else []
+    messages = [event.message for _, event in steps._events] if steps is not None else []
     return [message for message in messages if "number 1 in line" in message]
 
 
