@@ -69,6 +69,7 @@ ENGINES: dict[str, Callable[[], bool]] = {
     "nfs": nfs.available,
     "slurm": slurm_daemons.available,
     "slurm24": lambda: slurm_daemons.tools_available() and slurm_debian.possible(),
+    "modules": lambda: Path("/usr/share/modules/init/sh").exists(),
     "keycloak": keycloak_server.possible,
     "aiosmtpd": lambda: importlib.util.find_spec("aiosmtpd") is not None,
     "kube_api": lambda: all(shutil.which(program) for program in ("openssl", "setpriv")),

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import socket
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from traitlets.config import Config
 
 from daas_hub.backends.base import Backend
 from daas_hub.backends.slurm_settings import SlurmSettings
@@ -15,6 +20,7 @@ from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
 from daas_hub.core.models import Account
+from daas_hub.core.slurm_host import clock_problem, version_problem
 
 from .finding import Finding
 
@@ -26,6 +32,7 @@ FIXES = {
     "refused": "start slurmctld; `scontrol ping` says which controller answers",
     "timeout": "see whether a firewall drops what goes to the controllers, or whether they are overloaded",
 }
+EVERYWHERE = {"", "*", "0.0.0.0", "::"}  # noqa: S104  only compared with
 ROOT = Account(
     id="", name="root", uid=0, gid=0, groups=(), home="/root", shell="", source="doctor",
     fetched_at=datetime(2000, 1, 1, tzinfo=UTC),
@@ -43,6 +50,28 @@ def slurm(backend: Backend, word: str, within_s: float) -> Iterator[Finding]:
     yield from asyncio.run(all_of_them())
 
 
+def hub_name(config: Config, what: str) -> Finding:
+    """Whether jobs can reach the hub by a name that its certificate has (JupyterHub's internal_ssl)."""
+    hub = config.JupyterHub
+    url = hub.get("hub_connect_url") or hub.get("hub_bind_url") or "http://127.0.0.1:8081"
+    host = urlsplit(url).hostname or ""
+    if host in EVERYWHERE:
+        host = socket.gethostname()
+    kind = "IP" if host.replace(".", "").isdigit() or ":" in host else "DNS"
+    if host == "localhost" or (kind == "IP" and ip_address(host).is_loopback):
+        fix = "set JupyterHub.hub_connect_url to the URL by which nodes reach this host"
+        found = f"jobs are told to find the hub at {url}: that is their own node, and right where there is no other"
+        return Finding("note", what, found, fix)
+    if not hub.get("internal_ssl"):
+        fix = "set JupyterHub.internal_ssl: docs/howto/internal-tls.md"
+        return Finding("note", what, "what hub and jobs say to each other is not encrypted", fix)
+    if f"{kind}:{host}" not in list(hub.get("trusted_alt_names") or ()):
+        found = f"jobs reach the hub as {host}, which its certificate does not name: they would refuse it"
+        fix = f"add {kind}:{host} to JupyterHub.trusted_alt_names, and remove hub-internal from internal_certs_location"
+        return Finding("error", what, found, fix)
+    return Finding("ok", what, f"jobs reach the hub by the name {host}, and its certificate has it")
+
+
 async def _looks(backend: SlurmSettings, what: str, within_s: float) -> AsyncIterator[Finding]:
     programs = Slurm(prefix=backend.command_prefix, within_s=min(within_s, backend.command_timeout_s))
     try:
@@ -52,13 +81,34 @@ async def _looks(backend: SlurmSettings, what: str, within_s: float) -> AsyncIte
         yield Finding("error", what, f"squeue: {error.log_message}", fix)
     else:
         yield Finding("ok", what, f"squeue answers: {len(jobs)} jobs")
-        for look in (_sees_all, _partitions, _accounting):
+        for look in (_sbatch, _clock, _sees_all, _partitions, _accounting):
             try:
                 yield await look(programs, what)
             except BackendUnavailable as error:
                 yield Finding("error", what, error.log_message, FIXES.get(error.reason, "mend what it says"))
     yield await _helper(backend, what, within_s)
     yield _records(backend, what)
+
+
+async def _sbatch(programs: Slurm, what: str) -> Finding:
+    ours, settings = await asyncio.gather(programs.version(), programs.settings())
+    theirs = settings.get("SLURM_VERSION", "")
+    try:
+        problem = version_problem(ours, theirs)
+    except ValueError as error:
+        return Finding("note", what, str(error))
+    if problem:
+        return Finding("error", what, problem, "install SLURM's client programs of the controllers' version")
+    return Finding("ok", what, f"sbatch is there ({ours}; controllers: {theirs})")
+
+
+async def _clock(programs: Slurm, what: str) -> Finding:
+    asked = datetime.now(UTC)
+    told = await programs.controllers_time()
+    if problem := clock_problem(told, asked, datetime.now(UTC)):
+        fix = "let both hosts keep their time (chrony, systemd-timesyncd): jobs are known by when they were submitted"
+        return Finding("error", what, problem, fix)
+    return Finding("ok", what, "this clock and the controller's agree")
 
 
 async def _sees_all(programs: Slurm, what: str) -> Finding:

@@ -29,6 +29,7 @@ from daas_hub.core.slurm_cluster import (
     parse_settings,
     sinfo_format,
 )
+from daas_hub.core.slurm_host import controllers_time
 from daas_hub.core.slurm_jobs import (
     SACCT_FIELDS,
     Accounted,
@@ -125,6 +126,14 @@ class Slurm:
     async def settings(self) -> Mapping[str, str]:
         """The cluster's settings as its controller has them now (``scontrol show config``)."""
         return _read("scontrol", await self._ran("scontrol", "show", "config"), parse_settings)
+
+    async def controllers_time(self) -> datetime:
+        """The clock of the controller that answers, in whole seconds."""
+        return _read("scontrol", await self._ran("scontrol", "show", "config"), controllers_time)
+
+    async def version(self) -> str:
+        """What sbatch says of itself on this host, for example ``slurm-wlm 22.05.8``."""
+        return _read("sbatch", await self._ran("sbatch", "--version"), str.strip)
 
     async def sees_all_jobs(self, user: str) -> bool:
         """Whether this user, as whom these programs run, is shown everybody's jobs. To one who is not, jobs that run

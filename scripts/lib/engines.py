@@ -58,6 +58,7 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "slurm-wlm-jwt-plugin": lambda: bool(list(Path("/usr/lib").glob("*/slurm-wlm/auth_jwt.so"))),
     "mariadb-server-core": lambda: _program("mariadbd"),
     "sudo": lambda: _program("sudo"),
+    "environment-modules": lambda: Path("/usr/share/modules/init/sh").exists(),
     "systemd": lambda: _program("systemd-analyze"),
     "python3-venv": lambda: bool(list(Path("/usr/lib").glob("python3*/ensurepip/__init__.py"))),
     "qemu-system-x86": lambda: platform.machine() != "x86_64" or _program("qemu-system-x86_64"),

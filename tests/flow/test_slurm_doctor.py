@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,30 @@ from daas_hub.cli.doctor_slurm import slurm as looks
 from daas_hub.cli.finding import Finding
 from tests.servers.slurm import misled
 from tests.servers.slurm.rig import Slurm
-from tests.servers.slurm_helper import Helper
+from tests.servers.slurm.settings import PARTITIONS
+from tests.servers.slurm_helper import PROGRAMS, Helper
 
 pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(120)]
 
 
 def found(slurm: Slurm, folder: Path, **traits: Any) -> list[Finding]:
-    settings = {"runtime_dir": str(folder / "records"), "helper": Helper(slurm).argv, "command_prefix": slurm.login()}
+    if "helper" not in traits:
+        # A new one has the usual settings.
+        traits["helper"] = Helper(slurm).argv
+    settings = {"runtime_dir": str(folder / "records"), "command_prefix": slurm.login()}
     return list(looks(SlurmBackend(**{**settings, **traits}), "slurm", 15))
+
+
+@contextmanager
+def partitions_down(slurm: Slurm) -> Iterator[None]:
+    """Nobody's job starts anywhere."""
+    for name in PARTITIONS:
+        slurm.run("scontrol", "update", f"partitionname={name}", "state=down")
+    try:
+        yield
+    finally:
+        for name in PARTITIONS:
+            slurm.run("scontrol", "update", f"partitionname={name}", "state=up")
 
 
 def levels(findings: list[Finding]) -> list[str]:
@@ -31,9 +47,10 @@ def levels(findings: list[Finding]) -> list[str]:
 
 def test_a_cluster_that_is_as_it_must_be(slurm: Slurm, tmp_path: Path) -> None:
     findings = found(slurm, tmp_path)
-    assert levels(findings) == ["ok"] * 6, findings
+    assert levels(findings) == ["ok"] * 8, findings
     said = "\n".join(finding.found for finding in findings)
-    for part in ("squeue answers", "root is shown everybody's jobs", "cpu (", "gpu (", "sacct answers", "refuses whom"):
+    parts = ("squeue answers", "sbatch is there", "this clock and the controller's agree")
+    for part in (*parts, "root is shown everybody's jobs", "cpu (", "gpu (", "sacct answers", "refuses whom"):
         assert part in said
 
 
@@ -41,9 +58,11 @@ def test_a_cluster_that_is_as_it_must_be(slurm: Slurm, tmp_path: Path) -> None:
     ("fault", "words"),
     [
         (lambda slurm: misled.without_settings(slurm.world), "slurm.conf"),
+        (lambda slurm: slurm.without_munge(), "start munged"),
+        (lambda slurm: partitions_down(slurm), "scontrol update partitionname"),
         (lambda slurm: slurm.without_database(), "slurmdbd"),
     ],
-    ids=["no configuration", "no accounting"],
+    ids=["no configuration", "no munge", "no partition", "no accounting"],
 )
 def test_what_is_wrong_is_named_with_who_mends_it(
     slurm: Slurm, tmp_path: Path, fault: Callable[[Slurm], AbstractContextManager[None]], words: str
@@ -61,6 +80,35 @@ def test_a_helper_that_is_not_there_or_not_allowed(slurm: Slurm, tmp_path: Path)
     as_ada = [*slurm.login("ada"), "sudo", "-n", str(Helper(slurm).path)]
     (wrong,) = [finding for finding in found(slurm, tmp_path, helper=as_ada) if finding.level == "error"]
     assert "daas-hub slurm sudoers" in wrong.fix
+
+
+def test_a_helper_whose_settings_name_no_sbatch(slurm: Slurm, tmp_path: Path) -> None:
+    helper = Helper(slurm)
+    helper.allow(programs=PROGRAMS | {"sbatch": "/usr/bin/no-such-sbatch"})
+    try:
+        (wrong,) = [finding for finding in found(slurm, tmp_path, helper=helper.argv) if finding.level == "error"]
+    finally:
+        helper.allow()
+    assert "programs are absolute paths of programs" in wrong.found
+    assert "with its settings" in wrong.fix
+
+
+@pytest.mark.parametrize(
+    ("program", "change", "words"),
+    [
+        ("sbatch", "s/ [0-9][0-9]/ 99/", ("newer than the controllers", "of the controllers' version")),
+        ("scontrol", "s/as of .*/as of 1000000000/", ("ahead of the controller's", "chrony")),
+    ],
+)
+def test_a_host_that_does_not_fit_its_cluster(
+    slurm: Slurm, tmp_path: Path, program: str, change: str, words: tuple[str, str]
+) -> None:
+    """One program's answer is changed on its way."""
+    script = f'if [ "$1" = {program} ]; then "$@" | sed "{change}"; else exec "$@"; fi'
+    findings = found(slurm, tmp_path, command_prefix=[*slurm.login(), "sh", "-c", script, "sh"])
+    (wrong,) = [finding for finding in findings if finding.level == "error"]
+    assert words[0] in wrong.found
+    assert words[1] in wrong.fix
 
 
 def test_programs_that_are_not_installed(slurm: Slurm, tmp_path: Path) -> None:

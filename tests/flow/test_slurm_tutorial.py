@@ -9,11 +9,13 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.servers.demo import Visitor
+from tests.servers.hub import http_call
 from tests.servers.kernels import ServerApi
 from tests.servers.manual import Manual
 from tests.servers.ports import free_port
@@ -133,11 +135,13 @@ class Scientist:
     """Ada at her browser."""
 
     def __init__(self, reader: Reader) -> None:
-        self.visitor, self._url = Visitor(reader.url), reader.url
+        self.visitor, self._url, self._token = Visitor(reader.url), reader.url, ""
 
     async def sign_in(self) -> None:
         status, text = await self.visitor.sign_in({"name": "ada", "password": PEOPLE["ada"].password})
-        assert (status, "daas-ldap" in text or "ada" in text) == (200, True), text[-2000:]
+        assert status == 200, text[-2000:]
+        status, me = await self.visitor.api("GET", "user")
+        assert (status, me["name"], me["groups"]) == (200, "ada", ["lab"])
 
     async def start(self) -> ServerApi:
         """Press Start, wait, and open the notebook."""
@@ -150,16 +154,32 @@ class Scientist:
         """Her server, with a token of hers."""
         status, made = await self.visitor.api("POST", "users/ada/tokens", {"note": "notebook"})
         assert status == 201, made
-        return ServerApi(f"{self._url}/user/ada/", made["token"])
+        self._token = made["token"]
+        return ServerApi(f"{self._url}/user/ada/", self._token)
+
+    async def log(self, launch_id: str) -> tuple[str, str]:
+        """Where the log of a launch of hers was read, and its text."""
+        url = f"{self._url}/services/daas/api/v1/launches/{launch_id}/log"
+        headers = {"Authorization": f"token {self._token}"}
+        status, log = await asyncio.to_thread(http_call, "GET", url, None, headers)
+        assert status == 200, log
+        return log["source"], log["text"]
 
     async def stop(self) -> None:
         status, said = await self.visitor.api("DELETE", "users/ada/server")
         assert status in (202, 204), said
+        await until(self.stopped, within_s=60, what="her server has stopped", every_s=0.2)
 
     async def ready(self) -> bool:
+        return bool((await self._model()).get("ready"))
+
+    async def stopped(self) -> bool:
+        return (await self._model()).get("stopped", True)
+
+    async def _model(self) -> Any:
         status, model = await self.visitor.api("GET", "users/ada")
         assert status == 200, model
-        return bool(model["servers"].get("", {}).get("ready"))
+        return model["servers"].get("", {})
 
 
 async def up(reader: Reader) -> None:
@@ -184,17 +204,19 @@ def prepared(reader: Reader) -> None:
     assert (helper.st_uid, helper.st_mode & 0o777) == (0, 0o755)
     rules = reader.host.path("/etc/sudoers.d/daas-hub").read_text()
     assert f"    {rules}" in PAGE.read_text(), "the page shows the line that is installed"
-    for path in ("hub.env", "runas.json", "jupyterhub_config.py", "tls/hub.key", "bind-password"):
-        if reader.host.path(f"/etc/daas-hub/{path}").exists():
-            assert reader.ask("sh", "-c", f"echo x >> /etc/daas-hub/{path}").returncode != 0
-    assert reader.ask("cat", "/etc/daas-hub/hub.env").returncode != 0
     reader.follow("5. ")
     reader.follow("6. ")
+    for path in ("runas.json", "jupyterhub_config.py", "tls/hub.key", "bind-password"):
+        assert reader.ask("cat", f"/etc/daas-hub/{path}").returncode == 0, path
+        assert reader.ask("sh", "-c", f"echo x >> /etc/daas-hub/{path}").returncode != 0, path
+    assert reader.ask("cat", "/etc/daas-hub/hub.env").returncode != 0
     assert reader.unit.verify() == ""
     said = reader.follow("7. ")
     assert "ERROR" not in said, said
-    for part in ("squeue answers", "partitions: ", "sacct answers", "refuses whom it must", "clock"):
-        assert part in said, said
+    parts = ["by the name hub.example.org", "squeue answers", "sbatch is there", "the controller's agree"]
+    parts += ["hub is shown everybody's jobs", "partitions: ", "sacct answers", "refuses whom it must", "records are"]
+    for part in parts:
+        assert part in said, (part, said)
 
 
 async def test_from_a_login_node_to_a_notebook_in_a_job_and_back(reader: Reader) -> None:
@@ -208,7 +230,11 @@ async def test_from_a_login_node_to_a_notebook_in_a_job_and_back(reader: Reader)
     kernel = await server.new_kernel()
     uid, gid, groups, job = json.loads(await server.run(kernel, TELL))
     assert (uid, gid, LAB_GID in groups) == (PEOPLE["ada"].uid, LAB_GID, True)
-    assert reader.cluster.job(job)["user_name"] == "ada"
+    told = reader.cluster.job(job)
+    assert (told["user_name"], told["comment"].rpartition(":")[0]) == ("ada", "daas:cluster-hub")
+    # By the helper: the file is hers, and the hub cannot open it.
+    where, text = await ada.log(told["comment"].rpartition(":")[2])
+    assert (where, "jupyterhub-singleuser" in text or "Jupyter Server" in text) == ("server", True), text
     await asyncio.to_thread(bounded, reader)
     await asyncio.to_thread(reader.follow, "Upgrade")
     await up(reader)

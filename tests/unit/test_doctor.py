@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from daas_hub import cli
+from daas_hub.cli.doctor import clock
 from daas_hub.cli.urls import masked
 from daas_hub.clients import cgroups
 from daas_hub.core.models import Resource, Who
@@ -138,3 +142,30 @@ def test_no_password_of_the_ledger_is_printed(config: Path, url: str) -> None:
     assert status == 1
     assert "127.0.0.1:1/daas" in output
     assert "s3c" not in output
+
+
+class Kernel:
+    """Answers adjtimex(2) with a status and whether it may be asked."""
+
+    def __init__(self, status: int, answer: int) -> None:
+        self.status, self.answer = status, answer
+
+    def adjtimex(self, timex: Any) -> int:
+        struct.pack_into("@i", timex, struct.calcsize("@I4l"), self.status)
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("kernel", "level", "words"),
+    [
+        (Kernel(0x2001, 0), "ok", "synchronised"),
+        (Kernel(0x2041, 5), "note", "nothing keeps it synchronised"),
+        (Kernel(0, -1), "note", "cannot be asked here"),
+    ],
+    ids=["kept", "not kept", "not allowed"],
+)
+def test_the_clock(kernel: Kernel, level: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: kernel)
+    (finding,) = clock()
+    assert (finding.level, finding.found) == (level, words)
+    assert ("chrony" in finding.fix) is ("nothing" in words)
