@@ -1,4 +1,4 @@
-"""What one side of P6 and P7 measures of itself. Only the standard library: both sides' environments import it."""
+"""What one side of a goal measures of itself. Only the standard library: both sides' environments import it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import resource
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,12 @@ from pathlib import Path
 def rss_bytes() -> int:
     """Resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process and of all that it has waited for, theirs included."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
 class Gaps:

@@ -20,7 +20,8 @@ from daas_hub.core.slurm_launches import Ref
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from slurm_side import cpu_s, serve
+from kube_measure import cpu_s
+from slurm_side import serve
 
 SWEEPS = 5
 """In one turn: one alone costs too little to be measured well."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kube_measure import Gaps as OftenGaps
+from kube_measure import cpu_s
 
 Handler = Callable[..., Awaitable[Mapping[str, Any]]]
 FIRST_PID = 300
@@ -24,12 +24,6 @@ class Gaps(OftenGaps):
     """Looks seldom enough to cost next to nothing beside what is measured."""
 
     EVERY_S = 0.02
-
-
-def cpu_s() -> float:
-    """CPU seconds of this process and of all that it has waited for, theirs included."""
-    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
 def newest_task() -> int:

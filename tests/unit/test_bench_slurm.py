@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import p4_status, slurm_cluster
+from tests.bench import p4_status, p5_usable, p5_waiting, p11_restart, slurm_cluster
 
 SDIAG = """*******************************************************
 sdiag output at Sun Nov 22 06:00:00 2026 (1795327200)
@@ -78,3 +78,44 @@ def test_ends_that_nobody_looked_for_are_no_row() -> None:
     assert p4_status.seen_rows(50, {}) == []
     [row] = p4_status.seen_rows(50, {"ours": [1.0] * 99 + [6.0], "peer": [30.0] * 100})
     assert (row["ours"], row["peer"], row["met"]) == (1.0, 30.0, True)
+
+
+def test_what_a_restart_adds_is_against_the_same_hub_without_the_spawner() -> None:
+    """Ours 10 ms more than its own hub, the peer 2 s more than the plain one, and 1 s tuned: 200 and 100 x."""
+    seconds = {"noop": 3.0, "peer": 5.0, "tuned": 3.5, "bundle": 6.0, "ours": 6.01}
+    asked = {"noop": 0.0, "peer": 3000.0, "tuned": 3000.0, "bundle": 0.0, "ours": 40.0}
+    found = {name: {"cpu_s": seconds[name], "wall_s": seconds[name], "rpcs": asked[name]} for name in seconds}
+    rows = p11_restart.restart_rows(1000, 3, found)
+    assert [row["ratio"] for row in rows] == pytest.approx([200, 75, 50, 75, 6.0 / 6.01])
+    assert [row["met"] for row in rows] == [True, False, False, False, True]
+    assert rows[0]["target"] == ">= 100 x, <= 0.12 s"
+
+
+def test_a_restart_that_costs_nothing_counts_for_what_can_be_measured() -> None:
+    found = {name: {"cpu_s": 3.0, "wall_s": 3.0, "rpcs": 2.0} for name in ("noop", "peer", "tuned", "bundle", "ours")}
+    [row, *_] = p11_restart.restart_rows(50, 3, found)
+    assert (row["ours"], row["peer"], row["met"]) == (p11_restart.FLOOR_S, p11_restart.FLOOR_S, False)
+
+
+def test_calls_of_squeue_are_counted_by_what_each_asks_once() -> None:
+    kinds = {"REQUEST_JOB_INFO": 3, "REQUEST_JOB_INFO_SINGLE": 4, "REQUEST_PARTITION_INFO": 7, "REQUEST_FED_INFO": 4}
+    assert p5_waiting.squeues(kinds) == 7
+
+
+def test_waiting_rows() -> None:
+    """Calls and questions by their own ratio; late is the p95 of ours, whatever the peer's."""
+    common = {"cpu_s": 1.0, "controller_s": 0.1, "loop_gap_s": 0.01}
+    found = {
+        "ours": {"rpcs": 120, "kinds": {"REQUEST_JOB_INFO": 60, "REQUEST_PARTITION_INFO": 60}, **common},
+        "peer": {"rpcs": 36_000, "kinds": {"REQUEST_JOB_INFO_SINGLE": 12_000}, **common},
+        "tuned": {"rpcs": 900, "kinds": {"REQUEST_JOB_INFO_SINGLE": 300}, **common},
+    }
+    late = {"ours": [0.5] * 95 + [3.0] * 5, "peer": [0.4] * 100, "tuned": [5.0] * 100}
+    rows = p5_waiting.waiting_rows(100, 60.0, found, late)
+    assert [row["met"] for row in rows] == [True, True, True, False, False, True]
+    assert (rows[0]["ours"], rows[0]["peer"], rows[2]["ours"]) == (60, 12_000, 0.5)
+
+
+def test_usable_rows() -> None:
+    rows = p5_usable.usable_rows({"plain": [1.0, 1.2, 0.9], "ours": [1.3], "peer": [1.4], "tuned": [1.1]})
+    assert [row["met"] for row in rows] == [False, True, False]
