@@ -43,6 +43,7 @@ LONG: dict[str, float] = {
     "tests/faults/test_slurm_backend.py": 90,
     "tests/flow/test_slurm_flow.py": 100,
     "tests/flow/test_slurm_tls.py": 60,
+    "tests/flow/test_slurm_site_tokens.py": 45,
     "tests/flow/test_two_clusters.py": 90,
     "tests/contracts/test_backend_slurm.py": 110,
     "tests/servers/slurm/test_slurm_rig.py": 165,

@@ -38,6 +38,8 @@ def teach(app: Any) -> None:
     proxy = app.proxy
     if isinstance(proxy, ConfigurableHTTPProxy) and proxy.should_start:
         proxy.command = with_hook(proxy.command, os.environ.get("NODE_OPTIONS", ""))
+    else:
+        app.log.info("The proxy is started elsewhere: with internal_ssl, Node needs --require=%s there", HOOK)
 
 
 def with_hook(command: list[str], node_options: str) -> list[str]:
