@@ -144,7 +144,8 @@ def _rendered(child: ScriptBuilder, spec: LaunchSpec, argv: Sequence[str]) -> st
             raise _unusable(f"SlurmSpawner.batch_script or options: the line {remark.line!r} {remark.text}.")
     head = len(sbatch_lines.header(script))
     lines = script.split("\n")
-    return "\n".join([*lines[:head], ours(variables["cmd"]).rstrip("\n"), *lines[head:]])
+    more = sbatch_lines.missing(script, spec.override.get("slurm") or {})
+    return "\n".join([*lines[:head], *more, ours(variables["cmd"]).rstrip("\n"), *lines[head:]])
 
 
 def ours(cmd: str) -> str:

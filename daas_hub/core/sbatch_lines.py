@@ -100,6 +100,31 @@ def header(script: str) -> list[str]:
     return lines
 
 
+CHOSEN: Mapping[str, tuple[str, str]] = {
+    "partition": ("partition", "p"),
+    "account": ("account", "A"),
+    "qos": ("qos", "q"),
+    "reservation": ("reservation", ""),
+    "runtime": ("time", "t"),
+}
+"""Keys of ``slurm_override`` that have an option of their own, whatever the template has → its long and short name."""
+
+
+def missing(script: str, chosen: Mapping[str, object]) -> list[str]:
+    """Lines by which what a profile or a person asks for counts where the site's template has no place for it (that of
+    batchspawner has none for account and QOS), or says something else there: sbatch takes the last one."""
+    said: dict[str, str] = {}
+    for line in header(script):
+        for word in words(line.removeprefix("#SBATCH")) if line.startswith("#SBATCH") else ():
+            name, _, value = word.partition("=")
+            said[name if name.startswith("--") else name[:2]] = value
+    return [
+        f"#SBATCH --{option}={chosen[key]}"
+        for key, (option, short) in CHOSEN.items()
+        if chosen.get(key) and (said.get(f"--{option}") != chosen[key] or f"-{short}" in said)
+    ]
+
+
 def judged(options: str) -> Iterator[tuple[Line, str]]:
     """What must be said of the options in one line; nothing for those that are the site's."""
     for word in words(options):

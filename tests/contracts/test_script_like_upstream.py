@@ -24,7 +24,7 @@ from traitlets.config import Config
 
 from daas_hub.backends.slurm_script import build_script, check_settings, ours
 from daas_hub.backends.slurm_traits import TABLE, Fate
-from daas_hub.core import slurm_override
+from daas_hub.core import sbatch_lines, slurm_override
 from daas_hub.core.errors import ConfigError, StartFailed
 from daas_hub.core.models import Account, LaunchSpec, Resources
 from daas_hub.core.naming import new_id
@@ -138,7 +138,20 @@ def test_scripts_differ_from_upstreams_in_the_owned_lines_only(
     config, spec = config_of(values), spec_of({"slurm": override} if override else None)
     script = built(spec, config)
     assert script.count(OURS) == 1
-    assert script.replace(OURS, "") == upstreams(spec, config)
+    theirs = upstreams(spec, config)
+    head = "".join(f"{line}\n" for line in sbatch_lines.header(theirs))
+    before, after = script.split(OURS)
+    assert head + after == theirs
+    # What is chosen counts, also where the template has no place for it: sbatch takes the last line.
+    chosen = {option: override.get(key, "") for key, (option, _) in sbatch_lines.CHOSEN.items()}
+    wanted = [f"#SBATCH --{option}={text}" for option, text in chosen.items() if text]
+    more = before.removeprefix(head).splitlines()
+    assert before.startswith(head)
+    assert set(more) <= set(wanted)
+    said = [word for line in before.splitlines()[1:] for word in sbatch_lines.words(line.removeprefix("#SBATCH"))]
+    for line in wanted:
+        option = line.removeprefix("#SBATCH ")
+        assert [word for word in said if word.startswith(option.partition("=")[0] + "=")][-1] == option
 
 
 @settings(max_examples=100)
