@@ -18,6 +18,7 @@ from daas_hub.core.errors import BackendUnavailable
 from daas_hub.core.logs import LINES
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation, Pretender
 from daas_hub.core.recall import OwnedVolume, Seen
+from daas_hub.core.slurm_choices import May
 from daas_hub.core.turns import Bounds
 from daas_hub.core.volumes import Planned, plan_home
 
@@ -96,6 +97,12 @@ class Backend(LoggingConfigurable):
         One for the backend, or one for each of its partitions, the default one first. Asked at each start and for
         each form of a hub with several places, and waited for some seconds at most.
         """
+
+    async def may_use(self, account_name: str, *, max_age_s: float) -> May | None:  # noqa: ARG002
+        """What this account may choose here beyond resources, as seen at most so long ago where it can be had; it tells
+        its age. None: nothing is chosen here. Asked for a form and for a start whose profile leaves choices. Never
+        raises, and is back within seconds."""
+        return None
 
     def home_place(self, account: Account) -> Json:
         """Where the account's home is kept here, as its volume's row says it: by default a folder on this machine."""

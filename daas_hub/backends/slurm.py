@@ -23,6 +23,7 @@ from daas_hub.clients.slurm_look import SharedLook
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation, Pretender
+from daas_hub.core.slurm_choices import May
 from daas_hub.core.slurm_jobs import Job, Phase
 from daas_hub.core.slurm_launches import Ambiguous, Ref, find_job, forged, ref_of, takes_report, with_port
 
@@ -31,6 +32,7 @@ from .base import Backend, Checkpoint, Doubt
 from .local_watch import in_thread
 from .slurm_capacity import CapacityLook
 from .slurm_end import Ends, account_of
+from .slurm_may import MayLook
 from .slurm_records import Records
 from .slurm_script import check_settings
 from .slurm_settings import SlurmSettings
@@ -66,6 +68,7 @@ class SlurmBackend(SlurmSettings, Backend):
         self._tools = Tools(self, slurm, as_user, watch, ends, records, self.config, self.log)
         self._tokens = Tokens(as_user, records)
         self._capacity = CapacityLook(slurm, watch)
+        self._may = MayLook(slurm, self._capacity, self.log)
         self._reports = Reports()
         self._steps: dict[str, Steps] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -85,6 +88,9 @@ class SlurmBackend(SlurmSettings, Backend):
 
     async def capacity(self) -> Sequence[Capacity]:
         return await self._capacity.look(self.name)
+
+    async def may_use(self, account_name: str, *, max_age_s: float) -> May | None:
+        return await self._may.look(account_name, max_age_s)
 
     # ------------------------------------------------------------ start
 
@@ -291,5 +297,7 @@ class SlurmBackend(SlurmSettings, Backend):
         return {"interpreter": program} if isinstance(program, str) and handle.get("backend") == self.name else {}
 
     async def close(self) -> None:
+        await self._may.close()
+        await self._capacity.close()
         await self._tools.watch.close()
         await self._tools.as_user.close()

@@ -22,6 +22,7 @@ from daas_hub.core.slurm_cluster import (
     Reservation,
     admin_level,
     hides_jobs,
+    parse_accounts,
     parse_associations,
     parse_nodes,
     parse_partitions,
@@ -47,6 +48,8 @@ T = TypeVar("T")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@$-]*", re.ASCII)
 IN_LOOP_CHARACTERS = 500_000
 """A longer answer, of about a thousand jobs, is read in a thread: it would hold up the loop for 10 ms and more."""
+LISTS_MEAN_TREES = [23, 2]
+"""From this version on a partition's list of accounts means those below them, too."""
 SQUEUE = ("squeue", "--all", "--local", "--noheader", "--noconvert", "--states=all")
 
 
@@ -118,10 +121,23 @@ class Slurm:
 
     async def associations(self, user: str) -> Sequence[Association]:
         """The ways in which a user may submit here; none for somebody whom the accounting does not know."""
+        return parse_associations(await self._associations(user), await self._name())
+
+    async def accounts_above(self) -> Mapping[str, frozenset[str]]:
+        """SLURM account → those above it, where the cluster lets a partition's list of accounts mean these, too (23.02
+        and later); nothing on an older one."""
+        version = (await self.settings()).get("SLURM_VERSION", "").split(".")
+        if [int(part) for part in version[:2] if part.isdecimal()] < LISTS_MEAN_TREES:
+            return {}
+        words = ["--noheader", "--parsable2", "--readonly", "show", "associations", f"cluster={await self._name()}"]
+        ran = await self._ran("sacctmgr", *words, "user=", "format=Account,ParentName")
+        return _read("sacctmgr", ran, parse_accounts)
+
+    async def _name(self) -> str:
         if not self._cluster:
             # Several clusters may share one accounting. The name of this one never changes.
             self._cluster = (await self.settings())["ClusterName"]
-        return parse_associations(await self._associations(user), self._cluster)
+        return self._cluster
 
     async def settings(self) -> Mapping[str, str]:
         """The cluster's settings as its controller has them now (``scontrol show config``)."""

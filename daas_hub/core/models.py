@@ -305,6 +305,15 @@ class NodeRoom:
 
 
 @dataclass(frozen=True)
+class Release:
+    """What a node gets back when something there ends, at the latest."""
+
+    at: datetime
+    node: str
+    room: Room
+
+
+@dataclass(frozen=True)
 class Capacity:
     """What a backend, or one partition of it, has free, with its age. ``as_of`` None: never asked, so unknown."""
 
@@ -336,6 +345,8 @@ class Capacity:
     starts_at: datetime | None = None
     """When a server would start, as the place's own scheduler answers (a test-only submission): it outweighs what is
     free. None: it cannot tell, or was not asked."""
+    releases: tuple[Release, ...] = ()
+    """What frees up when, at the latest, the earliest first; where ``starts_at`` is not told."""
     closed: str = ""
     """Why nothing new is started here just now, in words ("the partition is drained"); empty: it is open."""
 

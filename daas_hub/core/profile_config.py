@@ -16,11 +16,21 @@ from typing import Any
 from .errors import ConfigError
 from .layers import Layer, check_override, check_placeholders, read_layer, substituted
 from .patterns import Pattern
-from .profiles import PLACEMENT, UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted, default_layer
+from .profiles import PLACEMENT, PROJECT, UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted, default_layer
+from .slurm_choices import FIELDS
 from .slurm_override import SCRIPT
 
 _LAYER = ("kubespawner_override", "slurm_override", "software", "resources", "environment", "volumes", "backend")
-_PROFILE = ("display_name", "description", "slug", "default", "allowed_groups", "profile_options", *_LAYER)
+_PROFILE = (
+    "display_name",
+    "description",
+    "slug",
+    "default",
+    "allowed_groups",
+    "profile_options",
+    "slurm_choices",
+    *_LAYER,
+)
 _OPTION = ("display_name", "description", "allowed_groups", "choices", "unlisted_choice")
 _CHOICE = ("display_name", "default", "allowed_groups", *_LAYER)
 _UNLISTED = (
@@ -135,9 +145,18 @@ def _profile(raw: object, place: _Place, backends: Collection[str] | None) -> Pr
         default=place.flag(raw, "default"),
         options=tuple(_option(k, v, place.at("option", k), backends) for k, v in options.items()),
         allowed_groups=place.groups(raw),
+        slurm_choices=_slurm_choices(raw.get("slurm_choices", ()), place),
     )
+    if twice := [key for key in profile.slurm_choices if profile.option(key) is not None]:
+        raise place.error("slurm_choices", f"has {twice[0]}, and so has profile_options: one of them only.")
     _check_combinations(profile, place)
     return profile
+
+
+def _slurm_choices(value: object, place: _Place) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(one in FIELDS for one in value):
+        raise place.error("slurm_choices", f"is {value!r:.100}; a list of any of {', '.join(FIELDS)} is needed.")
+    return tuple(name for name in FIELDS if name in value)
 
 
 def _key(key: object, what: str, place: _Place) -> str:
@@ -165,6 +184,8 @@ def _option(key: object, raw: object, place: _Place, backends: Collection[str] |
         raise place.error("its key", "is the name under which the profile itself is sent; choose another.")
     if name == PLACEMENT:
         raise place.error("its key", "is the name under which the place to run at is sent; choose another.")
+    if name == PROJECT:
+        raise place.error("its key", "is the name under which the project is sent; choose another.")
     raw = place.check_keys(raw, _OPTION)
     choices = raw.get("choices") or {}
     if not isinstance(choices, Mapping):

@@ -21,6 +21,8 @@ UNLISTED_SUFFIX = f"--{UNLISTED}"
 """``<option>--unlisted-choice`` carries that text."""
 PLACEMENT = "placement"
 """The option of every profile under which a user names a place (``core/placement.py``)."""
+PROJECT = "project"
+"""The option of every profile under which a user names the project that a server is for."""
 
 Groups = frozenset[str]
 
@@ -88,6 +90,8 @@ class Profile:
     default: bool = False
     options: tuple[Option, ...] = ()
     allowed_groups: Groups | None = None
+    slurm_choices: tuple[str, ...] = ()
+    """What of SLURM people choose themselves (``core/slurm_choices.py``)."""
 
     def option(self, key: str) -> Option | None:
         """The option of that key, or None."""
@@ -144,7 +148,7 @@ def default_profile(profiles: Sequence[Profile]) -> Profile | None:
 
 
 def combined(
-    profile: Profile, layers: Iterable[Layer], choices: Mapping[str, str], placement: str = ""
+    profile: Profile, layers: Iterable[Layer], choices: Mapping[str, str], placement: str = "", project: str = ""
 ) -> LaunchRequest:
     """What ``profile`` with the layers of its choices, in the order of its options, gives a server.
 
@@ -162,6 +166,7 @@ def combined(
         environment={k: v for k, v in layer.environment.items() if v is not None},
         volumes=layer.volumes,
         override=layer.override,
+        project=project or None,
         placement=placement,
     )
 

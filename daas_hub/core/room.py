@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -108,7 +109,7 @@ def judge(seen: Capacity, need: Need, *, now: datetime, stale_s: float) -> Verdi
         if _later(seen.starts_at, now):
             return Verdict(Fit.LATER, "its own scheduler says so", seen.starts_at)
         return Verdict(Fit.NOW, "its own scheduler says so")
-    return _by_room(seen, need)
+    return _by_room(seen, need, now)
 
 
 SOON = timedelta(seconds=60)
@@ -119,7 +120,7 @@ def _later(starts_at: datetime | None, now: datetime) -> bool:
     return starts_at is not None and starts_at > now + SOON
 
 
-def _by_room(seen: Capacity, need: Need) -> Verdict:
+def _by_room(seen: Capacity, need: Need, now: datetime) -> Verdict:
     rooms = [node.free for node in nodes_for(seen, need)] if seen.nodes else [free_of(seen)]
     found = [shortage(room, need) for room in rooms]
     if "" in found:
@@ -128,7 +129,30 @@ def _by_room(seen: Capacity, need: Need) -> Verdict:
     if None in found:
         return Verdict(Fit.UNKNOWN, _with_note("it does not tell what is free", seen))
     # Of several nodes the one that lacks least says the most, but any of them is true.
-    return Verdict(Fit.LATER, f"it is full now: {_best(rooms, need)}")
+    starts_at = _room_at(seen, need)
+    return Verdict(
+        Fit.LATER, f"it is full now: {_best(rooms, need)}", None if starts_at is None else max(starts_at, now)
+    )
+
+
+def _room_at(seen: Capacity, need: Need) -> datetime | None:
+    """When enough has ended on some node, at the latest; None: nobody can tell."""
+    rooms = {node.name: node.free for node in nodes_for(seen, need)}
+    for each in seen.releases:
+        if each.node in rooms:
+            room = rooms[each.node] = _plus(rooms[each.node], each.room)
+            if shortage(room, need) == "":
+                return each.at
+    return None
+
+
+def _plus(room: Room, more: Room) -> Room:
+    gpus = Counter(room.gpus or {})
+    # A job may not tell the types of its GPUs: then only their number is known.
+    typed = more.gpus or {}
+    only = next(iter(gpus)) if len(gpus) == 1 else ""
+    gpus.update({kind or only: number for kind, number in typed.items()})
+    return Room((room.cores or 0) + (more.cores or 0), (room.memory_bytes or 0) + (more.memory_bytes or 0), dict(gpus))
 
 
 def free_of(seen: Capacity) -> Room:

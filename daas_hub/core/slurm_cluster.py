@@ -64,6 +64,17 @@ class Partition:
     hidden: bool
     needs_reservation: bool
     nodes: tuple[Node, ...]
+    max_cpus_per_node: int | None = None
+    """None: all that a node has; so of the memory below."""
+    max_memory_per_node_bytes: int | None = None
+    max_memory_per_cpu_bytes: int | None = None
+
+    def most_memory_bytes(self, node_cpus: int) -> int | None:
+        """What one job can have on a node of so many cores; None: all of it."""
+        cpus = min(node_cpus, self.max_cpus_per_node or node_cpus)
+        by_cpu = None if self.max_memory_per_cpu_bytes is None else self.max_memory_per_cpu_bytes * cpus
+        bounds = [one for one in (self.max_memory_per_node_bytes, by_cpu) if one is not None]
+        return min(bounds, default=None)
 
     @property
     def cpus(self) -> int:
@@ -264,9 +275,16 @@ def _partition(said: Mapping[str, str], nodes: tuple[Node, ...]) -> Partition:
             hidden=said["Hidden"] == "YES",
             needs_reservation=said["ReqResv"] == "YES",
             nodes=nodes,
+            max_cpus_per_node=_bound(said.get("MaxCPUsPerNode")),
+            max_memory_per_node_bytes=_bound(said.get("MaxMemPerNode"), 2**20),
+            max_memory_per_cpu_bytes=_bound(said.get("MaxMemPerCPU"), 2**20),
         )
     except KeyError as error:
         raise ValueError(f"A partition without {error}: {said}") from None
+
+
+def _bound(said: str | None, unit: int = 1) -> int | None:
+    return None if said in {None, "UNLIMITED", "(null)", "0"} else int(str(said)) * unit
 
 
 def parse_reservations(text: str) -> tuple[Reservation, ...]:
@@ -315,6 +333,20 @@ def parse_associations(text: str, cluster: str) -> tuple[Association, ...]:
         # Somebody without any association still has a row, with an empty account.
         if said["Cluster"] == cluster and said["Account"]
     )
+
+
+def parse_accounts(text: str) -> dict[str, frozenset[str]]:
+    """SLURM account → all that are above it, of ``sacctmgr … show associations format=Account,ParentName``."""
+    rows = (line.split("|") for line in text.splitlines())
+    # A row without a parent is a person's, or the root's.
+    parents = {account: parent for account, parent, *_ in rows if parent}
+    found: dict[str, frozenset[str]] = {}
+    for account in parents:
+        above: list[str] = []
+        while (parent := parents.get(above[-1] if above else account)) and parent not in above:
+            above.append(parent)
+        found[account] = frozenset(above)
+    return found
 
 
 def admin_level(text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
-from .models import Capacity, NodeRoom, Room
+from .models import Capacity, NodeRoom, Release, Room
 from .slurm_cluster import Node, Partition
 from .slurm_jobs import Job, Phase
 
@@ -30,12 +31,14 @@ def capacities(
     as_of: datetime,
     pending: Mapping[str, int] | None = None,
     starts_at: Mapping[str, datetime] | None = None,
+    jobs: Sequence[Job] = (),
     note: str = "",
 ) -> tuple[Capacity, ...]:
     """One for each partition that servers can be placed in, the default one first, then as the cluster lists them.
 
     Hidden ones, and those that need a reservation, are for profiles that name them. ``pending``: jobs that wait, by
-    partition; ``starts_at``: when a server would start, as a test-only submission says.
+    partition; ``starts_at``: when a server would start, as a test-only submission says; ``jobs``: all that run and
+    wait, by whose time limits it is told when there will be room.
     """
     listed = sorted((p for p in partitions if not p.hidden and not p.needs_reservation), key=lambda p: not p.default)
     return tuple(
@@ -48,7 +51,8 @@ def capacities(
             free_gpus=sum(each.gpus_free.values()),
             free_gpus_by_type=dict(each.gpus_free),
             total=Room(float(each.cpus), each.memory_bytes, dict(each.gpus)),
-            nodes=tuple(_node(node) for node in each.nodes),
+            nodes=tuple(_node(node, each) for node in each.nodes),
+            releases=releases(each, jobs),
             pending=None if pending is None else pending.get(each.name, 0),
             idle_nodes=each.idle_nodes,
             starts_at=None if starts_at is None else starts_at.get(each.name),
@@ -59,10 +63,33 @@ def capacities(
     )
 
 
-def _node(node: Node) -> NodeRoom:
-    """One that is down may come back: it has its size, and nothing free."""
-    return NodeRoom(
-        node.name,
-        free=Room(float(node.cpus_free), node.memory_free_bytes, dict(node.gpus_free)),
-        total=Room(float(node.cpus), node.memory_bytes, dict(node.gpus)),
-    )
+def _node(node: Node, partition: Partition) -> NodeRoom:
+    """One that is down may come back: it has its size, and nothing free. No job gets more of it than the partition
+    gives away on one node."""
+    cores, memory = partition.max_cpus_per_node or node.cpus, partition.most_memory_bytes(node.cpus)
+    memory = memory or node.memory_bytes
+    free = Room(float(min(node.cpus_free, cores)), min(node.memory_free_bytes, memory), dict(node.gpus_free))
+    total = Room(float(min(node.cpus, cores)), min(node.memory_bytes, memory), dict(node.gpus))
+    return NodeRoom(node.name, free=free, total=total)
+
+
+def releases(partition: Partition, jobs: Iterable[Job]) -> tuple[Release, ...]:
+    """What jobs on its nodes give back when their time is over, the earliest first.
+
+    Nothing before the last job that waits there is expected to start: it comes first. Where one waits of which the
+    scheduler has said nothing, nobody can tell, and there is none at all.
+    """
+    nodes = {node.name for node in partition.nodes if node.usable}
+    earliest: datetime | None = None
+    found = []
+    for job in jobs:
+        if job.phase is Phase.WAITING and partition.name in job.partition.split(","):
+            if job.expected_at is None:
+                return ()
+            earliest = max(earliest or job.expected_at, job.expected_at)
+        elif job.phase is Phase.RUNNING and job.host in nodes and job.started_at is not None and job.limit_s:
+            gpus = dict(job.gpu_types) or ({"": job.gpus} if job.gpus else {})
+            ends_at = job.started_at + timedelta(seconds=job.limit_s)
+            found.append(Release(ends_at, job.host, Room(float(job.cpus), job.memory_bytes or 0, gpus)))
+    late = [replace(each, at=max(each.at, earliest)) if earliest is not None else each for each in found]
+    return tuple(sorted(late, key=lambda each: each.at))

@@ -47,6 +47,7 @@ from daas_hub.db.accounts import AccountRow
 from daas_hub.db.ledger import LaunchRow, Reservation
 
 from . import one_user, options, people, placing
+from .choosing import Choosing
 from .record import LaunchRecord
 from .runtime import utcnow, versions
 from .site_tokens import SiteTokens
@@ -76,6 +77,7 @@ class Admission:
         self.ledger = spawner.site.ledger
         self.request: LaunchRequest | None = None
         self.placement: Placement | None = None
+        self.within: placing.Within = {}
         self._since: datetime | None = None
         """Since when an earlier launch waited for its turn whose place in the line this one takes."""
 
@@ -187,27 +189,25 @@ class Admission:
         return await self.site.catalogue.load(self.spawner.profile_list, self.spawner)
 
     async def choose(self, user_options: Any) -> LaunchRequest:
-        """What the person chose, validated. Raises InvalidOptions or NotAllowed."""
-        self.request = options.parse(user_options, await self.profiles(), self.groups)
+        """What the person chose, validated. Raises InvalidOptions, NotAllowed, and perhaps what ``resolve`` raises."""
+        profiles = await self.profiles()
+        request = options.parse(user_options, profiles, self.groups)
+        self.request, self.within = await Choosing(self).judged(request, profiles)
         return self.request
 
     async def place(self) -> Placement:
         """Where it goes, by what every place has free. Raises InvalidOptions with what would run, NotAllowed."""
         policy = self.spawner.placement_rules()
         try:
-            self.placement = await placing.placed(self.site, policy, self._request)
+            self.placement = await placing.placed(self.site, policy, self._request, self.within)
         except InvalidOptions as error:
             if error.field != "profile":
                 raise
-            others = [r for slug, r in (await self._defaults()).items() if slug != self._request.profile]
+            others = [r for slug, r in (await self.defaults()).items() if slug != self._request.profile]
             fits = await placing.would_run(self.site, policy, others)
             would = f"These would run: {', '.join(fits)}." if fits else "No profile of yours would run."
             raise InvalidOptions(f"{error.message} {would}", field=error.field) from error
         return self.placement
-
-    async def places(self) -> placing.Offers:
-        """The places to choose from, by profile."""
-        return await placing.offered(self.site, self.spawner.placement_rules(), await self._defaults())
 
     async def chose_other(self, user_options: Any, row: LaunchRow) -> bool:
         """Whether she chose something now that this launch does not have. A start without a choice chose nothing."""
@@ -293,9 +293,9 @@ class Admission:
 
     async def _charges(self) -> dict[str, Charge]:
         """Slug of each profile open to her → what its default choices count for."""
-        return {slug: each.resources.charge() for slug, each in (await self._defaults()).items()}
+        return {slug: each.resources.charge() for slug, each in (await self.defaults()).items()}
 
-    async def _defaults(self) -> dict[str, LaunchRequest]:
+    async def defaults(self) -> dict[str, LaunchRequest]:
         """Slug of each profile open to her → what it comes to with its default choices."""
         found = {}
         for profile in visible(await self.profiles(), self.groups):

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, Template
 
+from daas_hub.core.availability import Badge, told
 from daas_hub.core.layers import Layer
 from daas_hub.core.patterns import MAX_TEXT
 from daas_hub.core.places import AUTO, place
 from daas_hub.core.profiles import (
     PLACEMENT,
+    PROJECT,
     UNLISTED,
     UNLISTED_SUFFIX,
     Option,
@@ -28,6 +30,8 @@ from daas_hub.core.profiles import (
     default_profile,
     visible,
 )
+from daas_hub.core.slurm_choices import PARTITION
+from daas_hub.core.slurm_offers import Offer
 from daas_hub.core.units import format_bytes, format_cores
 
 from .options import FORM_PREFIX, lenient
@@ -41,6 +45,20 @@ class Filled:
 
     options: Mapping[str, Any]
     by_link: bool
+
+
+@dataclass(frozen=True)
+class Live:
+    """What is known of just now (``available.py``)."""
+
+    badges: tuple[Badge, ...] = ()
+    """What there is room for."""
+    url: str = ""
+    """Where they are asked for anew."""
+    slurm: Mapping[str, Sequence[Offer]] = field(default_factory=dict)
+    """Slug → the fields that the profile leaves to people."""
+    projects: tuple[tuple[str, str], ...] = ()
+    """Those that she can start for: (slug, words)."""
 
 
 _filled: ContextVar[Filled | None] = ContextVar("daas_filled", default=None)
@@ -65,11 +83,13 @@ def render(
     backends: Sequence[str] = (),
     notes: Mapping[str, str] | None = None,
     places: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+    live: Live | None = None,
 ) -> str:
     """The form for somebody in ``groups``, as HTML. ``last`` are stored options, which are not trusted.
 
     ``backends`` are the site's, for profiles that name none; ``notes`` are sentences by slug (limits, queues).
-    ``places`` are what can be chosen by slug, as (value, words), where there is a choice.
+    ``places`` are what can be chosen by slug, as (value, words), where there is a choice; ``live`` what else is known
+    of just now.
     """
     asked = _filled.get()
     given = asked.options if asked is not None else last or {}
@@ -80,13 +100,21 @@ def render(
     seen = visible(profiles, groups, admin)
     default = default_profile(seen)
     chosen = filled.get("profile") or (default.slug if default is not None else "")
+    live = live or Live()
+    shown = [(p, filled if p.slug == chosen else {}) for p in seen]
     return _template().render(
         cards=[
-            _card(p, filled if p.slug == chosen else {}, backends, (notes or {}).get(p.slug, ""))
-            | {"places": _places(p, filled if p.slug == chosen else {}, (places or {}).get(p.slug, ()))}
-            for p in seen
+            _card(p, mine, backends, (notes or {}).get(p.slug, ""))
+            | {"places": _places(p, mine, (places or {}).get(p.slug, ()))}
+            | {"slurm": [_slurm_field(p, offer, mine) for offer in live.slurm.get(p.slug, ())]}
+            for p, mine in shown
         ],
         chosen=chosen,
+        badges={one.slug: one for one in live.badges},
+        told=told(live.badges),
+        badges_url=live.url,
+        projects=live.projects,
+        project=filled.get(PROJECT, ""),
         problems=problems if asked is None or asked.by_link else (),
         by_link=asked is not None and asked.by_link,
         groups=sorted(groups),
@@ -99,9 +127,13 @@ def _mendable(text: object) -> bool:
 
 
 @cache
+def environment() -> Environment:
+    """Where our parts of the hub's pages are made; every value is escaped."""
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
 def _template() -> Template:
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("daas/spawn_form.html")
+    return environment().get_template("daas/spawn_form.html")
 
 
 def _card(profile: Profile, filled: Mapping[str, str], backends: Sequence[str], note: str) -> dict[str, Any]:
@@ -121,12 +153,28 @@ def _card(profile: Profile, filled: Mapping[str, str], backends: Sequence[str], 
 
 def _places(profile: Profile, filled: Mapping[str, str], places: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
     """The field in which a place is chosen; None where there is no choice."""
+    if PARTITION in profile.slurm_choices:
+        # A partition has a field of its own, with those alone that she may use.
+        places = [(value, words) for value, words in places if not place(value).partition]
+        if len(places) <= 2:
+            return None
     if not places:
         return None
     return {
         "name": f"{FORM_PREFIX}{profile.slug}--{PLACEMENT}",
         "choices": places,
         "selected": filled.get(PLACEMENT, AUTO),
+    }
+
+
+def _slurm_field(profile: Profile, offer: Offer, filled: Mapping[str, str]) -> dict[str, Any]:
+    """A field of what SLURM lets her choose; what was chosen once and is not offered now is left out."""
+    return {
+        "name": f"{FORM_PREFIX}{profile.slug}--{offer.field}",
+        "label": offer.label,
+        "choices": offer.choices,
+        "value": filled.get(offer.field, ""),
+        "help": offer.help,
     }
 
 

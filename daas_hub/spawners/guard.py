@@ -2,7 +2,7 @@
 
 POST, PUT and PATCH of a server commit the body's ``user_options`` first. Deeply nested ones can be written and not
 read again, which ends every page that lists servers and the hub's next start; so the column takes only what
-``options.shrunk`` leaves. The hub's ORM class is the one place that all three ways pass.
+``kept_options.shrunk`` leaves. The hub's ORM class is the one place that all three ways pass.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from jupyterhub import orm
 
-from .options import shrunk
+from .kept_options import shrunk
 
 
 def install() -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
 from daas_hub.core.layers import PLACE, Layer, read_layer, substituted
 from daas_hub.core.models import LaunchRequest
+from daas_hub.core.naming import MAX_NAME, safe_name
 from daas_hub.core.patterns import MAX_TEXT
 from daas_hub.core.places import AUTO
 from daas_hub.core.profiles import (
     PLACEMENT,
+    PROJECT,
     UNLISTED,
     UNLISTED_SUFFIX,
     Groups,
@@ -31,6 +32,7 @@ from daas_hub.core.profiles import (
     is_open,
     visible,
 )
+from daas_hub.core.slurm_choices import FIELDS, read
 
 FORM_PREFIX = "profile-option-"
 """Form fields are named ``profile-option-<slug>--<option>``, as KubeSpawner's."""
@@ -58,7 +60,10 @@ class _Chosen:
     choices: dict[str, str] = field(default_factory=dict)
     """The same with the defaults filled in."""
     layers: list[Layer] = field(default_factory=list)
+    slurm: dict[str, str] = field(default_factory=dict)
+    """Her own settings for SLURM: they are laid over all others."""
     placement: str = ""
+    project: str = ""
 
 
 def parse(
@@ -80,15 +85,15 @@ def parse(
             name = option.key + UNLISTED_SUFFIX
             raise InvalidOptions(f"{name}: {option.display_name} is needed: write a value.", field=name)
     try:
-        return combined(chosen.profile, chosen.layers, chosen.choices, chosen.placement)
+        return combined(chosen.profile, chosen.layers, chosen.choices, chosen.placement, chosen.project)
     except ValueError as error:
         raise InvalidOptions(f"These choices cannot be combined: {error}.", field="user_options") from error
 
 
 def dump(request: LaunchRequest) -> dict[str, str]:
     """The options that ask for ``request`` again: what is stored as the last accepted ones."""
-    named = {PLACEMENT: request.placement} if request.placement else {}
-    return {"profile": request.profile, **request.choices, **named}
+    named = {PLACEMENT: request.placement, PROJECT: request.project}
+    return {"profile": request.profile, **request.choices, **{key: text for key, text in named.items() if text}}
 
 
 def lenient(
@@ -122,6 +127,9 @@ def _read(
         return None
     chosen = _Chosen(profile, given={"profile": slug} if slug else {})
     _read_placement(chosen, fields.pop(PLACEMENT, ""), refuse)
+    _read_project(chosen, fields.pop(PROJECT, ""), refuse)
+    for name in profile.slurm_choices:
+        _read_slurm(chosen, name, fields.pop(name, ""), refuse)
     whole = find(profiles, profile.slug) or profile
     known = {name for option in whole.options for name in (option.key, option.key + UNLISTED_SUFFIX)}
     for name in fields:
@@ -134,6 +142,8 @@ def _read(
             _read_option(chosen, option, open_option, choice, text, groups, refuse)
         elif choice or text:
             refuse(_closed(f"Option {option.display_name}", _opening(option), groups))
+    if chosen.slurm:
+        chosen.layers.append(Layer(override={"slurm": chosen.slurm}))
     return chosen
 
 
@@ -168,6 +178,27 @@ def _read_placement(chosen: _Chosen, given: str, refuse: Refuse) -> None:
         refuse(InvalidOptions(message, field=PLACEMENT))
     elif given not in ("", AUTO):
         chosen.given[PLACEMENT] = chosen.placement = given
+
+
+def _read_project(chosen: _Chosen, given: str, refuse: Refuse) -> None:
+    """Which project it is for. Whether it is one of hers is judged with the ledger's word."""
+    if given and safe_name(given, limit=MAX_NAME) != given:
+        refuse(InvalidOptions(f"{PROJECT}: {shown(given)} is not the name of a project.", field=PROJECT))
+    elif given:
+        chosen.given[PROJECT] = chosen.project = given
+
+
+def _read_slurm(chosen: _Chosen, name: str, given: str, refuse: Refuse) -> None:
+    """What she chose of SLURM. Whether she may use it is judged with the cluster's word."""
+    if not given:
+        return
+    try:
+        text = read(name, given)
+    except ValueError as error:
+        refuse(InvalidOptions(f"{name}: {shown(given)} cannot be used: {error}", field=name))
+        return
+    chosen.given[name] = chosen.choices[name] = text
+    chosen.slurm[FIELDS[name]] = text
 
 
 def _read_option(
@@ -251,7 +282,7 @@ def _no_choice(option: Option, seen: Option, key: str, groups: Collection[str]) 
 
 def _unknown(name: str, profile: Profile) -> DaasError:
     label = shown(name, quoted=False)
-    there = _listed([o.key for o in profile.options])
+    there = _listed([*(o.key for o in profile.options), *profile.slurm_choices])
     has = f"its options are {there}" if there else "it has no options"
     message = f"{label}: profile {profile.display_name} has no such option; {has}."
     return InvalidOptions(message, field=label)
@@ -308,34 +339,6 @@ def shown(value: object, *, quoted: bool = True) -> str:
     if isinstance(value, Mapping):
         return "an object"
     return f"a {type(value).__name__}"
-
-
-# ---------------------------------------------------------------- what may be kept at all
-
-
-def shrunk(user_options: Mapping[Any, Any]) -> dict[str, Any]:
-    """Options as they may lie in memory and in the hub's database until somebody judges them: small and flat.
-
-    The hub stores what REST sends before any spawner sees it, and 960 levels of nesting that it can write it cannot
-    read again: every page that lists servers fails, and the hub does not start. ``parse`` refuses what this made of
-    something with the same words and the same field; what it accepts stays as it is.
-    """
-    fields = islice(user_options.items(), MAX_FIELDS + 1)
-    return {
-        # JupyterHub's column reads {"__jupyterhub_bytes__": true, …} back as bytes, which no spawner can be made of.
-        str(name)[: MAX_TEXT + 1]: "" if str(name).startswith("__jupyterhub_") else _shrunk(value)
-        for name, value in fields
-    }
-
-
-def _shrunk(value: Any) -> Any:
-    if isinstance(value, str):
-        return value[: MAX_TEXT + 1]
-    if isinstance(value, Mapping):
-        return {}
-    if isinstance(value, int):
-        return value if -VERY_LARGE < value < VERY_LARGE else VERY_LARGE
-    return value if value is None or isinstance(value, float) else []
 
 
 # ---------------------------------------------------------------- forms and links

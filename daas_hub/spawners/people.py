@@ -14,7 +14,7 @@ from daas_hub.accounts.resolve import resolve
 from daas_hub.clients import nss
 from daas_hub.core.access import too_old
 from daas_hub.core.errors import AccountRefused, DirectoryBusy, DirectoryUnavailable, InvalidOptions, NotFound
-from daas_hub.core.models import Identity
+from daas_hub.core.models import Account, Identity
 from daas_hub.db.accounts import AccountRow
 
 from .runtime import DaasHub, utcnow
@@ -91,16 +91,27 @@ async def record(
     """
     rows = site.ledger.accounts
     key = (identity.issuer, identity.subject)
-    account = await resolve(
+    account = await _resolved(site, settings, identity, _allocator(site, settings, authenticator))
+    return await site.run(rows.upsert, account, key, user_name, now=utcnow(), proof=proof, share_uid=site.shares_uid())
+
+
+async def looked_up(site: DaasHub, settings: SpawnerSettings, identity: Identity) -> Account:
+    """The same for a page: nothing is stored, nobody is given a number. Raises AccountRefused, AccountUnresolved."""
+    return await _resolved(site, settings, identity, None)
+
+
+async def _resolved(
+    site: DaasHub, settings: SpawnerSettings, identity: Identity, allocator: Allocator | None
+) -> Account:
+    return await resolve(
         identity,
         sources=settings.sources(),
-        admin_row=lambda name: site.run(rows.get_row, name),
+        admin_row=lambda name: site.run(site.ledger.accounts.get_row, name),
         policy=settings.account_policy(),
         now=utcnow(),
-        allocator=_allocator(site, settings, authenticator),
-        home=await _home(site, settings, key, identity.name),
+        allocator=allocator,
+        home=await _home(site, settings, (identity.issuer, identity.subject), identity.name),
     )
-    return await site.run(rows.upsert, account, key, user_name, now=utcnow(), proof=proof, share_uid=site.shares_uid())
 
 
 def _allocator(site: DaasHub, settings: SpawnerSettings, authenticator: Any) -> Allocator | None:

@@ -10,6 +10,7 @@ from traitlets import Dict, Enum, Float, HasTraits, List, Unicode, validate
 from daas_hub.core.errors import ConfigError
 from daas_hub.core.layers import PLACE
 from daas_hub.core.places import Policy, Wish, place
+from daas_hub.core.slurm_choices import ACCOUNT, read
 
 
 class PlacementSettings(HasTraits):
@@ -49,6 +50,23 @@ class PlacementSettings(HasTraits):
         help="What a place said of its free room longer ago than this, in seconds, is not known any more, and is "
         "shown with its age. At least 1. 60: a look is some seconds old where all is well.",
     ).tag(config=True)
+
+    project_slurm_accounts = Dict(
+        key_trait=Unicode(),
+        value_trait=Unicode(),
+        help="Slug of a project → the SLURM account to which its servers are charged. A server of a project that is "
+        "not named here, and of none, is charged to the person's default, or to what its profile says. Who may not "
+        "use that account is refused, and told both names. Empty, the default: no project has one.",
+    ).tag(config=True)
+
+    @validate("project_slurm_accounts")
+    def _slurm_accounts(self, proposal: Any) -> Any:
+        for project, account in proposal["value"].items():
+            try:
+                read(ACCOUNT, account)
+            except ValueError as error:
+                raise ConfigError(f"DaasSpawner.project_slurm_accounts[{project!r}] is {account!r}: {error}") from error
+        return proposal["value"]
 
     @validate("placement_preferred", "placement_costs")
     def _places(self, proposal: Any) -> Any:

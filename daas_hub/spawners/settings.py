@@ -12,7 +12,7 @@ from daas_hub.core.account import DENIED, RESERVED, AccountPolicy
 from daas_hub.core.allocation import Kind, Ranges, check_ranges
 from daas_hub.core.errors import ConfigError
 
-from .options import shrunk
+from .kept_options import shrunk
 from .placement_settings import PlacementSettings
 from .sid_settings import SidMapTraits
 

@@ -20,10 +20,11 @@ from daas_hub.core.models import Account, Event, Handle, LaunchRequest, LaunchSp
 from daas_hub.core.naming import new_id
 from daas_hub.core.placement import Placement
 from daas_hub.core.places import Place
-from daas_hub.core.profiles import PLACEMENT
+from daas_hub.core.profiles import PLACEMENT, PROJECT
+from daas_hub.core.slurm_choices import FIELDS
 from daas_hub.db.ledger import LaunchRow
 
-from . import form, options
+from . import available, form, options
 from .admission import Admission
 from .begun import BegunServer
 from .certificates import certified
@@ -35,6 +36,8 @@ from .steps import Steps
 
 SERVER_TRAITS = frozenset({"args", "cmd", "default_url", "notebook_dir"})
 """Keys of `kubespawner_override` that mean the same on every backend."""
+FLEETING = frozenset({PLACEMENT, PROJECT, *FIELDS})
+"""Options that may be refused today though they were accepted yesterday."""
 OVERDUE_S, GRACE_S = 15, 30
 """A backend keeps its own deadline, because it knows what it waited for. This far above it lie ours, for one that does
 not, and JupyterHub's start_timeout, so that each ends before the next."""
@@ -81,9 +84,10 @@ class DaasSpawner(BegunServer):
                 placement = await admission.place()
             except (InvalidOptions, NotAllowed) as error:
                 kept = await admission.last_options()
-                if isinstance(error, InvalidOptions) and error.field == PLACEMENT:
-                    # A partition that is gone would refuse every start without a body.
-                    kept.pop(PLACEMENT, None)
+                gone = error.field if isinstance(error, InvalidOptions) else error.reason
+                if gone in FLEETING:
+                    # A partition or a project that is gone would refuse every start without a body.
+                    kept.pop(gone, None)
                 self._keep_options(kept)
                 self.user.db.commit()
                 raise
@@ -121,7 +125,8 @@ class DaasSpawner(BegunServer):
             last=self.user_options,
             backends=tuple(self.site.backends),
             notes=await admission.notes(),
-            places=await admission.places(),
+            places=await available.places(admission),
+            live=await available.live(admission),
         )
 
     def options_from_form(self, form_data: dict[str, list[Any]]) -> dict[str, Any]:

@@ -23,7 +23,20 @@ from daas_hub.spawners.refusals import ShortLog
 from daas_hub.spawners.runtime import DaasHub
 from daas_hub.spawners.spawner import DaasSpawner
 
-from . import alone, claims, groups, hubside, interrupted, judging, launch_names, linking, read_only, renames, services
+from . import (
+    alone,
+    availability,
+    claims,
+    groups,
+    hubside,
+    interrupted,
+    judging,
+    launch_names,
+    linking,
+    read_only,
+    renames,
+    services,
+)
 
 
 class StartupChecks(Extension):
@@ -73,6 +86,7 @@ def check(app: Any) -> None:
     alone.require(site)
     interrupted.revoke(app, site)
     hubside.add(app, site)
+    availability.add(app)
     read_only.install()
     renames.follow(app.authenticator)
     groups.follow(site)

@@ -14,7 +14,8 @@ from hypothesis import given
 from daas_hub.core.errors import InvalidOptions, NotAllowed
 from daas_hub.core.profile_config import read_profiles
 from daas_hub.spawners import form
-from daas_hub.spawners.options import dump, lenient, parse, shown, shrunk
+from daas_hub.spawners.kept_options import shrunk
+from daas_hub.spawners.options import dump, lenient, parse, shown
 from tests.unit.sample_profiles import DATA, RAW, SITE, STAFF, groups_of, json_values, likely
 
 # ---------------------------------------------------------------- what is accepted
@@ -266,3 +267,46 @@ def test_parse_is_fast() -> None:
 def test_shown_is_short_and_harmless(value: object) -> None:
     assert shown(value).isprintable()
     assert len(shown(value)) <= 104
+
+
+# ---------------------------------------------------------------- what of SLURM people choose, and for which project
+
+CLUSTER = read_profiles(
+    [
+        {"display_name": "GPU", "slug": "gpu", "slurm_choices": ["qos", "partition", "runtime"],
+         "slurm_override": {"partition": "gpu", "account": "site", "runtime": "60"}},
+        {"display_name": "Plain", "slug": "plain"},
+    ]
+)  # fmt: skip
+
+
+def test_her_own_choices_lie_over_the_profiles_settings_for_slurm() -> None:
+    asked = {"profile": "gpu", "qos": "fast", "runtime": "2:00:00", "project": "p-1"}
+    request = parse(asked, CLUSTER, ())
+    expected = {"partition": "gpu", "account": "site", "runtime": "2:00:00", "qos": "fast"}
+    assert (request.override["slurm"], request.project) == (expected, "p-1")
+    assert dump(request) == asked
+    assert lenient(asked, CLUSTER, ()) == (asked, ())
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "words"),
+    [
+        ({"profile": "plain", "qos": "fast"}, "qos", "profile Plain has no such option; it has no options."),
+        ({"profile": "gpu", "slurm_account": "x"}, "slurm_account", "its options are partition, qos, runtime."),
+        ({"profile": "gpu", "qos": "{value}"}, "qos", '"{value}" cannot be used: a name has letters'),
+        ({"profile": "gpu", "partition": "a,b"}, "partition", '"a,b" cannot be used'),
+        ({"profile": "gpu", "runtime": "for ever"}, "runtime", "it must be minutes, or m:s"),
+        ({"profile": "gpu", "runtime": "0"}, "runtime", "it must be from 1 to"),
+        ({"project": "Not A Name"}, "project", '"Not A Name" is not the name of a project.'),
+    ],
+)
+def test_what_is_no_name_or_not_hers_to_choose_is_refused(asked: dict[str, str], field: str, words: str) -> None:
+    with pytest.raises(InvalidOptions) as caught:
+        parse(asked, CLUSTER, ())
+    assert caught.value.field == field
+    assert caught.value.message.startswith(f"{field}: ")
+    assert words in caught.value.message
+    given, problems = lenient(asked, CLUSTER, ())
+    assert field not in given
+    assert len(problems) == 1

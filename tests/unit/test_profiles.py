@@ -210,6 +210,13 @@ MISTAKES: list[tuple[Any, str]] = [
     ([profile(allowed_groups="staff")], "allowed_groups is 'staff'; a list"),
     ([profile(profile_options=[1])], "profile_options is list"),
     ([profile(profile_options={"profile": IMAGE})], "option 'profile': its key is the name under which"),
+    ([profile(profile_options={"project": IMAGE})], "option 'project': its key is the name under which the project"),
+    (
+        [profile(slurm_choices=["queue"])],
+        r"slurm_choices is \['queue'\]; a list of any of partition, slurm_",
+    ),
+    ([profile(slurm_choices="qos")], "slurm_choices is 'qos'; a list"),
+    ([profile(slurm_choices=["qos"], profile_options={"qos": IMAGE})], "has qos, and so has profile_options"),
     ([profile(profile_options={"placement": IMAGE})], "option 'placement': its key is the name under which the place"),
     ([profile(profile_options={"a--b": IMAGE})], "option 'a--b': its key is 'a--b'"),
     ([profile(profile_options={3: IMAGE})], "option 3: its key is 3"),

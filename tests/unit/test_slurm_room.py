@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from daas_hub.core.models import Capacity
 from daas_hub.core.room import Fit, Need, judge
 from daas_hub.core.slurm_cluster import EVERYBODY, Node, Partition
+from daas_hub.core.slurm_jobs import Job
 from daas_hub.core.slurm_room import capacities
 
 NOW = datetime(2026, 3, 2, 14, tzinfo=UTC)
@@ -65,3 +67,65 @@ def test_a_server_must_find_all_on_one_node(seen: Capacity, need: Need, fit: Fit
 def test_a_partition_that_is_not_up_says_so() -> None:
     seen = only(partition("p", state="DRAIN"))
     assert judge(seen, Need(cores=1), now=NOW, stale_s=60).reason == "the partition takes no new jobs"
+
+
+# ---------------------------------------------------------------- when there will be room
+
+
+def job(number: int, state: str, **changes: Any) -> Job:
+    plain = dict.fromkeys(Job.__slots__)
+    texts = dict.fromkeys(("user", "account", "qos", "nodes", "reason", "reservation", "comment"), "")
+    plain |= {**texts, "id": number, "state": state, "uid": 1, "partition": "p", "host": "", "submitted_at": NOW}
+    plain |= {
+        "elapsed_s": 0,
+        "priority": 1,
+        "cpus": 8,
+        "memory_bytes": 8 * GIB,
+        "gpus": 0,
+        "gpu_types": (),
+        "restarts": 0,
+    }
+    return Job(**{**plain, **changes})  # type: ignore[arg-type]
+
+
+def running(number: int, host: str, minutes: int, **changes: Any) -> Job:
+    """One that has 10 minutes behind it, and these before it."""
+    started_at = NOW - timedelta(minutes=10)
+    return job(number, "RUNNING", **{"host": host, "started_at": started_at, "limit_s": (10 + minutes) * 60, **changes})
+
+
+def waits(number: int, minutes: int | None) -> Job:
+    return job(number, "PENDING", expected_at=None if minutes is None else NOW + timedelta(minutes=minutes))
+
+
+FULL = partition("p", node("a", 0), node("b", 0))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "need", "minutes"),
+    [
+        ([running(1, "a", 12), running(2, "b", 5)], Need(cores=8), 5),
+        ([running(1, "a", 12), running(2, "b", 5)], Need(cores=16), None),
+        ([running(1, "a", 12), running(2, "a", 30), running(3, "b", 5)], Need(cores=16), 30),
+        ([running(1, "elsewhere", 5)], Need(cores=8), None),
+        ([running(1, "a", 12, limit_s=None)], Need(cores=8), None),
+        ([running(1, "a", 12, gpus=1)], Need(cores=8, gpus=1, gpu_type="a100"), 12),
+        ([running(1, "a", 12, gpu_types=(("a100", 1),))], Need(gpus=1), 12),
+        ([running(1, "a", 12), waits(2, 40)], Need(cores=8), 40),
+        ([running(1, "a", 12), waits(2, None)], Need(cores=8), None),
+        ([running(1, "a", -2)], Need(cores=8), 0),
+    ],
+)
+def test_a_full_partition_tells_by_when_there_is_room(jobs: list[Job], need: Need, minutes: int | None) -> None:
+    (seen,) = capacities("slurm", [FULL], as_of=NOW, jobs=jobs)
+    verdict = judge(seen, need, now=NOW, stale_s=60)
+    assert verdict.fit is Fit.LATER
+    assert verdict.starts_at == (None if minutes is None else NOW + timedelta(minutes=minutes))
+
+
+def test_what_a_partition_gives_of_a_node_bounds_what_fits() -> None:
+    seen = only(replace(partition("p", node("a", 16)), max_cpus_per_node=4, max_memory_per_cpu_bytes=GIB))
+    assert judge(seen, Need(cores=4, memory_bytes=4 * GIB), now=NOW, stale_s=60).fit is Fit.NOW
+    assert judge(seen, Need(cores=5), now=NOW, stale_s=60).fit is Fit.NEVER
+    verdict = judge(seen, Need(cores=4, memory_bytes=5 * GIB), now=NOW, stale_s=60)
+    assert (verdict.fit, "the largest has 4 GiB of memory" in verdict.reason) == (Fit.NEVER, True)

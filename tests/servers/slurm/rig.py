@@ -30,6 +30,17 @@ from .world import World
 PEOPLE = {"ada": 20001, "bob": 20002, "eve": 20004}
 LAB, LAB_GID = "lab", 30001
 """Everybody's account in SLURM and first group."""
+BEAM, KID, FAST = "beam", "beamkid", "fast"
+"""Two accounts more, the second below the first, and a QOS: bob may use the first and the QOS, eve the second."""
+ASSOCIATIONS = f"""add qos {FAST}
+add cluster {CLUSTER}
+add account {LAB},{BEAM}
+add account {KID} parent={BEAM}
+add user {",".join(PEOPLE)} account={LAB}
+add user bob account={BEAM}
+add user eve account={KID}
+modify user where name=bob account={LAB} set qos+={FAST}
+"""
 LEADS = b"Running as primary controller"
 """What a controller's log says when it answers as the one that leads."""
 
@@ -160,9 +171,10 @@ class Slurm:
         path.chmod(0o440)
 
     def _add_associations(self) -> None:
-        self.run("sacctmgr", "--immediate", "add", "cluster", CLUSTER)
-        self.run("sacctmgr", "--immediate", "add", "account", LAB)
-        self.run("sacctmgr", "--immediate", "add", "user", ",".join(PEOPLE), f"account={LAB}")
+        """Before a controller runs: what is added later, its controllers hear only when they start anew."""
+        said = self.run("sacctmgr", "--immediate", given=ASSOCIATIONS)
+        if "rror" in said or said.count("Associations =") < 3:
+            raise Refused(f"sacctmgr: {said}")
 
     def add_person(self, name: str, uid: int, *, gid: int = LAB_GID, account: str = LAB) -> None:
         """Somebody more: a line of passwd, a home, and with ``account`` the right to submit there."""
