@@ -65,9 +65,13 @@ def hub_name(config: Config, what: str) -> Finding:
     if not hub.get("internal_ssl"):
         fix = "set JupyterHub.internal_ssl: docs/howto/internal-tls.md"
         return Finding("note", what, "what hub and jobs say to each other is not encrypted", fix)
-    if f"{kind}:{host}" not in list(hub.get("trusted_alt_names") or ()):
+    # JupyterHub adds this host's full name by itself.
+    if f"{kind}:{host}" not in {*(hub.get("trusted_alt_names") or ()), f"DNS:{socket.getfqdn()}"}:
         found = f"jobs reach the hub as {host}, which its certificate does not name: they would refuse it"
-        fix = f"add {kind}:{host} to JupyterHub.trusted_alt_names, and remove hub-internal from internal_certs_location"
+        fix = (
+            f"add {kind}:{host} to JupyterHub.trusted_alt_names; a hub that has its certificate already needs "
+            "JupyterHub.recreate_internal_certs for one start, while no server runs"
+        )
         return Finding("error", what, found, fix)
     return Finding("ok", what, f"jobs reach the hub by the name {host}, and its certificate has it")
 

@@ -30,14 +30,22 @@ TLS = {"internal_ssl": True, "trusted_alt_names": ["DNS:hub.example.org", "IP:19
         ({"hub_connect_url": "https://192.0.2.8:8081", **TLS}, "error", "does not name", "IP:192.0.2.8"),
     ],
 )
-def test_the_name_by_which_jobs_reach_the_hub(settings: dict[str, Any], level: str, found: str, fix: str) -> None:
+def test_the_name_by_which_jobs_reach_the_hub(
+    settings: dict[str, Any], level: str, found: str, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda: "login1.example.org")
     finding = hub_name(Config({"JupyterHub": settings}), "backend slurm")
     assert finding.level == level, finding
     assert found in finding.found
     assert fix in finding.fix
 
 
-def test_who_listens_everywhere_is_reached_by_the_hosts_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("full", "level"), [("login1", "ok"), ("login1.example.org", "error")])
+def test_who_listens_everywhere_is_reached_by_the_hosts_own_name(
+    full: str, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its short one; JupyterHub's certificate has its full one."""
     monkeypatch.setattr(socket, "gethostname", lambda: "login1")
+    monkeypatch.setattr(socket, "getfqdn", lambda: full)
     finding = hub_name(Config({"JupyterHub": {"hub_bind_url": "http://0.0.0.0:8081", **TLS}}), "backend slurm")
-    assert (finding.level, "DNS:login1" in finding.fix) == ("error", True)
+    assert (finding.level, "add DNS:login1 " in finding.fix) == (level, level == "error")
