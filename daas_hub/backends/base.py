@@ -15,6 +15,7 @@ from traitlets.config import LoggingConfigurable
 
 from daas_hub.core.disks import DiskReport
 from daas_hub.core.errors import BackendUnavailable
+from daas_hub.core.grants import Booked
 from daas_hub.core.logs import LINES
 from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation, Pretender
 from daas_hub.core.recall import OwnedVolume, Seen
@@ -27,7 +28,7 @@ Checkpoint = Callable[[Handle], Awaitable[None]]
 and before it waits for anything (design.md, rule 8.3)."""
 
 Doubt = Callable[[Observation], Awaitable[None]]
-"""Is told what can, or can no longer, be said of a server that has not ended."""
+"""Is told what can, or can no longer, be said of a server that has not ended, and what else its place has given it."""
 
 
 class Backend(LoggingConfigurable):
@@ -181,7 +182,8 @@ class Backend(LoggingConfigurable):
         """Return once the server has ended, with the evidence. Runs for the server's whole life; may be cancelled.
 
         ``doubt`` is called when it cannot be told any more whether the server runs, with why, and when it can again:
-        within 30 s of its being known here. A backend that always can tell never calls it.
+        within 30 s of its being known here; and with each ``Observation.grant`` that is not as the one before, the
+        first one included. A backend that always can tell, and where a server has what was asked, never calls it.
         """
 
     @abstractmethod
@@ -190,6 +192,14 @@ class Backend(LoggingConfigurable):
 
         First a polite request, then force, all within ``within_s`` seconds. Stopping what has ended is a no-op.
         """
+
+    async def booked(self, handle: Handle) -> Booked | None:  # noqa: ARG002
+        """What the place's own accounting has of a launch that has ended; None: it keeps none, or not of this one.
+
+        Asked for launches whose end was seen before accounting had it (``Observation.booked`` not ``final``), again
+        and again until it is final, for some days at most. Raises BackendUnavailable.
+        """
+        return None
 
     @abstractmethod
     def events(self, handle: Handle) -> AsyncIterator[Event]:

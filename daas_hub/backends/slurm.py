@@ -21,6 +21,7 @@ from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.clients.slurm_look import SharedLook
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
+from daas_hub.core.grants import Booked
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation, Pretender
 from daas_hub.core.slurm_choices import May
@@ -200,6 +201,9 @@ class SlurmBackend(SlurmSettings, Backend):
 
     async def wait_ended(self, handle: Handle, *, doubt: Doubt | None = None) -> Observation:
         return await self._tools.ends.wait(handle, doubt)
+
+    async def booked(self, handle: Handle) -> Booked | None:
+        return await self._tools.ends.booked(handle)
 
     async def stop(self, handle: Handle, *, within_s: float) -> Observation:
         return await self._tools.ends.stop(handle, within_s=within_s)

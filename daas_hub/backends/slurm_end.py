@@ -15,7 +15,9 @@ from typing import Any
 from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.core.errors import BackendUnavailable, DaasError
+from daas_hub.core.grants import Booked
 from daas_hub.core.models import Account, Handle, Life, Observation
+from daas_hub.core.slurm_books import booked
 from daas_hub.core.slurm_jobs import Accounted, Job, Phase
 from daas_hub.core.slurm_launches import (
     Ambiguous,
@@ -25,6 +27,7 @@ from daas_hub.core.slurm_launches import (
     missing,
     never_submitted,
     observation,
+    own_runs,
     ref_of,
 )
 
@@ -86,7 +89,7 @@ class Ends:
             if job is None:
                 return await self._missing(ref)
             if job.phase is Phase.ENDED:
-                return observation(job, await self._accounted(job.id))
+                return observation(job, await self._runs(ref, job.id))
             return observation(job)
         except Ambiguous as error:
             return Observation(Life.UNKNOWN, reason=str(error))
@@ -107,9 +110,9 @@ class Ends:
         job = await self._slurm.job(ref.job_id)
         if job is not None and is_recorded(job, ref):
             return observation(job)
-        accounted = await self._accounted(ref.job_id)
+        runs = await self._runs(ref, ref.job_id)
         answers = ref.port is not None and bool(ref.node) and await self.answers(ref)
-        return missing(ref, accounted, answers=answers, now=datetime.now(UTC))
+        return missing(ref, runs, answers=answers, now=datetime.now(UTC))
 
     async def _sees_all(self) -> bool:
         """Whether what is not in the hub's list is nowhere. Once true, it is not asked again."""
@@ -117,12 +120,22 @@ class Ends:
             self._all_seen = await self._slurm.sees_all_jobs(pwd.getpwuid(os.geteuid()).pw_name)
         return self._all_seen
 
-    async def _accounted(self, job_id: int) -> Accounted | None:
+    async def _runs(self, ref: Ref, job_id: int) -> tuple[Accounted, ...]:
         try:
             async with asyncio.timeout(ACCOUNTED_WITHIN_S):
-                return (await self._slurm.accounted([job_id])).get(job_id)
+                return own_runs(ref, (await self._slurm.runs([job_id])).get(job_id, ()))
         except (BackendUnavailable, TimeoutError):
+            return ()
+
+    async def booked(self, handle: Handle) -> Booked | None:
+        """What accounting has of a launch that has ended; None where nothing tells which job it was."""
+        try:
+            ref = ref_of(handle)
+        except ValueError:
             return None
+        if ref.job_id is None:
+            return None
+        return booked(None, own_runs(ref, (await self._slurm.runs([ref.job_id])).get(ref.job_id, ())))
 
     async def answers(self, ref: Ref) -> bool:
         """Whether its server answers where it said that it listens."""
@@ -144,15 +157,16 @@ class Ends:
         except ValueError:
             await asyncio.get_running_loop().create_future()
             raise
-        doubted = False
+        doubted, grant = False, None
         with self._watch.follow(ref) as changed:
             while True:
                 changed.clear()
                 seen = await self._judged(handle, self._watch.heard())
                 if seen.life is Life.ENDED:
                     return seen
-                if doubt is not None and doubted is not (seen.life is Life.UNKNOWN):
-                    doubted = not doubted
+                unknown, other = seen.life is Life.UNKNOWN, seen.grant not in (None, grant)
+                if doubt is not None and (doubted is not unknown or other):
+                    doubted, grant = unknown, seen.grant or grant
                     await doubt(seen)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), CHECK_EVERY_S)

@@ -120,4 +120,7 @@ def gist(jobs: Mapping[int, Job], ref: Ref) -> object:
         job = find_job(jobs, ref)
     except Ambiguous as error:
         return str(error)
-    return "missing" if job is None else (job.id, job.state, job.host, job.started_at, job.reason)
+    if job is None:
+        return "missing"
+    has = (job.cpus, job.memory_bytes, job.gpus, job.ends_at)
+    return (job.id, job.state, job.host, job.started_at, job.reason, has)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from .errors import ConfigError
+from .places import WHERE
 from .units import format_duration
 
 QUIET_STATES = frozenset({"idle", "dead", "starting", "restarting", "autorestarting", "terminating"})
@@ -218,6 +219,41 @@ def judge(rule: Rule, *, started_at: datetime, report: Report | None, now: datet
     if idle_s >= rule.idle_after_s:
         return Verdict(True, f"idle for {format_duration(idle_s)} (rule {rule.name})")
     return Verdict(False, look_at=_first(oldest, used_at + timedelta(seconds=rule.idle_after_s)))
+
+
+# ---------------------------------------------------------------- walltime
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the owner of a server is told of its end, now."""
+
+    text: str
+    """Empty: nothing."""
+    like: str
+    """How each such text about this server begins."""
+
+
+def announce(server_name: str, place: str, *, ends_at: datetime | None, now: datetime, lead_s: float) -> Ending:
+    """Whether it is time to say that a place will end a server because its time there is over.
+
+    ``ends_at`` None: it will not, or that cannot be told, as while it is suspended; a later one takes back what was
+    said. What lies in the past is still said: the server may take a moment to end.
+    """
+    like = f"{_which(server_name)} will be stopped at "
+    if ends_at is None or (ends_at - now).total_seconds() > lead_s:
+        return Ending("", like)
+    when = ends_at.strftime("%H:%M UTC on %d %B")
+    return Ending(f"{like}{when}: its time on {WHERE.get(place, place)} is over then. Save your work.", like)
+
+
+def was_stopped(server_name: str, reason: str) -> str:
+    """The notice of a stop that its owner did not ask for."""
+    return f"{_which(server_name)} was stopped: {reason}. Files in your home are kept."
+
+
+def _which(server_name: str) -> str:
+    return f"Your server {server_name}" if server_name else "Your server"
 
 
 def _first(one: datetime | None, other: datetime) -> datetime:

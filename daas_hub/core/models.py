@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from .errors import IllegalMove
+from .grants import Booked, Grant
 
 Json = dict[str, Any]
 """A JSON object as it is stored: only str keys and JSON values."""
@@ -246,6 +247,12 @@ class Observation:
     exit_code: int | None = None
     reason: str = ""
     """For a person: why it ended, or why it cannot be told."""
+    grant: Grant | None = None
+    """What it has there now; None: its place tells nothing, and what was asked is what it has."""
+    booked: Booked | None = None
+    """With its end: what it has used; None: what was counted here is all that is known."""
+    time_over: bool = False
+    """Its place ended it because its time was over."""
 
 
 @dataclass(frozen=True)

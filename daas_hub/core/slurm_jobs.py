@@ -110,6 +110,8 @@ class Job:
     restarts: int
     reservation: str
     comment: str
+    ends_at: datetime | None = None
+    """When it ended; while it runs: when its walltime will be over. None: never, not known, or it is suspended."""
 
     @property
     def phase(self) -> Phase:
@@ -119,8 +121,8 @@ class Job:
 
 FIELDS = (
     "JobID", "State", "UserID", "UserName", "Account", "Partition", "QOS", "BatchHost", "NodeList", "SubmitTime",
-    "StartTime", "TimeLimit", "TimeUsed", "PriorityLong", "tres-alloc", "RestartCnt", "Reservation", "Reason",
-    "Comment",
+    "StartTime", "EndTime", "TimeLimit", "TimeUsed", "PriorityLong", "tres-alloc", "RestartCnt", "Reservation",
+    "Reason", "Comment",
 )  # fmt: skip
 """squeue's names (``--Format``) of what a Job is made of."""
 SEEN = 4096
@@ -148,11 +150,14 @@ def _job(fields: Sequence[str]) -> Job:
     if len(fields) != len(FIELDS):
         raise ValueError(f"A job has {len(fields)} fields, not {len(FIELDS)}: {str(fields)[:200]}")
     number, state, uid, user, account, partition, qos, host, nodes, submitted, start, *more = fields
-    limit, elapsed, priority, allocated, restarts, reservation, reason, comment = more
+    end, limit, elapsed, priority, allocated, restarts, reservation, reason, comment = more
     submitted_at, start_at = parse_time(submitted), parse_time(start)
     if submitted_at is None:
         raise ValueError(f"Job {number} has no time of submission: {submitted!r}")
-    waits = PHASES.get(state) is Phase.WAITING
+    now, limit_s = PHASES.get(state), parse_duration(limit)
+    waits = now is Phase.WAITING
+    # What SLURM tells of a job without a walltime is a year away, and of one that is suspended what was once planned.
+    ends = now in (Phase.ENDED, Phase.ENDING) or (now is Phase.RUNNING and limit_s is not None)
     tres = parse_tres(allocated)
     return Job(
         id=int(number),
@@ -167,7 +172,7 @@ def _job(fields: Sequence[str]) -> Job:
         submitted_at=submitted_at,
         started_at=None if waits else start_at,
         expected_at=start_at if waits else None,
-        limit_s=parse_duration(limit),
+        limit_s=limit_s,
         elapsed_s=parse_duration(elapsed) or 0,
         priority=int(priority),
         reason=_text(reason),
@@ -178,6 +183,7 @@ def _job(fields: Sequence[str]) -> Job:
         restarts=int(restarts),
         reservation=_text(reservation),
         comment="" if comment == "(null)" else comment,
+        ends_at=parse_time(end) if ends else None,
     )
 
 

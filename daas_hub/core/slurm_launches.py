@@ -7,13 +7,15 @@ submission must fit exactly one job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from .models import Handle, Json, LaunchSpec, Life, Observation
+from .slurm_books import booked, grant_of
 from .slurm_jobs import Accounted, Job, Phase, launch_of
 from .slurm_words import state_in_words
+from .units import format_duration
 
 VERSION = 1
 YOUNG = timedelta(minutes=5)
@@ -180,27 +182,36 @@ def forged(jobs: Iterable[Job], refs: Mapping[str, Ref], hub_id: str) -> list[Jo
 # ---------------------------------------------------------------- what is known
 
 
-def observation(job: Job, accounted: Accounted | None = None) -> Observation:
-    """What a job in the cluster's own list says. A job that waits again (requeued) has not ended."""
+def observation(job: Job, runs: Sequence[Accounted] = ()) -> Observation:
+    """What a job in the cluster's own list says. A job that waits again (requeued) has not ended.
+
+    ``runs``: what accounting has of it, where it has ended.
+    """
     now = job.phase
     if now is Phase.UNKNOWN:
         return Observation(Life.UNKNOWN, reason=f"SLURM says {job.state!r} of its job, which this hub does not know")
     if now is not Phase.ENDED:
-        return Observation(Life.RUNNING, reason="" if job.state == "RUNNING" else _fragment(state_in_words(job.state)))
-    return ended(job.state, accounted)
+        reason = "" if job.state == "RUNNING" else _fragment(state_in_words(job.state))
+        return Observation(Life.RUNNING, reason=reason, grant=grant_of(job))
+    return ended(job.state, job, runs)
 
 
-def ended(state: str, accounted: Accounted | None) -> Observation:
+def ended(state: str, job: Job | None, runs: Sequence[Accounted]) -> Observation:
     """An end, with its exit status where accounting knows it."""
-    reason = _fragment(state_in_words(state))
-    if accounted is None:
-        return Observation(Life.ENDED, reason=reason)
+    reason, time_over = _fragment(state_in_words(state)), state == "TIMEOUT"
+    if time_over:
+        time = f"time of {format_duration(job.limit_s)}" if job is not None and job.limit_s else "time"
+        reason = f"its {time} on SLURM was over"
+    account = booked(job, runs)
+    if not runs:
+        return Observation(Life.ENDED, reason=reason, booked=account, time_over=time_over)
+    accounted = runs[-1]
     code = accounted.exit_code if not accounted.signal else 128 + accounted.signal
     if state == "FAILED" and accounted.signal:
         reason = f"{reason}: it was ended by signal {accounted.signal}"
     elif state == "FAILED":
         reason = f"{reason} with exit status {accounted.exit_code}"
-    return Observation(Life.ENDED, code, reason)
+    return Observation(Life.ENDED, code, reason, booked=account, time_over=time_over)
 
 
 def _fragment(sentence: str) -> str:
@@ -208,16 +219,20 @@ def _fragment(sentence: str) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]}".rstrip(".")
 
 
-def missing(ref: Ref, accounted: Accounted | None, *, answers: bool, now: datetime) -> Observation:
-    """The controller has said "Invalid job id"; ``accounted``: what accounting has, None where it has nothing.
+def own_runs(ref: Ref, runs: Iterable[Accounted]) -> tuple[Accounted, ...]:
+    """Those of the launch: a controller that has lost its state gives ids again."""
+    first = ref.asked_at - CLOCKS
+    return tuple(one for one in runs if one.user == ref.name and (one.submitted_at or first) >= first)
+
+
+def missing(ref: Ref, runs: Sequence[Accounted], *, answers: bool, now: datetime) -> Observation:
+    """The controller has said "Invalid job id"; ``runs``: what accounting has of the launch.
 
     A controller that was killed forgets what it had not yet saved, while the job goes on.
     """
-    if accounted is not None and accounted.user != ref.name:
-        # A controller that has lost its state gives ids again.
-        accounted = None
+    accounted = runs[-1] if runs else None
     if accounted is not None and accounted.phase is Phase.ENDED:
-        return ended(accounted.state, accounted)
+        return ended(accounted.state, None, runs)
     if answers:
         return Observation(Life.RUNNING, reason="SLURM does not know its job, but the server answers")
     if accounted is not None:
@@ -227,7 +242,7 @@ def missing(ref: Ref, accounted: Accounted | None, *, answers: bool, now: dateti
         )
     if now - ref.asked_at < YOUNG:
         return Observation(Life.UNKNOWN, reason=f"the controller does not know job {ref.job_id}, which is young")
-    return Observation(Life.ENDED, reason="SLURM does not know its job any more")
+    return Observation(Life.ENDED, reason="SLURM does not know its job any more", booked=booked(None, ()))
 
 
 def never_submitted(ref: Ref, *, over: bool, now: datetime) -> Observation:

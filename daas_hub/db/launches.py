@@ -11,6 +11,8 @@ from sqlalchemy import Connection, bindparam, func, insert, literal, select, tex
 
 from daas_hub.core import quota
 from daas_hub.core.errors import IllegalMove, InvalidOptions, NotFound
+from daas_hub.core.grants import Booked
+from daas_hub.core.lifecycle import was_stopped
 from daas_hub.core.models import (
     Event,
     Handle,
@@ -21,7 +23,7 @@ from daas_hub.core.models import (
     check_move,
 )
 
-from . import audit, balances, usage
+from . import audit, balances, books, notices, usage
 from .rows import COLUMNS, Kept, LaunchRow, Place, load, load_one
 from .schema import event, launch
 from .types import Words, clean
@@ -243,6 +245,8 @@ def settle(
     evidence: str,
     now: datetime,
     ended_at: datetime | None,
+    booked: Booked | None,
+    time_over: bool,
 ) -> bool:
     """End a launch on evidence: usage closed, balance freed. False where it had ended already.
 
@@ -250,8 +254,11 @@ def settle(
     """
     row = require(c, launch_id)
     if row.target is Target.STOPPED and row.target_reason:
-        reason = row.target_reason
-    return _end(c, row, code, reason, evidence, now, ended_at)
+        reason, time_over = row.target_reason, False
+    ended = _end(c, row, code, reason, evidence, now, ended_at, booked)
+    if ended and time_over and row.started_at is not None:
+        notices.add(c, row.account_id, row.server_name, was_stopped(row.server_name, reason), now)
+    return ended
 
 
 def _end(
@@ -262,6 +269,7 @@ def _end(
     evidence: str,
     now: datetime,
     ended_at: datetime | None,
+    booked: Booked | None = None,
 ) -> bool:
     if not evidence.strip():
         raise InvalidOptions("A launch is ended on evidence only; say what was seen.", field="evidence")
@@ -272,6 +280,9 @@ def _end(
     scopes = quota.scopes(row.account_id, row.groups, row.project)
     balances.lock(c, scopes)
     usage.close_interval(c, row.id, scopes, at)
+    if booked is not None:
+        books.book(c, row, scopes, booked, now)
+    notices.take_away(c, row.account_id, row.id, now)
     balances.add(c, scopes, quota.amounts(row.charge), -1)
     # Nobody adopts it any more, so nobody needs its token.
     values = {"state": LaunchState.ENDED.value, "ended_at": at, "api_token_encrypted": None}
@@ -289,6 +300,9 @@ def declare_lost(c: Connection, launch_id: str, by: str, why: str, now: datetime
         raise InvalidOptions(message, field="why")
     row = require(c, launch_id)
     if _end(c, row, None, f"declared lost: {why}", f"none: declared lost by {by}", now, None):
+        if row.handle is not None:
+            # Its place may have accounted for it.
+            books.due(c, row.id, now)
         audit.write(c, at=now, who=by, action="declare_lost", subject=f"launch:{launch_id}", why=why)
 
 

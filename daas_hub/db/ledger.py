@@ -11,12 +11,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from daas_hub.core.errors import Exceeded
+from daas_hub.core.grants import Booked, Grant
 from daas_hub.core.models import Charge, Event, Handle, Json, LaunchState, Observation, Resource, Target
 from daas_hub.core.quota import Relief
 from daas_hub.core.share import Use
 from daas_hub.core.turns import Asks
 
-from . import admission, launches, migrate, turns, usage
+from . import admission, books, grants, launches, migrate, turns, usage
 from . import claim as claims
 from .accounts import AccountRow, Accounts, linked
 from .allocations import Allocations
@@ -206,12 +208,15 @@ class Ledger:
         evidence: str,
         now: datetime,
         ended_at: datetime | None = None,
+        booked: Booked | None = None,
+        time_over: bool = False,
     ) -> bool:
         """End a launch, from any state: usage closed, reservation freed. True if this call ended it.
 
-        ``evidence`` says what was seen ("exit status 0 seen by pidfd") and must not be empty.
+        ``evidence`` says what was seen ("exit status 0 seen by pidfd") and must not be empty. ``booked``: what its
+        place says that it used, which counts. ``time_over``: its place ended it for that, and its owner is told.
         """
-        return self._db.write(launches.settle, launch_id, code, reason, evidence, now, ended_at)
+        return self._db.write(launches.settle, launch_id, code, reason, evidence, now, ended_at, booked, time_over)
 
     def declare_lost(self, launch_id: str, *, by: str, why: str, now: datetime) -> None:
         """End a launch without evidence, on an administrator's word; audited.
@@ -267,6 +272,33 @@ class Ledger:
         return self._db.read(launches.events, launch_id, after)
 
     # ------------------------------------------------------------ usage
+
+    def grant(self, launch_id: str, told: Grant, *, source: str, now: datetime) -> tuple[Exceeded, ...]:
+        """What its place has given a launch: it counts for that, since its present run began. Idempotent.
+
+        Its reservation becomes that, too, which is audited. Returns the limits that it passes by having more than it
+        was admitted for, and tells its owner: it goes on, and nothing new starts. Raises NotFound.
+        """
+        return self._db.write(grants.grant, launch_id, told, source, now)
+
+    def book(self, launch_id: str, booked: Booked | None, *, now: datetime) -> int:
+        """Correct the use of an ended launch by what its place says; how many rows that took. Idempotent.
+
+        Nothing where it is not due any more. ``booked`` None: its place keeps no books, and is not asked again.
+        """
+        return self._db.write(books.late, launch_id, booked, now)
+
+    def books_due(self, *, limit: int = 50) -> list[tuple[LaunchRow, datetime]]:
+        """Ended launches that are still to be accounted for, and since when; of more than that others each time."""
+        return self._db.read(books.all_due, limit)
+
+    def forget_books(self, launch_id: str) -> None:
+        """Ask for it no more: what was counted stays."""
+        self._db.write(books.forget, launch_id)
+
+    def counted(self, launch_id: str) -> dict[str, int]:
+        """What a launch was counted for so far: server_s, core_ms, memory_byte_s, gpu_s."""
+        return self._db.read(books.of_launch, launch_id)
 
     def suspend(self, launch_id: str, *, now: datetime) -> None:
         """Stop counting a launch's use; it keeps its reservation."""

@@ -75,6 +75,8 @@ class LaunchRow:
     observed_reason: str = ""
     evidence: str = ""
     """How its end is known."""
+    ends_at: datetime | None = None
+    """When its place will end it because its time there is over, as far as that is known."""
 
     @property
     def place(self) -> Place:

@@ -68,6 +68,7 @@ launch = Table(
     Column("target_by", Text, nullable=False, server_default=""),
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
+    Column("ends_at", UtcTime),
     Column("stopping_since", UtcTime),
     Column("ended_at", UtcTime),
     Column("heartbeat_at", UtcTime),
@@ -338,6 +339,7 @@ notices = Table(
     Column("at", UtcTime, nullable=False),
     Column("text", Words, nullable=False),
     Column("dismissed_at", UtcTime),
+    Column("launch_id", String(64)),
     Index("ix_notices_account_id_at", "account_id", "at"),
 )
 

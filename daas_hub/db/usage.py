@@ -29,10 +29,31 @@ def whole_seconds(moment: datetime) -> datetime:
 
 def open_interval(c: Connection, launch_id: str, charge: Charge, now: datetime, *, source: str) -> None:
     """Begin to count a launch; does nothing while an interval is open."""
+    open_amounts(c, launch_id, amounts(charge), now, source=source)
+
+
+def open_amounts(c: Connection, launch_id: str, counted: Amounts, now: datetime, *, source: str) -> None:
+    """The same in whole units."""
     at = whole_seconds(now)
     if _open_row(c, launch_id) is None:
         values = {"launch_id": launch_id, "from_at": at, "counted_to_at": at, "source": source}
-        c.execute(_BEGIN, {**values, **balances.to_columns(amounts(charge))})
+        c.execute(_BEGIN, {**values, **balances.to_columns(counted)})
+
+
+def add_closed(
+    c: Connection,
+    launch_id: str,
+    scopes: Sequence[str],
+    counted: Amounts,
+    from_at: datetime,
+    to_at: datetime,
+    source: str,
+    reason: str,
+) -> None:
+    """A correction: an interval of the past, whose amounts may be negative. The scopes' balances are locked."""
+    values = {"launch_id": launch_id, "from_at": from_at, "to_at": to_at, "counted_to_at": to_at, "source": source}
+    c.execute(_BEGIN, {**values, "reason": reason, **balances.to_columns(counted)})
+    _count(c, scopes, counted, from_at, to_at)
 
 
 def close_interval(c: Connection, launch_id: str, scopes: Sequence[str], now: datetime, *, reason: str = "") -> None:

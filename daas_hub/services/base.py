@@ -119,7 +119,14 @@ class Service(LoggingConfigurable):
         backend = self.backend(row.backend)
         await (backend.cleanup_lost(row.id) if row.handle is None else backend.cleanup(row.handle))
         ended = await self.run_in_ledger(
-            self.ledger.settle, row.id, code=seen.exit_code, reason=seen.reason, evidence=evidence, now=utcnow()
+            self.ledger.settle,
+            row.id,
+            code=seen.exit_code,
+            reason=seen.reason,
+            evidence=evidence,
+            now=utcnow(),
+            booked=seen.booked,
+            time_over=seen.time_over,
         )
         if ended:
             self.log.info("Launch %s of %s is settled: %s (%s)", row.id, row.user_name, seen.reason, evidence)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +20,7 @@ from traitlets import Float, Int, List
 
 from daas_hub.clients.jupyter_server import ServerClient
 from daas_hub.core.errors import BackendUnavailable, DaasError
-from daas_hub.core.lifecycle import Report, Rule, first_look, judge, read_rules, rule_for
+from daas_hub.core.lifecycle import Report, Rule, announce, first_look, judge, read_rules, rule_for, was_stopped
 from daas_hub.core.models import LaunchState, Target
 from daas_hub.db.ledger import LaunchRow
 
@@ -73,6 +74,13 @@ class Culler(Service):
         "is not stopped for being idle.",
     ).tag(config=True)
 
+    walltime_notice_s = Float(
+        900.0,
+        min=0.0,
+        help="How long before a server's time at its place is over (a SLURM job's walltime) its owner is told so on "
+        "the home page, in seconds. 0: not before it is over. 900 is time enough to save.",
+    ).tag(config=True)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rules = read_rules(self.rules)
@@ -84,6 +92,8 @@ class Culler(Service):
         self._heap: list[tuple[datetime, str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_again = 0.0
+        self._announced: dict[str, str] = {}
+        """Launch → what its owner was told last of its end."""
 
     # ------------------------------------------------------------ a pass
 
@@ -121,6 +131,23 @@ class Culler(Service):
                 self._watched[row.id].row = row
             else:
                 self._watch(row)
+        await self._announce(known.values())
+
+    async def _announce(self, rows: Collection[LaunchRow]) -> None:
+        """Tell owners of servers whose time is over soon; take it back where it is not any more."""
+        said: dict[str, str] = {}
+        for row in rows:
+            told = announce(
+                row.server_name, row.backend, ends_at=row.ends_at, now=utcnow(), lead_s=self.walltime_notice_s
+            )
+            # Of a server without a walltime nothing is written, and after a restart what stands there is found.
+            if self.holds_lease and told.text != self._announced.get(row.id, "" if row.ends_at is None else None):
+                await self.run_in_ledger(
+                    self.ledger.notices.announce, row.account_id, row.server_name, row.id, told.text,
+                    like=told.like, now=utcnow(),
+                )  # fmt: skip
+            said[row.id] = told.text
+        self._announced = said
 
     def _watch(self, row: LaunchRow) -> None:
         rule = rule_for(self._rules, profile=row.profile, groups=row.groups, user=row.user_name)
@@ -208,8 +235,7 @@ class Culler(Service):
         )
         if stored.target_by != self.word or stored.state is LaunchState.ENDED:
             return  # somebody else was faster, and their reason stays
-        which = f"Your server {row.server_name}" if row.server_name else "Your server"
-        text = f"{which} was stopped: {reason}. Files in your home are kept."
+        text = was_stopped(row.server_name, reason)
         await self.run_in_ledger(ledger.notices.add, row.account_id, row.server_name, text, now=utcnow())
         await self.stop_launch(stored)
 

@@ -17,6 +17,7 @@ from traitlets import Float, Int
 
 from daas_hub.clients.hub import Answer, HubClient
 from daas_hub.core.errors import ConfigError, DaasError, HubUnavailable
+from daas_hub.core.grants import Booked
 from daas_hub.core.models import ACTIVE, Found, Handle, LaunchState, Life, Observation, Target
 from daas_hub.core.reconcile import Action, Do, Graces, Launch, Memory, Seen, decide
 from daas_hub.db.ledger import LaunchRow
@@ -37,6 +38,8 @@ COUNTED_AT_ONCE = 500
 
 FORGOTTEN_AT_ONCE = 500
 """How many logs ``Ledger.forget_logs`` forgets in one transaction."""
+
+NOT_YET = Booked((), "", final=False)
 
 
 class Reconciler(Service):
@@ -87,6 +90,13 @@ class Reconciler(Service):
         help="How long the end of a failed server's log is kept in the ledger, in days after the launch has ended. "
         "Everything else of the launch stays. 0: for ever. 30 lets its owner ask somebody after a holiday; a log may "
         "hold what her programs printed, so it is not kept longer than it helps.",
+    ).tag(config=True)
+
+    correct_books_days = Int(
+        7,
+        min=0,
+        help="How long a place's accounting (SLURM's, by sacct) is asked for what an ended launch has used, in days, "
+        "where it could not say so at its end. What was counted until then stays. 7 outlasts a broken database.",
     ).tag(config=True)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -235,10 +245,35 @@ class Reconciler(Service):
             await self.run_in_ledger(self.ledger.heartbeat, own, now=utcnow())
         while await self.run_in_ledger(self.ledger.count_open, now=utcnow()) >= COUNTED_AT_ONCE:
             pass
+        await self._correct_books()
         if self.keep_logs_days:
             over = utcnow() - timedelta(days=self.keep_logs_days)
             while await self.run_in_ledger(self.ledger.forget_logs, ended_before=over) >= FORGOTTEN_AT_ONCE:
                 pass
+
+    async def _correct_books(self) -> None:
+        """Launches that ended before their place's accounting had them: asked again, for some days."""
+        silent: set[str] = set()
+        for row, since in await self.run_in_ledger(self.ledger.books_due):
+            booked = NOT_YET if row.backend in silent else await self._booked(row, silent)
+            if booked is None or booked.final:
+                changed = await self.run_in_ledger(self.ledger.book, row.id, booked, now=utcnow())
+                self.log.info(
+                    "What launch %s used is as %s accounts for it: %d rows more", row.id, row.backend, changed
+                )
+            elif utcnow() - since > timedelta(days=self.correct_books_days):
+                await self.run_in_ledger(self.ledger.forget_books, row.id)
+                self.log.info("What launch %s used stays as counted: %s never accounted for it", row.id, row.backend)
+
+    async def _booked(self, row: LaunchRow, silent: set[str]) -> Booked | None:
+        """What its place's accounting has; a place that does not answer is asked no more in this pass."""
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                return await self.backend(row.backend).booked(row.handle or {})
+        except (DaasError, TimeoutError) as error:
+            self.log.debug("What launches used on %s is asked for later: %r", row.backend, error)
+            silent.add(row.backend)
+            return NOT_YET
 
     async def _keep_disks(self, backends: Collection[str]) -> None:
         """Disks of claims that a crash or an outage kept from being retained and written down."""

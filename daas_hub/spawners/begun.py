@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 from jupyterhub.spawner import Spawner
 
@@ -152,6 +153,15 @@ class BegunServer(SpawnerSettings, Spawner):
                 self.log.info("The owner of launch %s is called %s now", row.id, self.user.name)
         except LedgerBusy as error:
             self.log.warning("The name of the owner of launch %s is kept later: %s", row.id, error.log_message)
+
+    def went_to(self, launch_id: str, url: str) -> bool:
+        """Its place runs this server at another address now: the hub knows it there. False: it is another launch's."""
+        if self._record is None or self._record.id != launch_id or self.server is None:
+            return False
+        where = urlsplit(url)
+        self.server.proto, self.server.ip, self.server.port = where.scheme, where.hostname, where.port
+        self.user.db.commit()
+        return True
 
     # ------------------------------------------------------------ 11 stop and settle
 

@@ -11,13 +11,14 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from logging import Logger
 from typing import ParamSpec, TypeVar
 
 from jupyterhub.crypto import EncryptionUnavailable, InvalidToken, decrypt
 
 from daas_hub.core.errors import BackendUnavailable, DaasError, LedgerBusy
+from daas_hub.core.grants import Grant
 from daas_hub.core.launch import STALE_AFTER_S
 from daas_hub.core.models import Event, Handle, LaunchState, Life, Observation, Target
 from daas_hub.db.ledger import LaunchRow
@@ -54,6 +55,7 @@ class LaunchRecord:
         self._unwritten: list[Event] = []
         self._writing: asyncio.Task[None] | None = None
         self._at_once = asyncio.Event()
+        self._granting = asyncio.Lock()
 
     def note(self, step: Event) -> None:
         """Keep a step of its start; no start waits for that, and those that come meanwhile are written together."""
@@ -135,18 +137,36 @@ class LaunchRecord:
         """Return once the server has ended and the launch is settled; None where there is nothing to wait for."""
         if row.state is LaunchState.ENDED or row.handle is None:
             return None
-        seen = await self.hub.backend(row.backend).wait_ended(row.handle, doubt=self._note_doubt)
+        seen = await self.hub.backend(row.backend).wait_ended(row.handle, doubt=self._note_seen)
         # A full disk may take hours: whoever watches goes on watching, and tells the hub when it is written.
         await self.settle(row, seen, evidence=f"{row.backend} saw it end", within_s=math.inf)
         return seen
 
-    async def _note_doubt(self, seen: Observation) -> None:
-        """Write down that it cannot be told whether the server runs, or that it can again: her pages show it."""
+    async def _note_seen(self, seen: Observation) -> None:
+        """Write down that it cannot be told whether the server runs, or that it can again: her pages show it. And what
+        its place has given it; nobody waits for that, and it is written as soon as the ledger can be."""
+        if seen.grant is not None:
+            self.hub.keep(self._note_grant(seen.grant, utcnow()))
         try:
             await self.hub.run(self.hub.ledger.record_observation, self.id, seen, now=utcnow())
         except LedgerBusy as error:
             # The next poll writes it.
             self.log.warning("What is known of launch %s is not written down: %s", self.id, error.log_message)
+
+    async def _note_grant(self, grant: Grant, at: datetime) -> None:
+        """One after the other: the last one counts."""
+        async with self._granting:
+            row = await self.hub.run_patiently(math.inf, self.hub.ledger.get, self.id)
+            if row is None or row.state is LaunchState.ENDED:
+                return
+            passed = await self.hub.run_patiently(
+                math.inf, self.hub.ledger.grant, self.id, grant, source=row.backend, now=at
+            )
+        for one in passed:
+            self.log.warning(
+                "Launch %s of %s was given more than it asked for, and passes a limit: %s of %s",
+                self.id, row.user_name, one.resource, one.who,
+            )  # fmt: skip
 
     async def settle(
         self, row: LaunchRow, seen: Observation, *, evidence: str, within_s: float = SETTLE_WITHIN_S
@@ -178,7 +198,15 @@ class LaunchRecord:
         target_reason = now_row.target_reason if now_row.target is Target.STOPPED else ""
         reason = target_reason or self._asked or seen.reason
         ended = await self.hub.run_patiently(
-            math.inf, ledger.settle, self.id, code=seen.exit_code, reason=reason, evidence=evidence, now=utcnow()
+            math.inf,
+            ledger.settle,
+            self.id,
+            code=seen.exit_code,
+            reason=reason,
+            evidence=evidence,
+            now=utcnow(),
+            booked=seen.booked,
+            time_over=seen.time_over,
         )
         self.hub.turns.changed(row.backend)
         if ended:

@@ -16,7 +16,7 @@ from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
 from daas_hub.core.errors import BackendUnavailable, DaasError
-from daas_hub.core.models import ACTIVE, LaunchState, Target
+from daas_hub.core.models import ACTIVE, Handle, LaunchState, Target
 from daas_hub.db.ledger import LaunchRow
 from daas_hub.spawners.record import LaunchRecord
 from daas_hub.spawners.runtime import DaasHub, utcnow
@@ -123,9 +123,25 @@ class PortReport(APIHandler):
                 raise web.HTTPError(409, "No port of this server is taken: it is known already, or the hub chose it.")
             if await self.site.run(ledger.replace_handle, launch_id, row.handle, handle, now=utcnow()):
                 self.log.info("The server of launch %s listens on port %d", launch_id, port)
+                if row.state is LaunchState.RUNNING:
+                    self.site.keep(self._follow(row, handle))
                 return
             beaten = True
         raise BackendUnavailable(f"This server is changing. Try again in {RETRY_AFTER_S} s.", reason="changing")
+
+    async def _follow(self, row: LaunchRow, handle: Handle) -> None:
+        """A server that ran already runs again, maybe elsewhere: hub and proxy go there once it answers."""
+        spawner = self.current_user.spawners.get(row.server_name)
+        if spawner is None or not spawner.ready:
+            # The hub does not know it just now: whoever adopts it reads the handle.
+            return
+        try:
+            url = await self.site.backend(row.backend).resume(handle)
+            if spawner.ready and spawner.went_to(row.id, url):
+                await self.proxy.add_user(self.current_user, row.server_name)
+                self.log.info("The server of launch %s runs at %s now", row.id, url)
+        except DaasError as error:
+            self.log.warning("The server of launch %s is not reached anew: %s", row.id, error.log_message)
 
 
 def _too_long() -> web.HTTPError:

@@ -14,6 +14,7 @@ from tests.servers.postgres import PostgresServer
 from .ledger import LaunchContract
 from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
+from .ledger_grants import GrantsContract
 from .ledger_groups import GroupsContract
 from .ledger_links import LinksContract
 from .ledger_races import RaceContract
@@ -42,6 +43,10 @@ class TestLaunchesOnPostgres(LaunchContract):
 
 
 class TestBooksOnPostgres(BooksContract):
+    pass
+
+
+class TestGrantsOnPostgres(GrantsContract):
     pass
 
 

@@ -20,6 +20,7 @@ from daas_hub.db.ledger import Ledger
 from .ledger import LaunchContract
 from .ledger_allocations import AllocationContract
 from .ledger_books import BooksContract
+from .ledger_grants import GrantsContract
 from .ledger_groups import GroupsContract
 from .ledger_links import LinksContract
 from .ledger_races import RaceContract
@@ -38,6 +39,10 @@ class TestLaunchesOnSqlite(LaunchContract):
 
 
 class TestBooksOnSqlite(BooksContract):
+    pass
+
+
+class TestGrantsOnSqlite(GrantsContract):
     pass
 
 

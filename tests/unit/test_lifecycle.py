@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from daas_hub.core.errors import ConfigError
-from daas_hub.core.lifecycle import App, Kernel, Report, Rule, first_look, judge, read_rules, rule_for
+from daas_hub.core.lifecycle import (
+    App,
+    Kernel,
+    Report,
+    Rule,
+    announce,
+    first_look,
+    judge,
+    read_rules,
+    rule_for,
+    was_stopped,
+)
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -165,3 +176,35 @@ def test_a_rule_as_it_is_written() -> None:
 def test_a_rule_that_cannot_work_is_refused(raw: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read_rules(raw)
+
+
+# ---------------------------------------------------------------- walltime
+
+
+@pytest.mark.parametrize(
+    ("ends_at", "now", "told"),
+    [
+        (7200, 7200 - 901, False),
+        (7200, 7200 - 900, True),
+        # Longer than the lead, the notice stands; a server may take a moment to end.
+        (7200, 7230, True),
+        # Shorter than the lead from the first moment on.
+        (300, 0, True),
+        # Unlimited, or suspended: what was said before is taken back.
+        (None, 7000, False),
+    ],
+)
+def test_the_end_of_a_walltime_is_told_in_time(ends_at: float | None, now: float, told: bool) -> None:
+    end = None if ends_at is None else at(ends_at)
+    said = announce("", "slurm", ends_at=end, now=at(now), lead_s=900)
+    assert bool(said.text) is told
+    assert said.text.startswith(said.like) or not told
+
+
+def test_the_end_of_a_walltime_in_words() -> None:
+    said = announce("lab", "slurm", ends_at=at(7200), now=at(7000), lead_s=900)
+    assert said.text == (
+        "Your server lab will be stopped at 14:00 UTC on 01 March: its time on SLURM is over then. Save your work."
+    )
+    reason = "its time of 2 h on SLURM was over"
+    assert was_stopped("", reason) == f"Your server was stopped: {reason}. Files in your home are kept."

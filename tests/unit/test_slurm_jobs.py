@@ -34,7 +34,8 @@ MARK = "\x1f0123456789abcdef"
 SAID = {
     "JobID": "7", "State": "RUNNING", "UserID": "20001", "UserName": "ada", "Account": "lab", "Partition": "gpu",
     "QOS": "normal", "BatchHost": "gpu1", "NodeList": "gpu[1-2]", "SubmitTime": "1795315129",
-    "StartTime": "1795315130", "TimeLimit": "1-00:00:00", "TimeUsed": "5:03", "PriorityLong": "4294901758",
+    "StartTime": "1795315130", "EndTime": "1795401530", "TimeLimit": "1-00:00:00", "TimeUsed": "5:03",
+    "PriorityLong": "4294901758",
     "tres-alloc": "cpu=4,mem=2048M,node=1,billing=4,gres/gpu=2,gres/gpu:a100=2", "RestartCnt": "1",
     "Reservation": "(null)", "Reason": "None", "Comment": "daas:hub:abc",
 }  # fmt: skip
@@ -56,7 +57,7 @@ def test_a_running_job() -> None:
         nodes="gpu[1-2]", submitted_at=datetime.fromtimestamp(1795315129, UTC),
         started_at=datetime.fromtimestamp(1795315130, UTC), expected_at=None, limit_s=86400, elapsed_s=303,
         priority=4294901758, reason="", cpus=4, memory_bytes=2**31, gpus=2, gpu_types=(("a100", 2),), restarts=1,
-        reservation="", comment="daas:hub:abc",
+        reservation="", comment="daas:hub:abc", ends_at=datetime.fromtimestamp(1795401530, UTC),
     )  # fmt: skip
     assert a_job().phase is Phase.RUNNING
 
@@ -68,6 +69,16 @@ def test_a_waiting_job_has_no_host_and_a_start_that_is_expected() -> None:
     assert a_job(State="PENDING", StartTime="N/A").expected_at is None
     # A requeued one still names the node that it had.
     assert a_job(State="REQUEUED").host == ""
+
+
+def test_when_a_job_ends_is_told_where_it_is_meant() -> None:
+    for state in ("RUNNING", "COMPLETING", "TIMEOUT", "CANCELLED"):
+        assert a_job(State=state).ends_at == datetime.fromtimestamp(1795401530, UTC)
+    # Of one without a walltime SLURM says a year; of one that is suspended what was planned before.
+    assert a_job(TimeLimit="UNLIMITED").ends_at is None
+    assert a_job(State="SUSPENDED").ends_at is None
+    assert a_job(State="PENDING").ends_at is None
+    assert a_job(State="CANCELLED", TimeLimit="UNLIMITED").ends_at is not None
 
 
 @given(st.text(max_size=300))

@@ -17,6 +17,7 @@ from daas_hub.core.slurm_launches import (
     missing,
     never_submitted,
     observation,
+    own_runs,
     ref_of,
     takes_report,
     with_port,
@@ -104,9 +105,9 @@ def test_what_a_state_says_of_a_server(state: str, life: Life) -> None:
 
 
 def test_an_end_tells_status_and_signal() -> None:
-    seen = observation(replace(JOB, state="FAILED"), ACCOUNTED)
+    seen = observation(replace(JOB, state="FAILED"), [ACCOUNTED])
     assert (seen.exit_code, seen.reason) == (3, "it ended with an error with exit status 3")
-    seen = observation(replace(JOB, state="FAILED"), replace(ACCOUNTED, exit_code=0, signal=9))
+    seen = observation(replace(JOB, state="FAILED"), [replace(ACCOUNTED, exit_code=0, signal=9)])
     assert seen.exit_code == 137
     assert seen.reason.endswith("it was ended by signal 9")
 
@@ -132,7 +133,8 @@ LATER = NOW + timedelta(hours=1)
 def test_a_job_that_the_controller_does_not_know(
     accounted: Accounted | None, answers: bool, now: datetime, life: Life
 ) -> None:
-    assert missing(RECORDED, accounted, answers=answers, now=now).life is life
+    runs = own_runs(RECORDED, [accounted] if accounted is not None else [])
+    assert missing(RECORDED, runs, answers=answers, now=now).life is life
 
 
 def test_a_submission_that_left_no_job() -> None:

@@ -39,7 +39,16 @@ def detail(ledger: Ledger, launch_id: str, person: Person, scope: str) -> m.Laun
     events = [m.EventModel(at=e.at, message=e.message, detail=e.detail) for _, e in ledger.events(row.id)]
     kept = _log_place(ledger, row)
     has_log = kept.ask_the_hub or kept.kept is not None
-    return m.LaunchDetail(launch=launch_model(row), events=events, has_log=has_log, placement=_placement(row))
+    sums = ledger.counted(row.id)
+    used = m.UsedModel(
+        server_s=sums["server_s"],
+        core_s=sums["core_ms"] / 1000,
+        memory_byte_s=sums["memory_byte_s"],
+        gpu_s=sums["gpu_s"],
+    )
+    return m.LaunchDetail(
+        launch=launch_model(row), events=events, has_log=has_log, placement=_placement(row), used=used
+    )
 
 
 def _placement(row: LaunchRow) -> PlacementModel | None:

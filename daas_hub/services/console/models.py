@@ -93,6 +93,15 @@ class EventModel(Out):
     detail: str
 
 
+class UsedModel(Out):
+    """What a launch was counted for: up to the last full hour while it runs, all of it afterwards."""
+
+    server_s: int
+    core_s: float
+    memory_byte_s: int
+    gpu_s: int
+
+
 class LaunchDetail(Out):
     """One launch with its steps."""
 
@@ -100,6 +109,7 @@ class LaunchDetail(Out):
     events: list[EventModel]
     has_log: bool = Field(description="Its server can be asked for its log, or the end of it was kept.")
     placement: PlacementModel | None = Field(description="Null where an earlier version of the hub placed it.")
+    used: UsedModel
 
 
 class LaunchLog(Out):
