@@ -128,18 +128,17 @@ def _words(name: str, value: str, pool: list[Way], fields: Sequence[str]) -> str
 
 def _about_time(pool: list[Way], fixed: str) -> str:
     """Bounds and default of a walltime, partition by partition."""
-    seen: dict[str, str] = {}
+    seen: dict[str, list[str]] = {}
     for way in pool:
-        bound = way.longest_s
-        default = walltime(way.partition.default_time_s) if way.partition.default_time_s is not None else ""
-        said = "no limit" if bound is None else f"at most {walltime(bound)}"
-        if default and not fixed:
-            said += f", {default} without a choice"
-        seen.setdefault(said, "")
-        if way.partition.name not in seen[said].split(", "):
-            seen[said] = ", ".join(part for part in (seen[said], way.partition.name) if part)
-    bounds = "; ".join(said if len(seen) == 1 else f"{said} on {names}" for said, names in seen.items())
-    parts = [bounds[:1].upper() + bounds[1:], f"{fixed} without a choice" if fixed else "", "Minutes, h:m:s or d-h:m:s"]
+        said = "no limit" if way.longest_s is None else f"at most {walltime(way.longest_s)}"
+        if way.partition.default_time_s is not None and not fixed:
+            said += f" ({walltime(way.partition.default_time_s)} by default)"
+        names = seen.setdefault(said, [])
+        if way.partition.name not in names:
+            names.append(way.partition.name)
+    by_name = "; ".join(f"{', '.join(names)} {said}" for said, names in seen.items())
+    bounds = next((said[:1].upper() + said[1:] for said in seen), "") if len(seen) < 2 else f"By partition: {by_name}"
+    parts = [bounds, f"By default {fixed}" if fixed else "", "Minutes, h:m:s or d-h:m:s"]
     return ". ".join(part for part in parts if part) + "."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,25 @@ async def test_the_form_offers_the_places_with_what_is_known_of_them(site: Site)
     assert '<option value="first">First: not known whether it has room</option>' in basic
     assert '<option value="second">Second: has room now</option>' in small
     assert 'name="profile-option-large--placement"' in large
+
+
+async def test_a_card_is_told_anew_to_who_may_see_the_page(site: Site) -> None:
+    fill(site, first={"free_cores": 0, "starts_in_s": 700}, second={"free_cores": 0, "starts_in_s": 7200})
+    ada, path = await visitor(site), "/hub/daas/availability/ada"
+    status, part = await ada.call("GET", path)
+    assert (status, part.count("Busy, free in about 12 minutes")) == (200, 3)
+    assert "daas-availability-said" not in part
+    again = html.unescape(part.split('hx-get="')[1].split('"')[0])
+    assert again.startswith(f"{path}?seen=")
+    assert (await ada.call("GET", again))[0] == 204
+    fill(site, first={"age_s": 300}, second={"free_cores": 0.5})
+    status, part = await ada.call("GET", again)
+    assert (status, 'id="daas-availability-small">Free<' in part.replace(' hx-swap-oob="true"', "")) == (200, True)
+    assert "Small: Free." in part
+    assert "Large: Not known whether it is free (seen 5 min ago)." in part
+    # As for the page itself: her own session, and nobody else's.
+    assert (await ada.call("GET", "/hub/daas/availability/bob"))[0] in (403, 404)
+    assert (await site.hub.http("GET", f"{site.hub.url}{path}"))[0] == 403
 
 
 async def visitor(site: Site) -> Visitor:

@@ -186,7 +186,10 @@ def test_a_form_offers_just_that() -> None:
     )
     assert [value for value, _ in found["qos"].choices] == ["", "fast", "normal"]
     assert found["reservation"].choices[1] == ("talk", "talk: now, until 02 Mar 16:00 UTC")
-    assert found["runtime"].help.startswith("At most 1-00:00:00, 01:00:00 without a choice on cpu; at most")
+    by_name = "cpu at most 1-00:00:00 (01:00:00 by default); gpu at most 01:00:00; fast, kept at most 1-00:00:00"
+    assert found["runtime"].help == f"By partition: {by_name}. Minutes, h:m:s or d-h:m:s."
+    (time,) = offers(may(), ("lab",), ["runtime"], {"partition": "cpu", "runtime": "30"}, (), NOW)
+    assert time.help == "At most 1-00:00:00. By default 30. Minutes, h:m:s or d-h:m:s."
     only = offers(may(), ("lab",), ["partition"], {"partition": "cpu"}, (), NOW)
     assert only[0].choices == (("", "cpu, as the profile says"), ("cpu", "cpu: at most 1-00:00:00"))
 
