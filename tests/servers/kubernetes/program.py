@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tests.servers.namespaces import only_child
 from tests.waiting import PATIENCE
-
-from .space import only_child
 
 
 class NotStarted(Exception):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from tests.waiting import PATIENCE
+from tests.servers.namespaces import Namespaces
 
 from .place import Place
 
@@ -21,7 +20,7 @@ class Space:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.log = place.data / "space.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._held: Namespaces | None = None
         self.init = 0
         """The process id, as this machine sees it, of the world's first process."""
 
@@ -36,14 +35,8 @@ class Space:
             Path(folder).mkdir(parents=True, exist_ok=True)
         argv = ["unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
         argv += [sys.executable, "-I", str(INIT), self.place.node, str(PREFIX)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-            )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"The cluster's namespaces cannot be made: {self.log.read_text()[-2000:]}")
-        self.init = only_child(self._process)
+        self._held = Namespaces(argv, self.log, "The cluster's namespaces")
+        self.init = self._held.only_child()
         self._cable()
 
     def _cable(self) -> None:
@@ -68,26 +61,9 @@ class Space:
 
     def stop(self) -> None:
         """End the world and everybody in it."""
-        if self._process is not None:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process.wait(30)
-        self._process = None
-
-
-def only_child(process: subprocess.Popen[bytes], within_s: float = 10.0) -> int:
-    """The process id of a process's one child, waited for. RuntimeError where the process ended without one."""
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + within_s * PATIENCE
-    while True:
-        children = listed.read_text().split() if process.poll() is None else []
-        if children:
-            return int(children[0])
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args!r} has no child: it ended with {process.returncode}.")
-        time.sleep(0.005)
+        if self._held is not None:
+            self._held.stop()
+        self._held = None
 
 
 def _ip(*words: str) -> None:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.servers.namespaces import Namespaces
 from tests.waiting import PATIENCE
 
 from .daemons import PATH
@@ -39,7 +40,7 @@ class LoginHost:
         self.world = world
         self.address = world.addresses[LOGIN]
         self.root = world.root / "login"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._held: Namespaces | None = None
 
     def start(self) -> LoginHost:
         """Make it, and let every host of the cluster know its name."""
@@ -50,31 +51,20 @@ class LoginHost:
             with path.open("a") as hosts:
                 hosts.writelines([f"{self.address} {NAME}\n", *names])
         argv = [*self.world.login(), "unshare", "--mount", "sh", "-c", INSIDE, "sh", str(self.root)]
-        log = self.world.logs / "login.log"
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, start_new_session=True
-            )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"The login host cannot be made: {log.read_text()[-2000:]}")
+        self._held = Namespaces(argv, self.world.logs / "login.log", "The login host")
         return self
 
     def stop(self) -> None:
         """Nothing of it is left."""
-        if self._process is not None:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process.wait(30)
-        self._process = None
+        if self._held is not None:
+            self._held.stop()
+        self._held = None
 
     @property
     def words(self) -> list[str]:
         """The words before an argv that run it there as root; process ids are as outside."""
-        assert self._process is not None
-        return ["nsenter", "--target", str(self._process.pid), "--mount", "--uts", "--"]
+        assert self._held is not None
+        return ["nsenter", "--target", str(self._held.pid), "--mount", "--uts", "--"]
 
     def ask(
         self, *argv: str, given: str = "", environment: Mapping[str, str] | None = None, within_s: float = 120
@@ -88,8 +78,8 @@ class LoginHost:
 
     def path(self, path: str) -> Path:
         """A path of this host as a process outside may open it."""
-        assert self._process is not None
-        return Path(f"/proc/{self._process.pid}/root{path}")
+        assert self._held is not None
+        return Path(f"/proc/{self._held.pid}/root{path}")
 
     def uid(self, name: str) -> int:
         """The uid of one of its accounts."""
@@ -99,8 +89,8 @@ class LoginHost:
 
     def pids(self, uid: int) -> list[int]:
         """Processes of an account that run on this host."""
-        assert self._process is not None
-        space, found = os.stat(f"/proc/{self._process.pid}/ns/uts").st_ino, []
+        assert self._held is not None
+        space, found = os.stat(f"/proc/{self._held.pid}/ns/uts").st_ino, []
         for entry in Path("/proc").iterdir():
             try:
                 if entry.name.isdigit() and entry.stat().st_uid == uid and (entry / "ns/uts").stat().st_ino == space:

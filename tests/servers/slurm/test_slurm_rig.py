@@ -196,12 +196,12 @@ def test_rest_takes_a_token_and_nothing_else(slurm: Slurm) -> None:
 
 
 def test_sudo(slurm: Slurm) -> None:
-    slurm.add_person("hub", 20100, account="")
+    slurm.add_person("gateway", 20100, account="")
     with pytest.raises(Refused, match="password is required"):
-        slurm.run("sudo", "-n", "-u", "ada", "sbatch", "--version", user="hub")
-    slurm.allow_sudo("hub", "hub ALL=(%lab) NOPASSWD: /usr/bin/sbatch")
+        slurm.run("sudo", "-n", "-u", "ada", "sbatch", "--version", user="gateway")
+    slurm.allow_sudo("gateway", "gateway ALL=(%lab) NOPASSWD: /usr/bin/sbatch")
     words = ["sudo", "-n", "-u", "ada", "sbatch", "--parsable", f"--chdir={slurm.homes / 'ada'}", "--output=sudo"]
-    job = slurm.run(*words, "--wrap=id -un", user="hub").strip()
+    job = slurm.run(*words, "--wrap=id -un", user="gateway").strip()
     slurm.in_state(job, "COMPLETED")
     assert (slurm.homes / "ada" / "sudo").read_text() == "ada\n"
 

@@ -12,14 +12,13 @@ import os
 import random
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tests.servers.kubernetes.space import only_child
+from tests.servers.namespaces import Namespaces
 
 FOLDER, PREFIX = Path("/var/tmp"), "daas-slurm-"
 A_MINUTE_S = 60
@@ -74,7 +73,7 @@ class World:
         self._name = hosts[0]
         self.debian = debian
         """The folder of another Debian, whose programs are to be inside those of /usr; None: this machine's."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._inside: Namespaces | None = None
         self.init = 0
         """The process id, as this machine sees it, of the world's first process."""
 
@@ -99,14 +98,8 @@ class World:
         argv = ["unshare", "--mount", "--uts", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-c"]
         argv += [INSIDE.format(own=" ".join(OWN)), "sh", str(self.root), self._name, str(self.debian or "")]
         log = self.logs / "world.log"
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, start_new_session=True
-            )
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"The cluster's namespaces cannot be made: {log.read_text()[-2000:]}")
-        self.init = only_child(self._process)
+        self._inside = Namespaces(argv, log, "The cluster's namespaces")
+        self.init = self._inside.only_child()
 
     def enter(self) -> list[str]:
         """For the cluster's daemons: all of the namespaces, so that they end with the world."""
@@ -118,13 +111,9 @@ class World:
 
     def stop(self, *, keep: bool = False) -> None:
         """End everybody in it and remove its folder, unless ``keep``."""
-        if self._process is not None:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process.wait(30)
-        self._process = None
+        if self._inside is not None:
+            self._inside.stop()
+        self._inside = None
         if not keep:
             shutil.rmtree(self.root, ignore_errors=True)
         if self._held is not None:
