@@ -205,6 +205,18 @@ class Backend(LoggingConfigurable):
     def events(self, handle: Handle) -> AsyncIterator[Event]:
         """Steps of the start as they happen; ends when the start is over."""
 
+    @property
+    def estimate_every_s(self) -> float:
+        """How often ``estimate`` may be asked for one start, in seconds; 0: never."""
+        return 0.0
+
+    async def estimate(self, handle: Handle) -> Event | None:  # noqa: ARG002
+        """When a server that waits would start, where asking costs the place something: a step; None: not known.
+
+        Asked only while somebody looks at the page of the start. Never raises.
+        """
+        return None
+
     @abstractmethod
     async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
         """The last lines of what the server printed, also after its end until ``cleanup``; without secrets, at most

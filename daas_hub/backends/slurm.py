@@ -72,6 +72,7 @@ class SlurmBackend(SlurmSettings, Backend):
         self._may = MayLook(slurm, self._capacity, self.log)
         self._reports = Reports()
         self._steps: dict[str, Steps] = {}
+        self._starting: dict[str, Start] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pretenders: Sequence[Job] = ()
 
@@ -122,16 +123,26 @@ class SlurmBackend(SlurmSettings, Backend):
         lock = self._locks.setdefault(spec.launch_id, asyncio.Lock())
         async with lock:
             steps = self._steps[spec.launch_id] = Steps()
+            start = self._starting[spec.launch_id] = Start(spec, self._tools, self._reports, steps)
             try:
                 async with asyncio.timeout(self.wait_policy_s):
-                    return await Start(spec, self._tools, self._reports, steps).run(checkpoint)
+                    return await start.run(checkpoint)
             except TimeoutError as error:
                 message = f"The cluster did not start the server within {self.wait_policy_s} s."
                 raise StartFailed(
                     message, permanent=False, reason="timeout", log_message=f"Launch {spec.launch_id}: {message}"
                 ) from error
             finally:
+                self._starting.pop(spec.launch_id, None)
                 steps.finish()
+
+    @property
+    def estimate_every_s(self) -> float:
+        return float(self.test_only_s)
+
+    async def estimate(self, handle: Handle) -> Event | None:
+        start = self._starting.get(handle["launch_id"])
+        return await start.estimate() if start is not None else None
 
     async def resume(self, handle: Handle) -> str:
         try:

@@ -60,6 +60,14 @@ class SlurmSettings(HasTraits):
         help="The same while any start waits for its job, in seconds: who waits is told of its turn sooner.",
     ).tag(config=True)
 
+    test_only_s = Float(
+        60.0,
+        min=0,
+        help="How often, in seconds, `sbatch --test-only` may be asked for a waiting job that squeue has no expected "
+        "start for, and only while somebody looks at the page of that start. Each time uses up a job id of the "
+        "cluster. 0: never.",
+    ).tag(config=True)
+
     answer_timeout_s = Float(
         300.0,
         min=1,

@@ -10,13 +10,14 @@ from typing import TypeVar
 
 from traitlets.config import Config
 
+from daas_hub.clients import machine
 from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.core.errors import BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
-from daas_hub.core.models import LaunchSpec, Life
+from daas_hub.core.models import Event, LaunchSpec, Life
 from daas_hub.core.placement import about
-from daas_hub.core.slurm_jobs import Job, Phase, position
+from daas_hub.core.slurm_jobs import Job, Phase, expected_by_test, position
 from daas_hub.core.slurm_launches import Ambiguous, Ref, first_ref, run_of
 from daas_hub.core.slurm_words import reason_in_words
 
@@ -37,6 +38,7 @@ SUBMIT_WITHIN_S = 60.0
 """The helper may have to wait for two controllers, and for an automounted home."""
 LOOK_EVERY_S = 0.2
 """Between two looks at a server that has reported its port."""
+TEST_WITHIN_S = 20.0
 LOG_BYTES = 64 * 1024
 LOG_WITHIN_S = 10.0
 
@@ -86,6 +88,8 @@ class Start:
 
     def __init__(self, spec: LaunchSpec, tools: Tools, reports: Reports, steps: Steps) -> None:
         self._spec, self._tools, self._reports, self._steps = spec, tools, reports, steps
+        self._script = ""
+        self._submitted_as: Ref | None = None
 
     async def run(self, checkpoint: Checkpoint) -> str:
         """The URL of the server once it answers."""
@@ -97,6 +101,7 @@ class Start:
             ref = replace(ref, job_id=await self._submitted(ref))
             await self._keep(ref)
             await checkpoint(ref.handle())
+        self._submitted_as = ref
         ref = await wait_ready(ref, self._tools, self._reports, self._steps, tuple(self._spec.secrets.values()))
         await self._keep(ref)
         await checkpoint(ref.handle())
@@ -119,7 +124,7 @@ class Start:
         """Submit it; never left in the middle: a job that nobody knows might appear afterwards."""
         spec, tools = self._spec, self._tools
         settings = tools.settings
-        script = await build_script(
+        script = self._script = await build_script(
             spec, config=tools.config, folder=f"{ref.home}/.daas/{ref.launch_id}", python=settings.python
         )
         ports = (settings.ports[0], settings.ports[1]) if settings.ports else None
@@ -141,6 +146,26 @@ class Start:
             )
         finally:
             ends.submitting.discard(ref.launch_id)
+
+    async def estimate(self) -> Event | None:
+        """When a job like it would start, where squeue does not say when it will; None: it says so, or nobody can."""
+        ref, tools = self._submitted_as, self._tools
+        if ref is None or not self._script:
+            return None
+        try:
+            job = await tools.ends.job(ref, max_age_s=tools.settings.poll_interval_s * 5)
+            if job is None or job.phase is not Phase.WAITING or job.expected_at is not None or not job.priority:
+                return None
+            asked_at = datetime.now(UTC)
+            said = await tools.as_user.probe(account_of(ref), test_script=self._script, within_s=TEST_WITHIN_S)
+        except (DaasError, Ambiguous) as error:
+            tools.log.warning("No estimate for launch %s: %s", ref.launch_id, error)
+            return None
+        expected = expected_by_test(said.test, await in_thread(machine.zone))
+        if expected is None:
+            return None
+        words = f"A job like it, submitted now, would start at {about(expected, asked_at)}"
+        return Event(asked_at, words, said.test, None, asked_at, replaces="test-only")
 
 
 def report_url(spec: LaunchSpec) -> str:
@@ -233,15 +258,18 @@ class _Wait:
             if expected is not None:
                 as_of = self._tools.watch.as_of
                 words.append(f"expected to start at {about(expected, datetime.now(UTC))}")
-            self._say("; ".join(words), 45, f"{job.state} ({job.reason})", as_of=as_of)
+            why = f"{job.state} ({job.reason})"
+            self._say("; ".join(words), 45, why, as_of=as_of, replaces=f"{job.id} {why}")
         elif job.phase is Phase.RUNNING and self._ref.port is None:
             self._say(f"Job {job.id} runs on {job.host}", 60)
         elif job.phase is Phase.SUSPENDED:
             self._say(f"Job {job.id} is suspended by the cluster", None, job.state)
 
-    def _say(self, message: str, progress: int | None, detail: str = "", as_of: datetime | None = None) -> None:
+    def _say(
+        self, message: str, progress: int | None, detail: str = "", *, as_of: datetime | None = None, replaces: str = ""
+    ) -> None:
         if self._steps is not None:
-            self._steps.add(message, progress, detail, as_of=as_of)
+            self._steps.add(message, progress, detail, as_of=as_of, replaces=replaces)
 
     async def _ended(self, why: str) -> StartFailed:
         return StartFailed(

@@ -26,18 +26,24 @@ class Steps:
         return self._finished
 
     def add(
-        self, message: str, progress: int | None = None, detail: str = "", *, as_of: datetime | None = None
+        self,
+        message: str,
+        progress: int | None = None,
+        detail: str = "",
+        *,
+        as_of: datetime | None = None,
+        replaces: str = "",
     ) -> None:
         """Append a step; ``progress`` is 0…100 and grows; None leaves the bar where it is.
 
-        What was just said is not said again: a scheduler repeats itself for each change in its cluster. With a younger
-        ``as_of`` (when what it estimates was asked for) it takes the place of the one before.
+        What was just said is not said again: a scheduler repeats itself for each change in its cluster. ``as_of`` and
+        ``replaces`` are those of ``Event``.
         """
-        event = Event(datetime.now(UTC), message, detail, progress, as_of)
+        event = Event(datetime.now(UTC), message, detail, progress, as_of, replaces)
         last = self._events[-1][1] if self._events else None
-        if last is not None and (last.message, last.detail) == (message, detail):
-            if as_of is None or as_of == last.as_of:
-                return
+        if last is not None and (last.message, last.detail, last.as_of) == (message, detail, as_of):
+            return
+        if last is not None and replaces and last.replaces == replaces:
             self._events.pop()
         self._number += 1
         self._events.append((self._number, event))

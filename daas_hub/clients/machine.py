@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, tzinfo
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 MEMINFO = Path("/proc/meminfo")
+LOCALTIME = Path("/etc/localtime")
+
+
+def zone(localtime: Path = LOCALTIME) -> tzinfo:
+    """The machine's own time zone, whatever this process has been told; UTC where none is set."""
+    try:
+        with localtime.open("rb") as file:
+            return ZoneInfo.from_file(file)
+    except (OSError, ValueError):
+        return UTC
 
 
 def available_memory_bytes(meminfo: Path = MEMINFO) -> int:

@@ -84,6 +84,11 @@ class Letters:
         self._waiting: asyncio.Queue[Write] = asyncio.Queue(MAX_WAITING)
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def sends(self) -> bool:
+        """Whether there is a mail server."""
+        return self._mail is not None
+
     def post(self, write: Write) -> None:
         """Take a letter for sending; never waits and never fails. More than can wait are logged and dropped."""
         if self._mail is None:

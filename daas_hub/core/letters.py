@@ -60,3 +60,11 @@ def decided(to: str, *, accepted: bool, why: str) -> Letter:
         what = "Your request for access was refused."
     reason = f"\n\nThe administrator says: {one_line(why)}" if why.strip() else ""
     return Letter(to, "Your request for access", what + reason + "\n")
+
+
+def server_ready(to: str, server: str, profile: str, waited: str, url: str) -> Letter:
+    """To whoever wished it while her start waited. ``url`` empty: the hub does not know its public address."""
+    which = f"Your server {one_line(server)}" if server else "Your server"
+    where = f"\n\n  {one_line(url)}" if url else " Open it from the service's home page."
+    text = f"{which} ({one_line(profile)}) is ready. It waited for {waited}.{where}\n\n"
+    return Letter(to, "Your server is ready", text + "You asked for this mail while it was starting.\n")

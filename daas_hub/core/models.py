@@ -265,8 +265,10 @@ class Event:
     progress: int | None = None
     """0…100, never falling within one launch; None leaves the bar where it is."""
     as_of: datetime | None = None
-    """When what it estimates was last asked for: shown with its age, and the same step said again only makes it young.
-    None: it estimates nothing."""
+    """When what it estimates was asked for: shown with its age. None: it estimates nothing."""
+    replaces: str = ""
+    """It takes the place of the step before it that says the same here: a place in a line, with its newest number. The
+    ledger keeps the first of them. Empty: it replaces none."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .patterns import Pattern
 from .profiles import PLACEMENT, PROJECT, UNLISTED, Choice, Groups, Option, Profile, Profiles, Unlisted, default_layer
 from .slurm_choices import FIELDS
 from .slurm_override import SCRIPT
+from .turns import MAIL_FIELD
 
 _LAYER = ("kubespawner_override", "slurm_override", "software", "resources", "environment", "volumes", "backend")
 _PROFILE = (
@@ -186,6 +187,8 @@ def _option(key: object, raw: object, place: _Place, backends: Collection[str] |
         raise place.error("its key", "is the name under which the place to run at is sent; choose another.")
     if name == PROJECT:
         raise place.error("its key", "is the name under which the project is sent; choose another.")
+    if name == MAIL_FIELD:
+        raise place.error("its key", "is the name under which a mail is wished for; choose another.")
     raw = place.check_keys(raw, _OPTION)
     choices = raw.get("choices") or {}
     if not isinstance(choices, Mapping):

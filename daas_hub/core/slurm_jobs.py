@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from functools import lru_cache
 
@@ -258,6 +258,20 @@ def launch_of(comment: str, hub_id: str) -> str | None:
     before = comment_of(hub_id, "")
     launch_id = comment.removeprefix(before)
     return launch_id if comment.startswith(before) and _LAUNCH.fullmatch(launch_id) else None
+
+
+_TESTED = re.compile(r" to start at (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\b", re.ASCII)
+
+
+def expected_by_test(said: str, zone: tzinfo) -> datetime | None:
+    """When ``sbatch --test-only`` says that such a job would start; its times are those of its machine's ``zone``."""
+    found = _TESTED.search(said)
+    if found is None:
+        return None
+    try:
+        return datetime.fromisoformat(found[1]).replace(tzinfo=zone).astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def position(jobs: Mapping[int, Job] | Iterable[Job], job: Job) -> int | None:

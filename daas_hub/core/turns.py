@@ -15,6 +15,8 @@ from .units import format_bytes, format_cores
 
 SINCE_FIELD = "queued_since"
 """In a launch's request: since when its owner waits, where an earlier launch of hers waited before it."""
+MAIL_FIELD = "mail_when_ready"
+"""In a launch's request: True where its owner wants a mail when it is ready. REST's option is called the same."""
 RESTARTED = "the hub was restarted while this start waited for its turn"
 """Why a launch of an earlier boot that was QUEUED has ended; its owner's next start takes its place in the line."""
 
@@ -23,6 +25,12 @@ def waits_since(request: Json, created_at: datetime) -> datetime:
     """Since when its owner waits for this server."""
     given = request.get(SINCE_FIELD)
     return datetime.fromisoformat(given) if isinstance(given, str) else created_at
+
+
+def outlives(request: Json, created_at: datetime) -> Json:
+    """What of a launch that only waited goes on in the next one of the same server: its place, and its owner's wish."""
+    wish = {MAIL_FIELD: True} if request.get(MAIL_FIELD) is True else {}
+    return {SINCE_FIELD: waits_since(request, created_at).isoformat(), **wish}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from daas_hub.core.quota import Relief
 from daas_hub.core.share import Use
 from daas_hub.core.turns import Asks
 
-from . import admission, books, grants, launches, migrate, turns, usage
+from . import admission, books, grants, launches, migrate, turns, usage, wishes
 from . import claim as claims
 from .accounts import AccountRow, Accounts, linked
 from .allocations import Allocations
@@ -246,6 +246,14 @@ class Ledger:
     def heartbeat(self, launch_ids: Iterable[str], *, now: datetime) -> None:
         """The hub still takes care of these launches."""
         self._db.write(launches.heartbeat, tuple(launch_ids), now)
+
+    def wish_mail(self, launch_id: str, wished: bool) -> bool:
+        """Remember whether its owner wants a mail when it is ready; False where it is ready, has ended, or is none."""
+        return self._db.write(wishes.wish_mail, launch_id, wished)
+
+    def take_mail(self, launch_id: str) -> bool:
+        """Whether a mail is to be sent now: True once for a launch."""
+        return self._db.write(wishes.take_mail, launch_id)
 
     def keep_log(self, launch_id: str, log: str) -> None:
         """Remember the end of a server's log (bounded and without secrets: ``core.logs.readable``)."""

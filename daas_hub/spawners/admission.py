@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jupyterhub.crypto import encrypt
@@ -41,7 +40,7 @@ from daas_hub.core.models import (
 from daas_hub.core.placement import Candidate, Placement, settings_at
 from daas_hub.core.places import Place
 from daas_hub.core.profiles import Profiles, visible
-from daas_hub.core.turns import RESTARTED, SINCE_FIELD, waits_since
+from daas_hub.core.turns import RESTARTED, outlives
 from daas_hub.core.volumes import growth_said
 from daas_hub.db.accounts import AccountRow
 from daas_hub.db.ledger import LaunchRow, Reservation
@@ -78,8 +77,8 @@ class Admission:
         self.request: LaunchRequest | None = None
         self.placement: Placement | None = None
         self.within: placing.Within = {}
-        self._since: datetime | None = None
-        """Since when an earlier launch waited for its turn whose place in the line this one takes."""
+        self.keeps: Json = {}
+        """What else the launch's request says: her wishes, and those of a launch whose place in line it takes."""
 
     # ------------------------------------------------------------ who
 
@@ -169,7 +168,7 @@ class Admission:
         """Look for what a start left that crashed before it could save its handle; settle where nothing is."""
         if row.state is LaunchState.QUEUED:
             # Nothing of it was ever submitted. Who starts it again has the place in the line that it had.
-            self._since = waits_since(row.request, row.created_at)
+            self.keeps |= outlives(row.request, row.created_at)
             seen = Observation(Life.ENDED, reason=RESTARTED)
             await record.settle(row, seen, evidence="it waited in this hub's own queue, so nothing was started")
             return await record.row() or row
@@ -259,7 +258,7 @@ class Admission:
                 "resources": asdict(request.resources),
                 "versions": dict(versions()),
                 "placement": placement.to_json(),
-                **({SINCE_FIELD: self._since.isoformat()} if self._since is not None else {}),
+                **self.keeps,
             },
             api_token_encrypted=token,
             source="hub",

@@ -17,7 +17,7 @@ from daas_hub.core.launch import CANCELLED, ON_REQUEST, TOO_LONG, Poll, Started,
 from daas_hub.core.models import LaunchState, Life
 from daas_hub.db.ledger import LaunchRow
 
-from . import one_user
+from . import one_user, ready_mail
 from .record import LaunchRecord
 from .runtime import DaasHub, utcnow
 from .settings import SpawnerSettings
@@ -44,11 +44,26 @@ class BegunServer(SpawnerSettings, Spawner):
         self._site_tokens: SiteTokens | None = None
         self._notifying: asyncio.Task[int | None] | None = None
         self._oauth_scopes: list[str] | None = None
+        self.auth_state: dict[str, Any] | None = None
+        self.mail_wished = False
+        """Whether she wants a mail when the start that goes on is over."""
 
     @property
     def site(self) -> DaasHub:
         """What all spawners of this hub share."""
         return DaasHub.instance(config=self.config)
+
+    @property
+    def mail_offered(self) -> bool:
+        """Whether the page of her start may offer a mail."""
+        return not ready_mail.problem(self)
+
+    async def wish_mail(self, wished: bool) -> bool:
+        """She wants a mail when the start that goes on is over, or none; False where no start goes on."""
+        if self._record is None or not await self.site.run(self.site.ledger.wish_mail, self._record.id, wished):
+            return False
+        self.mail_wished = wished
+        return True
 
     async def start(self) -> str:
         """The flow, in ``spawner.py``; JupyterHub wants every class of spawners to have it."""

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from daas_hub.core.errors import LedgerBusy, StartFailed
-from daas_hub.core.models import Capacity, LaunchState, Resource, Target
+from daas_hub.core.models import Capacity, Event, LaunchState, Resource, Target
 from daas_hub.core.places import Place
 from daas_hub.core.share import Use, Waiting, order
 from daas_hub.core.turns import Asks, Bounds, Holding, promised, take, too_long, waits, waits_since
@@ -24,7 +24,7 @@ from daas_hub.db.turns import HOLDING
 if TYPE_CHECKING:
     from .runtime import DaasHub
 
-Say = Callable[[str], Awaitable[None]]
+Note = Callable[[Event], Awaitable[None]]
 Figures = dict[str, dict[Resource, Use]]
 LOOK_EVERY_S = 2.0
 """What ends is told at once; what the reconciler or an administrator ends is seen after this."""
@@ -52,7 +52,7 @@ class Turns:
             self._lines[backend].look()
 
     @asynccontextmanager
-    async def turn(self, row: LaunchRow, say: Say) -> AsyncIterator[None]:
+    async def turn(self, row: LaunchRow, note: Note) -> AsyncIterator[None]:
         """Entered once it is this launch's turn at its backend; kept until its start is over.
 
         Raises StartFailed where no turn comes in time, or the launch was ended meanwhile.
@@ -62,15 +62,15 @@ class Turns:
             return
         line = self.line(row.backend)
         try:
-            await line.wait(row, say)
+            await line.wait(row, note)
             yield
         finally:
             line.leave(row.id)
 
 
 class _Waiter:
-    def __init__(self, asks: Asks, say: Say) -> None:
-        self.asks, self.say = asks, say
+    def __init__(self, asks: Asks, note: Note) -> None:
+        self.asks, self.note = asks, note
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.told = ""
 
@@ -82,10 +82,11 @@ class _Waiter:
         if not self.turn.done():
             self.turn.set_exception(StartFailed(why, permanent=True, reason="cancelled"))
 
-    async def tell(self, words: str) -> None:
+    async def tell(self, words: str, number: int, now: datetime) -> None:
+        """Once for each change. In the ledger are the first number and that she is next: each end moves everybody."""
         if words != self.told:
             self.told = words
-            await self.say(words)
+            await self.note(Event(now, words, replaces="in line" if number > 1 else "next in line"))
 
 
 class Line:
@@ -115,7 +116,7 @@ class Line:
         self._waiting.pop(launch_id, None)
         self.look()
 
-    async def wait(self, row: LaunchRow, say: Say) -> None:
+    async def wait(self, row: LaunchRow, note: Note) -> None:
         """Return when it is its turn: it is QUEUED until then, or was let through at once."""
         asks = Asks.of(row.request, row.charge)
         async with self._one_at_a_time:
@@ -123,7 +124,7 @@ class Line:
                 self._gone[row.id] = asks
                 return
             await self._site.run(self._site.ledger.move, row.id, LaunchState.QUEUED, now=self._now())
-            waiter = self._waiting[row.id] = _Waiter(asks, say)
+            waiter = self._waiting[row.id] = _Waiter(asks, note)
         self.look()
         if self._task is None or self._task.done():
             self._task = self._site.keep(self._run())
@@ -173,7 +174,7 @@ class Line:
         for number, launch_id in enumerate(line[len(go) :], 1):
             # Whoever gave up meanwhile hears nothing more.
             if (left := self._waiting.get(launch_id)) is not None:
-                await left.tell(waits(place, number, why))
+                await left.tell(waits(place, number, why), number, self._now())
 
     async def _in_order(self, rows: Sequence[LaunchRow]) -> list[str]:
         now, loop = self._now(), asyncio.get_running_loop()

@@ -50,6 +50,14 @@ class SpawnerSettings(SidMapTraits, PlacementSettings):
         "cannot be asked, as in a container.",
     ).tag(config=True)
 
+    mail_after_s = Int(
+        60,
+        min=0,
+        help="A mail that says that a server is ready is sent only where its start took longer than this, in seconds; "
+        "who wants one says so on the page of the start, or by REST. 60: whoever waited less is still there. 0: "
+        "always.",
+    ).tag(config=True)
+
     min_uid = Int(
         1000,
         min=1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from jupyterhub.spawner import Spawner
@@ -22,9 +23,10 @@ from daas_hub.core.placement import Placement
 from daas_hub.core.places import Place
 from daas_hub.core.profiles import PLACEMENT, PROJECT
 from daas_hub.core.slurm_choices import FIELDS
+from daas_hub.core.turns import MAIL_FIELD
 from daas_hub.db.ledger import LaunchRow
 
-from . import available, form, options
+from . import available, form, options, ready_mail
 from .admission import Admission
 from .begun import BegunServer
 from .certificates import certified
@@ -54,7 +56,6 @@ class DaasSpawner(BegunServer):
         self._admission: Admission | None = None
         self._chose_other = False
         """Something else was chosen than what was found, which goes on."""
-        self.auth_state: dict[str, Any] | None = None
 
     # ------------------------------------------------------------ 3 choose
 
@@ -68,18 +69,23 @@ class DaasSpawner(BegunServer):
         self._steps, self._record, self._started, self._failure = Steps(), None, Started.NOT_HERE, ""
         self._admission = admission = Admission(self)
         try:
+            user_options, wish = ready_mail.split(user_options)
             adopted = await admission.find_launch()
             if adopted is not None:
                 self._started = Started.ADOPTED
                 record = self._take(adopted.id)
                 record.reserved = True
                 self._chose_other = await admission.chose_other(user_options, adopted)
+                self.mail_wished = adopted.request.get(MAIL_FIELD) is True
                 # Without the old token the server is at least seen, and can be stopped.
                 self.api_token = await record.token_of(adopted) or self.api_token
                 self._keep_options(admission.options_of(adopted))
                 self.start_timeout = self.site.backend(adopted.backend).patience_s() + GRACE_S
+                if (mail := ready_mail.judged(self, wish)) is not None:
+                    await self.wish_mail(mail)
                 return
             try:
+                mail = ready_mail.judged(self, wish)
                 request = await admission.choose(user_options)
                 placement = await admission.place()
             except (InvalidOptions, NotAllowed) as error:
@@ -92,6 +98,9 @@ class DaasSpawner(BegunServer):
                 self.user.db.commit()
                 raise
             self._keep_options(options.dump(request))
+            if mail is not None:
+                admission.keeps[MAIL_FIELD] = mail
+            self.mail_wished = admission.keeps.get(MAIL_FIELD) is True
             self._apply(request)
             longest = max(self.site.backend(name).patience_s() for name in placement.backends)
             self.start_timeout = longest + GRACE_S
@@ -191,7 +200,7 @@ class DaasSpawner(BegunServer):
                 row = await self._asked().move_to(row, placement, candidate)
                 await self._say(placement.why(candidate))
             try:
-                async with self.site.turns.turn(row, self._say):
+                async with self.site.turns.turn(row, self._note):
                     return await self._start_on(account, row, candidate.place)
             except (StartFailed, BackendUnavailable) as error:
                 if candidate is placement.candidates[-1]:
@@ -218,6 +227,7 @@ class DaasSpawner(BegunServer):
             await self.site.run(ledger.save_handle, row.id, handle, now=utcnow())
             if not following:
                 following.append(asyncio.create_task(self._follow(backend, handle)))
+                following.append(asyncio.create_task(self._estimate(backend, handle)))
                 if warning := limits_warning(handle):
                     await self._say(warning)
 
@@ -234,6 +244,7 @@ class DaasSpawner(BegunServer):
         await self._say("The server answers", 90)
         # The hub gets its answer first; a volume that is not kept is kept at a later start, or by the reconciler.
         self.site.keep(self._after_start(self._asked(), row, spec, handles))
+        self.site.keep(ready_mail.tell(self, row))
         return url
 
     async def _after_start(
@@ -252,6 +263,14 @@ class DaasSpawner(BegunServer):
         async for event in backend.events(handle):
             await self._note(event)
 
+    async def _estimate(self, backend: Backend, handle: Handle) -> None:
+        """What the place has to be asked for, now and then while somebody looks at the page."""
+        while backend.estimate_every_s:
+            await asyncio.sleep(backend.estimate_every_s)
+            await self._steps.watched()
+            if (event := await backend.estimate(handle)) is not None:
+                await self._note(event)
+
     async def _resume(self, record: LaunchRecord) -> str:
         """Adoption: wait for the server that is already there. Nothing that fails here stops it."""
         row = await record.row()
@@ -269,6 +288,7 @@ class DaasSpawner(BegunServer):
             following.cancel()
         if row.state is not LaunchState.RUNNING:
             await self.site.run(self.site.ledger.move, row.id, LaunchState.RUNNING, now=utcnow())
+            self.site.keep(ready_mail.tell(self, row))
         return url
 
     def _take(self, launch_id: str) -> LaunchRecord:
@@ -299,8 +319,9 @@ class DaasSpawner(BegunServer):
 
     async def progress(self) -> AsyncIterator[dict[str, object]]:
         """The steps of this start, from the first one, also after a reload of the page."""
-        async for step in self._steps.follow():
-            yield step
+        async with aclosing(self._steps.follow()) as steps:
+            async for step in steps:
+                yield step
 
 
 insist(DaasSpawner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from daas_hub.core.models import Event
 @dataclass(frozen=True)
 class _Step:
     number: int
-    """Of the step; one that only got younger keeps it."""
+    """Of the step; one that takes the place of another has that one's."""
     change: int
     event: Event
     after_s: int
@@ -42,9 +42,15 @@ class Steps:
         self._finished = False
         self._progress = 0
         self._began_at: datetime | None = None
+        self._readers = 0
+
+    async def watched(self) -> None:
+        """Return once, or while, somebody follows."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._readers > 0)
 
     async def add(self, event: Event) -> bool:
-        """Append one step; False where it only makes the estimate of the last one younger.
+        """Append one step; False where it takes the place of the last one.
 
         The bar never goes back and never reaches 100 before the hub says so.
         """
@@ -53,7 +59,7 @@ class Steps:
                 self._progress = max(self._progress, min(event.progress, 95))
             self._began_at = self._began_at or event.at
             last = self._steps[-1] if self._steps else None
-            again = last is not None and event.as_of is not None and last.event.message == event.message
+            again = last is not None and event.replaces != "" and last.event.replaces == event.replaces
             number = len(self._steps) - 1 if again else len(self._steps)
             after_s = max(0, round((event.at - self._began_at).total_seconds()))
             if again and last is not None:
@@ -69,19 +75,23 @@ class Steps:
             self._finished = True
             self._changed.notify_all()
 
-    async def follow(self) -> AsyncIterator[dict[str, object]]:
+    async def follow(self) -> AsyncGenerator[dict[str, object], None]:
         """Every step so far, then each new one, in the form of JupyterHub's progress events."""
-        seen = 0
-        while True:
-            async with self._changed:
-                while self._changes <= seen and not self._finished:
-                    await self._changed.wait()
-                new = [step for step in self._steps if step.change > seen]
-                seen, over = self._changes, self._finished
-            for step in new:
-                yield step.shown(datetime.now(UTC))
-            if over:
-                return
+        seen, over = 0, False
+        async with self._changed:
+            self._readers += 1
+            self._changed.notify_all()
+        try:
+            while not over:
+                async with self._changed:
+                    while self._changes <= seen and not self._finished:
+                        await self._changed.wait()
+                    new = [step for step in self._steps if step.change > seen]
+                    seen, over = self._changes, self._finished
+                for step in new:
+                    yield step.shown(datetime.now(UTC))
+        finally:
+            self._readers -= 1
 
 
 def _html(event: Event, after_s: int, age: str) -> str:

@@ -22,6 +22,7 @@ from daas_hub.spawners.runtime import DaasHub, utcnow
 from daas_hub.spawners.spawner import DaasSpawner
 
 from .ending import Ending
+from .ready_mail import READY_MAIL, ReadyMail
 from .report import REPORT, PortReport
 from .sweep import Sweep, banner, read_only
 
@@ -187,5 +188,6 @@ def add(app: Any, site: DaasHub) -> None:
         (ENDS, EndOfUser, known),
         (BANNERS, BannerOfUser, known),
         (REPORT, PortReport, {"site": site}),
+        (READY_MAIL, ReadyMail),
     ]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

@@ -67,6 +67,23 @@ class BooksContract(Opened):
         assert there == {running.id: (LaunchState.RUNNING, Asks(2.0, GIB))}
         assert ledger.holding("slurm", (LaunchState.SUBMITTED,)) == {other.id: (LaunchState.SUBMITTED, Asks(2.0, GIB))}
 
+    def test_a_mail_is_taken_once_and_only_where_it_is_wished(self, ledger: Ledger) -> None:
+        row = ledger.reserve(reservation("a1"), now=NOW)
+        assert not ledger.take_mail(row.id)
+        assert ledger.wish_mail(row.id, True)
+        assert ledger.wish_mail(row.id, False)
+        assert not ledger.take_mail(row.id)
+        assert ledger.wish_mail(row.id, True)
+        run(ledger, row, NOW)
+        # It is ready: what was wished stays.
+        assert not ledger.wish_mail(row.id, False)
+        assert [ledger.take_mail(row.id) for _ in range(3)] == [True, False, False]
+        kept = ledger.get(row.id)
+        assert kept is not None
+        assert kept.request == {**row.request, "mail_when_ready": True, "mail_taken": True}
+        assert not ledger.wish_mail("none", True)
+        assert not ledger.take_mail("none")
+
     def test_each_change_of_a_limit_is_audited(self, ledger: Ledger) -> None:
         first = ledger.limits.set(Who.DEFAULT_EACH, "", Resource.CORES, 4, "admin:root", NOW, "begin")
         second = ledger.limits.set(Who.DEFAULT_EACH, "", Resource.CORES, 6, "admin:root", NOW, "more")

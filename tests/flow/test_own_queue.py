@@ -100,6 +100,8 @@ async def test_who_finds_no_room_waits_in_the_order_of_use_and_can_give_up(site:
     kept = launch(site, "bob").request["placement"]
     assert kept["reason"].endswith("Nothing has room just now: it waits in the queue there.")
     assert (await site.hub.server("bob") or {})["pending"] == "spawn"
+    # Where no mail is sent none is offered.
+    assert 'type="checkbox" id="daas-mail-wished"' not in await site.page("bob", "/hub/spawn-pending/bob")
     # A reservation counts while it waits.
     ledger = site.ledger()
     assert ledger.recount() == []
@@ -125,6 +127,15 @@ async def test_what_is_larger_than_the_room_is_refused_and_does_not_wait(site: S
     assert status == 400
     assert "This machine: it is too small: 4 cores needed, the largest has 1 core" in answer["message"]
     assert states(site) == {}
+    for wish, words in ((True, "DaasAuthenticator.mail_host"), ("yes", "true or false is needed")):
+        status, answer = await site.hub.api("POST", "users/ada/server", {"profile": "small", "mail_when_ready": wish})
+        assert (status, answer["message"].startswith("mail_when_ready: ")) == (400, True)
+        assert words in answer["message"]
+    assert states(site) == {}
+    # What was refused is not asked again by a start without a choice.
+    await site.hub.start_server("ada")
+    await site.hub.stop_server("users/ada/server")
+    await reach(site)
 
 
 @pytest.mark.asyncio(loop_scope="module")

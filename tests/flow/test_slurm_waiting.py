@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ MORE = """
 c.JupyterHub.named_server_limit_per_user = 0
 c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0.5}
 c.Reconciler.lease_s = 3
+c.SlurmBackend.test_only_s = 5
 """
 
 
@@ -136,6 +138,55 @@ async def sees_her_place(page: Page, job: str) -> None:
     await expect(step).to_contain_text("number 2 in line", timeout=30_000)
     await expect(step).to_contain_text("expected to start at about", timeout=30_000)
     await expect(step.locator(".daas-age")).to_contain_text("ago)")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_where_squeue_has_no_estimate_one_is_asked_for_while_somebody_looks(
+    site: SlurmSite, tmp_path: Path
+) -> None:
+    words = ("--partition=cpu", "--cpus-per-task=8", "--mem=1000M", "--time=5")
+    with one_job_planned(site.cluster):
+        first = site.cluster.submit("sleep 1", *words, user="bob")
+        site.cluster.until(lambda: site.cluster.job(first)["start_time"], what="the first one is planned")
+        options = {"profile": "small", "placement": "slurm:cpu"}
+        status, said = await site.hub.api("POST", "users/ada/server", options)
+        assert status == 202, said
+        await until(lambda: waiting(site), within_s=60, what="her job is submitted")
+        (row,) = waiting(site)
+        job = int((row.handle or {})["job_id"])
+        browser = await ChromiumServer(tmp_path / "chromium.log").start()
+        try:
+            page = await (await browser.person()).new_page()
+            await sign_in(page, site.hub.url, "ada", site.person("ada").password)
+            await page.goto(f"{site.hub.url}/hub/spawn-pending/ada")
+            step = page.locator("#progress-log > li", has_text="A job like it, submitted now, would start at about")
+            await expect(step.locator(".daas-age")).to_contain_text("ago)", timeout=60_000)
+            await expect(page.locator("#progress-log > li", has_text="expected to start")).to_have_count(0)
+            if SHOTS:
+                await page.screenshot(path=Path(SHOTS) / "test-only.png", full_page=True)
+        finally:
+            await browser.stop()
+        await site.hub.api("DELETE", "users/ada/server")
+        await until(lambda: not active(site), within_s=60, what="the launch ended")
+        # What was asked used up ids, and left no job.
+        left = await asyncio.to_thread(
+            site.cluster.run, "squeue", "--noheader", "--user=ada", "--states=PENDING,RUNNING"
+        )
+        assert (left, site.cluster.job(str(job))["job_state"]) == ("", "CANCELLED")
+
+
+@contextmanager
+def one_job_planned(cluster: Slurm) -> Iterator[None]:
+    """The scheduler plans for the first waiting job and for no other."""
+    conf = cluster.world.etc / "slurm" / "slurm.conf"
+    before = conf.read_text()
+    conf.write_text(before.replace("bf_interval=1,", "bf_interval=1,bf_max_job_test=1,"))
+    try:
+        cluster.run("scontrol", "reconfigure")
+        yield
+    finally:
+        conf.write_text(before)
+        cluster.run("scontrol", "reconfigure")
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -217,6 +217,10 @@ MISTAKES: list[tuple[Any, str]] = [
     ),
     ([profile(slurm_choices="qos")], "slurm_choices is 'qos'; a list"),
     ([profile(slurm_choices=["qos"], profile_options={"qos": IMAGE})], "has qos, and so has profile_options"),
+    (
+        [profile(profile_options={"mail_when_ready": IMAGE})],
+        "option 'mail_when_ready': its key is the name",
+    ),
     ([profile(profile_options={"placement": IMAGE})], "option 'placement': its key is the name under which the place"),
     ([profile(profile_options={"a--b": IMAGE})], "option 'a--b': its key is 'a--b'"),
     ([profile(profile_options={3: IMAGE})], "option 3: its key is 3"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
@@ -17,6 +17,7 @@ from daas_hub.core.slurm_jobs import (
     Phase,
     Tres,
     comment_of,
+    expected_by_test,
     launch_of,
     parse_accounted,
     parse_duration,
@@ -255,3 +256,19 @@ def test_accounted_of_what_never_started() -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parse_accounted("7|RUNNING\n")
     assert parse_accounted(row(JobIDRaw="7.batch", MaxRSS="1K")) == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (
+            "sbatch: Job 12 to start at 2026-03-02T13:05:00 using 1 processors on nodes cpu1 in partition cpu",
+            datetime(2026, 3, 2, 12, 5, tzinfo=UTC),
+        ),
+        ("sbatch: Job 12 to start at 2026-13-02T13:05:00 using", None),
+        ("allocation failure: Requested node configuration is not available", None),
+        ("", None),
+    ],
+)
+def test_a_test_only_submission_tells_a_start_in_its_machines_time(said: str, found: datetime | None) -> None:
+    assert expected_by_test(said, timezone(timedelta(hours=1))) == found

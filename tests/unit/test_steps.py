@@ -50,37 +50,55 @@ async def test_a_step_shows_when_it_came_and_folds_what_was_said_about_it() -> N
     assert "<code>0/1 nodes: &lt;script&gt;</code>" in second
 
 
-async def test_an_estimate_that_is_asked_for_again_gets_younger_in_its_place() -> None:
+async def test_what_replaces_a_step_takes_its_place_also_where_it_was_read_already() -> None:
     steps, now = Steps(), datetime.now(UTC)
     assert await steps.add(event("one"))
     early = steps.follow()
     assert (await anext(early))["step"] == 0
-    assert await steps.add(Event(now, "at about 14:20", as_of=now - timedelta(seconds=100)))
+    assert await steps.add(Event(now, "number 3", as_of=now - timedelta(seconds=100), replaces="line"))
     old = await anext(early)
-    assert not await steps.add(Event(now, "at about 14:20", as_of=now))
+    assert not await steps.add(Event(now, "number 2", as_of=now, replaces="line"))
     young = await anext(early)
     assert (old["step"], young["step"], young["estimated_at"]) == (1, 1, now.isoformat(timespec="seconds"))
     assert 'data-age-s="100">(estimated 100 s ago)' in str(old["html_message"])
-    assert 'data-age-s="0">(estimated 0 s ago)' in str(young["html_message"])
-    # Another estimate is another step, and so is the same one after something else.
-    assert await steps.add(Event(now, "at about 14:30", as_of=now))
+    assert "(estimated 0 s ago)" in str(young["html_message"])
+    # Another matter is another step, and so is the same one after it.
+    assert await steps.add(event("two"))
+    assert await steps.add(Event(now, "number 1", replaces="line"))
     await steps.finish()
-    assert [e["message"] for e in await _read(steps)] == ["one", "at about 14:20", "at about 14:30"]
+    assert [e["message"] for e in await _read(steps)] == ["one", "number 2", "two", "number 1"]
 
 
-async def test_a_backends_step_is_said_again_only_to_make_its_estimate_younger() -> None:
+async def test_a_backends_step_is_replaced_or_said_once() -> None:
     steps, now = BackendSteps(), datetime.now(UTC)
     reader = steps.follow()
     steps.add("waits", 45)
     steps.add("waits", 45)
-    steps.add("at 14:20", 45, as_of=now - timedelta(seconds=9))
+    steps.add("at 14:20", 45, as_of=now - timedelta(seconds=9), replaces="job")
     first = [await anext(reader), await anext(reader)]
-    steps.add("at 14:20", 45, as_of=now)
-    steps.add("at 14:20", 45, as_of=now)
+    steps.add("at 14:20", 45, as_of=now, replaces="job")
+    steps.add("at 14:20", 45, as_of=now, replaces="job")
     steps.finish()
     assert [one.message for one in first] == ["waits", "at 14:20"]
     assert [(one.message, one.as_of) async for one in reader] == [("at 14:20", now)]
     assert [one.message async for one in steps.follow()] == ["waits", "at 14:20"]
+
+
+async def test_it_is_known_whether_somebody_looks() -> None:
+    steps = Steps()
+    await steps.add(event("one"))
+    looks = asyncio.ensure_future(steps.watched())
+    await asyncio.sleep(0)
+    assert not looks.done()
+    reader = steps.follow()
+    await anext(reader)
+    await looks
+    await steps.watched()
+    await reader.aclose()
+    looks = asyncio.ensure_future(steps.watched())
+    await asyncio.sleep(0)
+    assert not looks.done()
+    looks.cancel()
 
 
 async def _read(steps: Steps) -> list[dict[str, object]]:
