@@ -127,8 +127,10 @@ async def reader(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         await asyncio.to_thread(made.bring)
         yield made
     finally:
-        await asyncio.to_thread(made.end)
-        await slapd.stop()
+        try:
+            await asyncio.to_thread(made.end)
+        finally:
+            await slapd.stop()
 
 
 class Scientist:
@@ -248,7 +250,7 @@ async def test_from_a_login_node_to_a_notebook_in_a_job_and_back(reader: Reader)
     await asyncio.to_thread(reader.cluster.in_state, left, "CANCELLED", "COMPLETED")
     assert [path for path in MADE if reader.host.path(path).exists()] == []
     assert reader.host.ask("id", "hub").returncode != 0
-    assert reader.host.pids(uid) == []
+    await until(lambda: not reader.host.pids(uid), what="no process of the hub is left")
     assert reader.manual.left() == []
 
 
