@@ -57,10 +57,16 @@ async def _measure(slurm: Slurm, peers: Mapping[str, Side], rounds: int) -> list
                     took_s = await asyncio.to_thread(_plain, slurm)
                 else:
                     took_s = await asyncio.to_thread(_peer, slurm, peers[name], turn)
-                slurm.run("scancel", f"--user={USER}")
+                await asyncio.to_thread(_clear, slurm)
                 if turn:
                     found[name].append(took_s)
     return usable_rows(found)
+
+
+def _clear(slurm: Slurm) -> None:
+    """End what runs, and wait until the nodes are free of it: the next side must find an idle cluster."""
+    slurm.run("scancel", f"--user={USER}")
+    slurm.until(lambda: not slurm.run("squeue", "--noheader", f"--user={USER}").strip(), what="no job is left")
 
 
 async def _ours(place: Starts) -> float:
@@ -104,7 +110,7 @@ def _peer(slurm: Slurm, side: Side, turn: int) -> float:
 def usable_rows(found: Mapping[str, Sequence[float]]) -> list[Found]:
     """Ours against by hand, and against each kind of peer."""
     took = {name: statistics.median(some) for name, some in found.items()}
-    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items())
+    told = ", ".join(f"{name} {took[name]:.2f} s ({min(some):.2f} to {max(some):.2f})" for name, some in found.items())
     about = (
         f"one start at a time on an idle cluster, median of {len(found['ours'])}, in turns: {told}; the same small "
         "server; batchspawner 1.3.0 as installed and without sudo, both looking every 0.5 s, with a port that is known "
