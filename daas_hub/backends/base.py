@@ -14,10 +14,21 @@ from traitlets import Float, Int, Unicode
 from traitlets.config import LoggingConfigurable
 
 from daas_hub.core.disks import DiskReport
-from daas_hub.core.errors import BackendUnavailable
+from daas_hub.core.errors import BackendUnavailable, NotAllowed
 from daas_hub.core.grants import Booked
+from daas_hub.core.handout import Handout
 from daas_hub.core.logs import LINES
-from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Observation, Pretender
+from daas_hub.core.models import (
+    Account,
+    Capacity,
+    Event,
+    Found,
+    Handle,
+    Json,
+    LaunchSpec,
+    Observation,
+    Pretender,
+)
 from daas_hub.core.recall import OwnedVolume, Seen
 from daas_hub.core.slurm_choices import May
 from daas_hub.core.turns import Bounds
@@ -165,6 +176,14 @@ class Backend(LoggingConfigurable):
         known. By default none: here the hub chooses the port.
         """
         return None
+
+    async def redeem(self, handle: Handle, code: str, by: str) -> Handout:  # noqa: ARG002
+        """What the process of a launch is given for its claim code.
+
+        ``by`` is a secret of that process, by which it may ask again where an answer was lost. Raises NotAllowed, whose
+        reason says what is wrong, and BackendUnavailable where it cannot be told now. By default there are no codes.
+        """
+        raise NotAllowed("Nothing is handed out here.", reason="no_codes")
 
     @abstractmethod
     async def resume(self, handle: Handle) -> str:

@@ -1,10 +1,10 @@
 """Servers on a SLURM cluster, each a job of its own account.
 
 The flow of a start: the script is what batchspawner's SlurmSpawner would submit (``slurm_script``); a record of it is
-kept where only the hub can write (``slurm_records``); the helper submits it as the account (``clients/as_user``); the
-handle is saved; the start waits for its turn in the queue, however long ``wait_policy_s`` allows; the job's launcher
-reports the port; the start is over when the server answers. One question for all jobs serves the whole hub
-(``slurm_watch``); what ends a server is in ``slurm_end``.
+kept where only the hub can write (``slurm_records``); it is submitted by the helper or by slurmrestd
+(``slurm_submit``), so that it is the account's; the handle is saved; the start waits for its turn in the queue, however
+long ``wait_policy_s`` allows; the job's launcher reports the port; the start is over when the server answers. One
+question for all jobs serves the whole hub (``slurm_watch``); what ends a server is in ``slurm_end``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,24 @@ from weakref import WeakValueDictionary
 
 from traitlets import default
 
-from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.clients.slurm_look import SharedLook
-from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
+from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, NotAllowed, StartFailed
 from daas_hub.core.grants import Booked
+from daas_hub.core.handout import Handout
+from daas_hub.core.launch_names import name_of
 from daas_hub.core.logs import LINES, readable
-from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation, Pretender
+from daas_hub.core.models import (
+    Capacity,
+    Event,
+    Found,
+    Handle,
+    Json,
+    LaunchSpec,
+    Life,
+    Observation,
+    Pretender,
+)
 from daas_hub.core.slurm_choices import May
 from daas_hub.core.slurm_jobs import Job, Phase
 from daas_hub.core.slurm_launches import Ambiguous, Ref, find_job, forged, ref_of, takes_report, with_port
@@ -32,12 +43,14 @@ from . import local_folder
 from .base import Backend, Checkpoint, Doubt
 from .local_watch import in_thread
 from .slurm_capacity import CapacityLook
-from .slurm_end import Ends, account_of
+from .slurm_claims import Claims
+from .slurm_end import Ends
 from .slurm_may import MayLook
 from .slurm_records import Records
 from .slurm_script import check_settings
 from .slurm_settings import SlurmSettings
-from .slurm_start import Reports, Start, Tools, log_of, url_of, wait_ready
+from .slurm_start import Reports, Start, Tools, url_of, wait_ready
+from .slurm_submit import submitter
 from .slurm_tokens import Tokens
 from .slurm_watch import JobWatch
 from .steps import Steps
@@ -63,11 +76,12 @@ class SlurmBackend(SlurmSettings, Backend):
             every_s=self.poll_interval_s,
             waiting_s=min(self.waiting_interval_s, self.poll_interval_s),
         )
-        as_user = AsUser(self.helper)
-        ends = Ends(self, slurm, as_user, watch, self.log, lambda: self.tls)
         records = Records(Path(self.runtime_dir) / self.hub_id)
-        self._tools = Tools(self, slurm, as_user, watch, ends, records, self.config, self.log)
-        self._tokens = Tokens(as_user, records)
+        way = submitter(self, self.config, records)
+        ends = Ends(self, slurm, way, watch, self.log, lambda: self.tls)
+        self._tools = Tools(self, slurm, way, watch, ends, records, self.log)
+        self._tokens = Tokens(way, records)
+        self._claims = Claims(self, records, ends)
         self._capacity = CapacityLook(slurm, watch)
         self._may = MayLook(slurm, self._capacity, self.log)
         self._reports = Reports()
@@ -106,7 +120,12 @@ class SlurmBackend(SlurmSettings, Backend):
         return {}
 
     async def certificate_names(self, spec: LaunchSpec) -> Sequence[str]:
-        """All nodes that its job may get: which one it is, is known only when it runs."""
+        """All nodes that its job may get: which one it is, is known only when it runs.
+
+        Where a job claims its files then, its certificate is made then, and this one leads nowhere.
+        """
+        if self._tools.submitter.claims:
+            return [f"DNS:{name_of(spec.launch_id, 'unclaimed')}"]
         wanted = str((spec.override.get("slurm") or {}).get("partition") or "")
         partitions = await self._tools.slurm.partitions()
         chosen = [one for one in partitions if one.name in wanted.split(",")] if wanted else partitions
@@ -199,6 +218,13 @@ class SlurmBackend(SlurmSettings, Backend):
         self._reports.put(ref)
         return ref.handle()
 
+    async def redeem(self, handle: Handle, code: str, by: str) -> Handout:
+        try:
+            ref = ref_of(handle)
+        except ValueError as error:
+            raise NotAllowed(f"Nothing is handed out: {error}.", reason="handle") from error
+        return await self._claims.redeem(ref, code, by)
+
     async def events(self, handle: Handle) -> AsyncIterator[Event]:
         steps = self._steps.get(handle["launch_id"])
         if steps is not None:
@@ -221,7 +247,7 @@ class SlurmBackend(SlurmSettings, Backend):
 
     async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
         try:
-            text = await log_of(ref_of(handle), self._tools.as_user)
+            text = await self._tools.submitter.log(ref_of(handle))
         except (DaasError, ValueError):
             return None
         return None if text is None else readable(text, lines=lines)
@@ -285,9 +311,7 @@ class SlurmBackend(SlurmSettings, Backend):
         try:
             ref = ref_of(handle)
             await self._tokens.remove(ref)
-            await self._tools.as_user.cancel(
-                account_of(ref), launch_id=ref.launch_id, job_id=None, clean=True, within_s=CLEAN_WITHIN_S
-            )
+            await self._tools.submitter.clean(ref, within_s=CLEAN_WITHIN_S)
             await in_thread(self._tools.records.remove, ref.launch_id)
         except (OSError, ValueError) as error:
             raise BackendUnavailable(f"What the launch left cannot be removed yet: {error}") from error
@@ -315,4 +339,4 @@ class SlurmBackend(SlurmSettings, Backend):
         await self._may.close()
         await self._capacity.close()
         await self._tools.watch.close()
-        await self._tools.as_user.close()
+        await self._tools.submitter.close()

@@ -12,11 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.core.errors import BackendUnavailable, DaasError
 from daas_hub.core.grants import Booked
-from daas_hub.core.models import Account, Handle, Life, Observation
+from daas_hub.core.models import Handle, Life, Observation
 from daas_hub.core.slurm_books import booked
 from daas_hub.core.slurm_jobs import Accounted, Job, Phase
 from daas_hub.core.slurm_launches import (
@@ -35,6 +34,7 @@ from . import local_probe
 from .base import Doubt
 from .local_homes import AnyLogger
 from .slurm_settings import SlurmSettings
+from .slurm_submit import Submitter
 from .slurm_watch import JobWatch
 
 AGE_S = 1.0
@@ -47,14 +47,6 @@ CANCEL_WITHIN_S = 15.0
 HIDDEN = "SLURM hides other people's jobs from the hub (PrivateData): the administrator must make it an operator"
 
 
-def account_of(ref: Ref) -> Account:
-    """Who the helper becomes: name and uid are compared with the machine's own, and nothing else is used."""
-    return Account(
-        id="", name=ref.name, uid=ref.uid, gid=ref.gid, groups=(), home=ref.home, shell="", source="handle",
-        fetched_at=ref.asked_at,
-    )  # fmt: skip
-
-
 class Ends:
     """Looks, waits and stops of one backend instance."""
 
@@ -62,13 +54,13 @@ class Ends:
         self,
         settings: SlurmSettings,
         slurm: Slurm,
-        as_user: AsUser,
+        submitter: Submitter,
         watch: JobWatch,
         log: AnyLogger,
         tls: Callable[[], Mapping[str, str]],
     ) -> None:
         """``tls``: the hub's own files (``Backend.tls``), which it is given after it was made."""
-        self._settings, self._slurm, self._as_user, self._watch, self._log = settings, slurm, as_user, watch, log
+        self._settings, self._slurm, self._submitter, self._watch, self._log = settings, slurm, submitter, watch, log
         self._tls = tls
         self._all_seen = False
         self.submitting: set[str] = set()
@@ -196,10 +188,9 @@ class Ends:
             if job is None:
                 return Observation(Life.UNKNOWN, reason="its job was there a moment ago")
             ref = replace(ref, job_id=job.id)
+        assert ref.job_id is not None  # noqa: S101  for mypy
         try:
-            await self._as_user.cancel(
-                account_of(ref), launch_id=ref.launch_id, job_id=ref.job_id, clean=False, within_s=CANCEL_WITHIN_S
-            )
+            await self._submitter.cancel(ref, ref.job_id, within_s=CANCEL_WITHIN_S)
         except DaasError as error:
             self._log.warning(
                 "Job %s of launch %s cannot be cancelled: %s", ref.job_id, ref.launch_id, error.log_message

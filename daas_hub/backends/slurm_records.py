@@ -2,6 +2,8 @@
 
     <runtime_dir>/<hub_id>/<launch_id>/record.json      the handle, 0600
                                       /site_tokens.json the set that was handed over last, 0600
+                                      /claim.json       the digest of its claim code, and its last use, 0600
+                                      /files.json       what the code is good for, 0600
 
 Everything here blocks: call it in a thread.
 """
@@ -9,10 +11,11 @@ Everything here blocks: call it in a thread.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from daas_hub.core.models import Json
+from daas_hub.core.slurm_claims import Claim, claim_of, digest
 from daas_hub.core.slurm_launches import Ref, ref_of
 
 from .local_folder import LaunchFolder, all_of, make_root
@@ -39,6 +42,27 @@ class Records:
             return None if handle is None else ref_of(handle)
         except ValueError:
             return None
+
+    def keep_claim(self, launch_id: str, code: str, files: Mapping[str, str]) -> None:
+        """A new code for these files; an earlier one is good no more. Raises OSError."""
+        folder = LaunchFolder(self.root, launch_id)
+        folder.save("files", dict(files))
+        self.save_claim(launch_id, Claim(digest(code)))
+
+    def save_claim(self, launch_id: str, claim: Claim) -> None:
+        """What is known of a code. Raises OSError."""
+        LaunchFolder(self.root, launch_id).save("claim", claim.saved())
+
+    def claim(self, launch_id: str) -> Claim | None:
+        """The launch's code; None where it has none."""
+        return claim_of(LaunchFolder(self.root, launch_id).saved("claim"))
+
+    def files(self, launch_id: str) -> Mapping[str, str]:
+        """What is handed out for it. Raises OSError where nothing is."""
+        found = LaunchFolder(self.root, launch_id).saved("files")
+        if found is None:
+            raise FileNotFoundError(f"{self.root / launch_id}/files.json is not there")
+        return {name: str(text) for name, text in found.items()}
 
     def all(self) -> Sequence[Ref]:
         """Every launch that has a record."""

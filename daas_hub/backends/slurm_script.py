@@ -106,13 +106,17 @@ def check_settings(config: Config) -> tuple[str, ...]:
     return tuple(told)
 
 
-async def build_script(spec: LaunchSpec, *, config: Config, folder: str, python: str) -> str:
+async def build_script(
+    spec: LaunchSpec, *, config: Config, folder: str, python: str, first: str = "", last: str = ""
+) -> str:
     """The script that an unmodified SlurmSpawner would submit for this launch, with our launcher as its ``cmd``.
 
-    ``folder``: the launch's, as the compute nodes see it; ``python``: their interpreter, at least 3.6. Raises
-    StartFailed(permanent=True) where settings and profile make no script that the hub may submit.
+    ``folder``: the launch's, as the compute nodes see it; ``python``: their interpreter, at least 3.6; ``first``: lines
+    before the script's first command; ``last``: a command at the job's end. Raises StartFailed(permanent=True) where
+    settings and profile make no script that the hub may submit.
     """
-    return _rendered(_child(spec, config), spec, [python, "-I", "-S", str(PurePath(folder) / LAUNCH)])
+    argv = [python, "-I", "-S", str(PurePath(folder) / LAUNCH)]
+    return _rendered(_child(spec, config), spec, argv, first, last)
 
 
 def _child(spec: LaunchSpec, config: Config) -> ScriptBuilder:
@@ -125,7 +129,7 @@ def _child(spec: LaunchSpec, config: Config) -> ScriptBuilder:
     return ScriptBuilder(config=config, user=user, orm_spawner=SimpleNamespace(name=spec.server_name, server=None))
 
 
-def _rendered(child: ScriptBuilder, spec: LaunchSpec, argv: Sequence[str]) -> str:
+def _rendered(child: ScriptBuilder, spec: LaunchSpec, argv: Sequence[str], first: str = "", last: str = "") -> str:
     try:
         _set(child, spec)
         variables = child.get_req_subvars()
@@ -145,12 +149,13 @@ def _rendered(child: ScriptBuilder, spec: LaunchSpec, argv: Sequence[str]) -> st
     head = len(sbatch_lines.header(script))
     lines = script.split("\n")
     more = sbatch_lines.missing(script, spec.override.get("slurm") or {})
-    return "\n".join([*lines[:head], *more, ours(variables["cmd"]).rstrip("\n"), *lines[head:]])
+    added = f"{first}{ours(variables['cmd'], last)}".rstrip("\n")
+    return "\n".join([*lines[:head], *more, added, *lines[head:]])
 
 
-def ours(cmd: str) -> str:
-    """The lines that we add to a script in which the launcher is called by ``cmd``."""
-    return OURS.format(end=shlex.quote(f"{cmd} end"))
+def ours(cmd: str, last: str = "") -> str:
+    """The lines that we add to a script in which the launcher is called by ``cmd``; ``last``: a command at the end."""
+    return OURS.format(end=shlex.quote("; ".join(part for part in (f"{cmd} end", last) if part)))
 
 
 def _set(child: ScriptBuilder, spec: LaunchSpec) -> None:

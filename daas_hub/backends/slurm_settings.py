@@ -8,9 +8,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from traitlets import Bool, Dict, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Dict, Enum, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
 
 from daas_hub.clients import daas_runas
+from daas_hub.clients.slurm_rest import SIGNER, Signer, SlurmRest
 from daas_hub.core.launch_names import name_of
 
 PORTS = (1024, 65535)
@@ -32,6 +33,38 @@ class SlurmSettings(HasTraits):
         help="The words that run the helper `daas-runas`, which submits, cancels and looks as the account. The default "
         "is `sudo -n /usr/local/sbin/daas-runas`, or the program itself where the hub runs as root. "
         "See docs/explanation on the helper.",
+    ).tag(config=True)
+
+    submit_by = Enum(
+        ("helper", "rest"),
+        "helper",
+        help="How jobs are submitted and cancelled: `helper` calls sbatch and scancel as the account, by `daas-runas`; "
+        "`rest` asks slurmrestd, with a token that `daas-slurm-signer` makes. By `rest` a job fetches its files from "
+        "the hub, and the hub cannot read what it prints.",
+    ).tag(config=True)
+
+    rest_url = Unicode(
+        help='Where slurmrestd answers, for `submit_by = "rest"`: `https://…`, or `http://…` on this machine alone, '
+        "because the token goes there.",
+    ).tag(config=True)
+
+    signer: Any = List(
+        Unicode(),
+        list(SIGNER),
+        minlen=1,
+        help='The words that run `daas-slurm-signer`, for `submit_by = "rest"`. The account that it runs as can read '
+        "the cluster's key; the hub's cannot. See docs/explanation on the signer.",
+    ).tag(config=True)
+
+    claim_url = Unicode(
+        help="The address at which jobs that were submitted by slurmrestd fetch their files, with its path "
+        "`/hub/api/daas/claim`: `https://…`. Empty, the default: below the address that servers have of the hub. "
+        "Needed where that is plain HTTP, or internal_ssl, for which a job has no certificate yet.",
+    ).tag(config=True)
+
+    claim_ca = Unicode(
+        help="A file with the certificates by which jobs know `claim_url`; they are in the jobs' scripts. Empty, the "
+        "default: the authorities that the nodes trust anyway.",
     ).tag(config=True)
 
     command_prefix: Any = List(
@@ -143,6 +176,10 @@ class SlurmSettings(HasTraits):
             )
         return value
 
+    def rest(self) -> SlurmRest:
+        """slurmrestd, as these settings say."""
+        return SlurmRest(self.rest_url, Signer(self.signer), within_s=self.command_timeout_s)
+
     @property
     def names_launches(self) -> bool:
         """Whether launches with a certificate get names of our own; DNS may have some for them already."""
@@ -154,9 +191,9 @@ class SlurmSettings(HasTraits):
         host = addresses.get(node) or self.node_dns.replace("{launch}", launch_id).replace("{node}", node)
         return name_of(launch_id, host) if named else host
 
-    def certificate_name(self, node: str, launch_id: str) -> str:
-        """The same as the certificate of a new launch names it."""
-        host = self.address_of(node, launch_id, named=self.names_launches)
+    def certificate_name(self, node: str, launch_id: str, *, named: bool | None = None) -> str:
+        """The same as a certificate names it; ``named`` None: as for a new launch."""
+        host = self.address_of(node, launch_id, named=self.names_launches if named is None else named)
         try:
             return f"IP:{ip_address(host)}"
         except ValueError:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TypeVar
 
-from traitlets.config import Config
-
 from daas_hub.clients import machine
-from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
 from daas_hub.core.errors import BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
@@ -25,22 +21,16 @@ from .base import Checkpoint
 from .finished import finished
 from .local_homes import AnyLogger
 from .local_watch import in_thread
-from .slurm_end import Ends, account_of
-from .slurm_launch import launch_files
+from .slurm_end import Ends
 from .slurm_records import Records
-from .slurm_script import build_script
 from .slurm_settings import SlurmSettings
+from .slurm_submit import Submitter
 from .slurm_watch import JobWatch
 from .steps import Steps
 
 T = TypeVar("T")
-SUBMIT_WITHIN_S = 60.0
-"""The helper may have to wait for two controllers, and for an automounted home."""
 LOOK_EVERY_S = 0.2
 """Between two looks at a server that has reported its port."""
-TEST_WITHIN_S = 20.0
-LOG_BYTES = 64 * 1024
-LOG_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +39,10 @@ class Tools:
 
     settings: SlurmSettings
     slurm: Slurm
-    as_user: AsUser
+    submitter: Submitter
     watch: JobWatch
     ends: Ends
     records: Records
-    config: Config
     log: AnyLogger
 
 
@@ -87,8 +76,8 @@ class Start:
     """The start of one launch."""
 
     def __init__(self, spec: LaunchSpec, tools: Tools, reports: Reports, steps: Steps) -> None:
-        self._spec, self._tools, self._reports, self._steps = spec, tools, reports, steps
-        self._script = ""
+        self._tools, self._reports, self._steps = tools, reports, steps
+        self._spec = replace(spec, site_tokens=spec.site_tokens and not tools.submitter.claims)
         self._submitted_as: Ref | None = None
 
     async def run(self, checkpoint: Checkpoint) -> str:
@@ -122,55 +111,33 @@ class Start:
 
     async def _submitted(self, ref: Ref) -> int:
         """Submit it; never left in the middle: a job that nobody knows might appear afterwards."""
-        spec, tools = self._spec, self._tools
-        settings = tools.settings
-        script = self._script = await build_script(
-            spec, config=tools.config, folder=f"{ref.home}/.daas/{ref.launch_id}", python=settings.python
-        )
-        ports = (settings.ports[0], settings.ports[1]) if settings.ports else None
-        # It reads the certificates.
-        files = await in_thread(partial(launch_files, spec, report_url=report_url(spec), ports=ports))
-        ends = tools.ends
+        ends = self._tools.ends
         ends.begun.add(ref.launch_id)
         ends.submitting.add(ref.launch_id)
         try:
-            return await finished(
-                tools.as_user.submit(
-                    account_of(ref),
-                    hub_id=ref.hub_id,
-                    launch_id=ref.launch_id,
-                    script=script,
-                    files=files,
-                    within_s=SUBMIT_WITHIN_S,
-                )
-            )
+            return await finished(self._tools.submitter.submit(self._spec, ref))
         finally:
             ends.submitting.discard(ref.launch_id)
 
     async def estimate(self) -> Event | None:
         """When a job like it would start, where squeue does not say when it will; None: it says so, or nobody can."""
         ref, tools = self._submitted_as, self._tools
-        if ref is None or not self._script:
+        if ref is None:
             return None
         try:
             job = await tools.ends.job(ref, max_age_s=tools.settings.poll_interval_s * 5)
             if job is None or job.phase is not Phase.WAITING or job.expected_at is not None or not job.priority:
                 return None
             asked_at = datetime.now(UTC)
-            said = await tools.as_user.probe(account_of(ref), test_script=self._script, within_s=TEST_WITHIN_S)
+            said = await tools.submitter.tested(self._spec, ref)
         except (DaasError, Ambiguous) as error:
             tools.log.warning("No estimate for launch %s: %s", ref.launch_id, error)
             return None
-        expected = expected_by_test(said.test, await in_thread(machine.zone))
+        expected = expected_by_test(said, await in_thread(machine.zone))
         if expected is None:
             return None
         words = f"A job like it, submitted now, would start at {about(expected, asked_at)}"
-        return Event(asked_at, words, said.test, None, asked_at, replaces="test-only")
-
-
-def report_url(spec: LaunchSpec) -> str:
-    """Where a server says on which port it listens."""
-    return f"{spec.environment.get('JUPYTERHUB_API_URL', '').rstrip('/')}/daas/report"
+        return Event(asked_at, words, said, None, asked_at, replaces="test-only")
 
 
 def url_of(ref: Ref, settings: SlurmSettings) -> str:
@@ -291,23 +258,17 @@ class _Wait:
         )
 
     async def _last_lines(self) -> str:
-        return await last_lines(self._ref, self._tools.as_user, self._secrets)
+        return await last_lines(self._ref, self._tools.submitter, self._secrets)
 
 
-async def last_lines(ref: Ref, as_user: AsUser, secrets: tuple[str, ...] = ()) -> str:
+async def last_lines(ref: Ref, submitter: Submitter, secrets: tuple[str, ...] = ()) -> str:
     """The end of a server's log, without secrets, as a part of a sentence."""
     try:
-        text = await log_of(ref, as_user)
+        text = await submitter.log(ref)
     except DaasError as error:
         return f"Its log cannot be read: {error.log_message}"
     shown = readable(text or "", secrets, lines=LINES).strip()
     return f"Its last lines:\n{shown}" if shown else "It printed nothing."
-
-
-async def log_of(ref: Ref, as_user: AsUser) -> str | None:
-    """What the job printed at last; None where it has no log. Raises DaasError."""
-    probe = await as_user.probe(account_of(ref), launch_id=ref.launch_id, log_bytes=LOG_BYTES, within_s=LOG_WITHIN_S)
-    return probe.log
 
 
 async def first_of(within_s: float, *events: asyncio.Event) -> None:

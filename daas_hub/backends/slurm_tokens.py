@@ -14,14 +14,13 @@ import asyncio
 from collections.abc import Mapping
 from weakref import WeakValueDictionary
 
-from daas_hub.clients.as_user import AsUser
 from daas_hub.core.errors import BackendUnavailable, DaasError
 from daas_hub.core.models import Handle, Json
 from daas_hub.core.slurm_launches import Ref, ref_of
 
 from .local_watch import in_thread
-from .slurm_end import account_of
 from .slurm_records import Records
+from .slurm_submit import Submitter
 
 PARTS = ("a", "b")
 WITHIN_S = 30.0
@@ -31,8 +30,8 @@ WITHIN_S = 30.0
 class Tokens:
     """Hands sets over for one backend."""
 
-    def __init__(self, as_user: AsUser, records: Records) -> None:
-        self._as_user, self._records = as_user, records
+    def __init__(self, submitter: Submitter, records: Records) -> None:
+        self._submitter, self._records = submitter, records
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def put(self, handle: Handle, files: Mapping[str, str]) -> None:
@@ -55,7 +54,7 @@ class Tokens:
         part = next_part(before)
         # Until it is done nobody knows which of the two is in use: the next one writes this part again.
         await in_thread(self._records.save_tokens, ref.launch_id, {"part": part, "done": False, "files": {}})
-        await self._as_user.hand(account_of(ref), launch_id=ref.launch_id, part=part, files=files, within_s=WITHIN_S)
+        await self._submitter.hand(ref, part, files, within_s=WITHIN_S)
         await self._remove(ref, PARTS[1 - PARTS.index(part)])
         done = {"part": part, "done": True, "files": dict(files)}
         await in_thread(self._records.save_tokens, ref.launch_id, done)
@@ -75,9 +74,7 @@ class Tokens:
             await self._remove(ref, part)
 
     async def _remove(self, ref: Ref, part: str) -> None:
-        await self._as_user.cancel(
-            account_of(ref), launch_id=f"{ref.launch_id}-{part}", job_id=None, clean=True, within_s=WITHIN_S
-        )
+        await self._submitter.clean(ref, part=part, within_s=WITHIN_S)
 
 
 def next_part(saved: Json | None) -> str:

@@ -18,6 +18,7 @@ from daas_hub.backends.base import Backend
 from daas_hub.backends.slurm_settings import SlurmSettings
 from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm import Slurm
+from daas_hub.clients.slurm_rest import Signer
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
 from daas_hub.core.models import Account
 from daas_hub.core.slurm_host import clock_problem, version_problem
@@ -90,7 +91,8 @@ async def _looks(backend: SlurmSettings, what: str, within_s: float) -> AsyncIte
                 yield await look(programs, what)
             except BackendUnavailable as error:
                 yield Finding("error", what, error.log_message, FIXES.get(error.reason, "mend what it says"))
-    yield await _helper(backend, what, within_s)
+    for way in (_helper,) if backend.submit_by == "helper" else (_signer, _slurmrestd):
+        yield await way(backend, what, within_s)
     yield _records(backend, what)
 
 
@@ -157,6 +159,32 @@ async def _helper(backend: SlurmSettings, what: str, within_s: float) -> Finding
     return Finding(
         "error", what, f"{words} lets root have jobs", "it is not the program that `daas-hub slurm helper` prints"
     )
+
+
+async def _signer(backend: SlurmSettings, what: str, within_s: float) -> Finding:  # noqa: ARG001
+    words = " ".join(backend.signer)
+    try:
+        await Signer(backend.signer).token(ROOT)
+    except AccountRefused:
+        return Finding("ok", what, f"{words} answers, and refuses whom it must")
+    except BackendUnavailable as error:
+        fix = "install it with its account, key, settings and line of sudoers: `daas-hub slurm signer`"
+        return Finding("error", what, f"{words}: {error.log_message}", fix)
+    return Finding(
+        "error", what, f"{words} signs for root", "it is not the program that `daas-hub slurm signer` prints"
+    )
+
+
+async def _slurmrestd(backend: SlurmSettings, what: str, within_s: float) -> Finding:  # noqa: ARG001
+    rest = backend.rest()
+    try:
+        said = await rest.look()
+    except BackendUnavailable as error:
+        fix = "start slurmrestd, and set SlurmBackend.rest_url to where it listens"
+        return Finding("error", what, f"slurmrestd: {error.log_message}", fix)
+    finally:
+        await rest.close()
+    return Finding("ok", what, f"slurmrestd answers at {backend.rest_url}; without a token it says {said}")
 
 
 def _records(backend: SlurmSettings, what: str) -> Finding:

@@ -6,7 +6,6 @@ the account's own word: the caller compares uid and comment of that job before i
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
@@ -19,14 +18,14 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, 
 from daas_hub.core.models import Account
 
 from .daas_runas import MAX_INPUT
+from .helper_program import HelperProgram
+from .helper_program import away as away_now
 from .slurm_said import reason_of
 
 SUDO = ("sudo", "-n", "/usr/local/sbin/daas-runas")
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 MOST_WITHIN_S = 299
 GRACE_S = 3.0
 """For sudo, Python and the files, beyond what SLURM's program may take."""
-CLOSE_WITHIN_S = 5
 NO_LAUNCH = "none"
 
 MAY_HAVE_HEARD = ("reset", "timeout")
@@ -52,14 +51,11 @@ class AsUser:
     """The hub's side of the helper. ``argv``: the words before the verb."""
 
     def __init__(self, argv: Sequence[str] = SUDO) -> None:
-        self._argv = tuple(argv)
-        self._left: set[asyncio.Future[Any]] = set()
-        """Helpers that nobody waits for any more: what sudo runs the hub cannot kill."""
+        self._program = HelperProgram(argv)
 
     async def close(self) -> None:
-        """Wait for those a little: their pipes are closed when they end."""
-        if self._left:
-            await asyncio.wait(self._left, timeout=CLOSE_WITHIN_S)
+        """Wait a little for helpers that nobody waits for any more."""
+        await self._program.close()
 
     async def submit(
         self,
@@ -113,11 +109,11 @@ class AsUser:
             said = await self._call("cancel", account, {"launch": launch_id, "job": str(job_id)}, within_s)
             if said["status"] != 0 and not _GONE.search(said["errors"]):
                 why = said["errors"].strip()
-                raise _away(f"scancel {job_id} as {account.name}: {why}", away(why) or "not_cancelled")
+                raise away_now(f"scancel {job_id} as {account.name}: {why}", away(why) or "not_cancelled")
         if clean:
             said = await self._call("cancel", account, {"launch": launch_id}, within_s)
             if said["status"] != 0:
-                raise _away(f"The folder of {launch_id} of {account.name}: {said['errors'].strip()}", "home")
+                raise away_now(f"The folder of {launch_id} of {account.name}: {said['errors'].strip()}", "home")
 
     async def hand(
         self, account: Account, *, launch_id: str, part: str, files: Mapping[str, str], within_s: float
@@ -136,7 +132,7 @@ class AsUser:
             said = await self._call("hand", account, request, within_s)
         if said["status"] != 0:
             await self._forget(account, name, within_s)
-            raise _away(f"The site tokens of {launch_id} of {account.name}: {said['errors'].strip()}", "home")
+            raise away_now(f"The site tokens of {launch_id} of {account.name}: {said['errors'].strip()}", "home")
 
     async def probe(
         self, account: Account, *, launch_id: str = "", log_bytes: int = 0, test_script: str = "", within_s: float
@@ -146,7 +142,7 @@ class AsUser:
         said = await self._call("probe", account, request, within_s)
         test = f"{said.get('said', '')}{said.get('errors', '')}".strip()
         if said.get("status", 0) != 0 and (reason := away(test)):
-            raise _away(f"sbatch --test-only as {account.name}: {test}", reason)
+            raise away_now(f"sbatch --test-only as {account.name}: {test}", reason)
         log = said.get("log")
         if log is not None:
             log = log.encode()[-log_bytes:].decode(errors="ignore") if log_bytes else ""
@@ -164,46 +160,11 @@ class AsUser:
                 reason="request",
                 log_message=f"{verb} as {account.name}: {len(given)} bytes; daas-runas takes {MAX_INPUT}",
             )
-        argv = [*self._argv, verb, account.name, str(account.uid)]
-        code, output, errors = await self._run(argv, given, seconds + GRACE_S)
-        try:
-            answer = json.loads(output)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            said = errors.decode(errors="replace").strip()[-500:] or "nothing"
-            # Killed, it may have called sbatch before.
-            reason = "helper" if code >= 0 else "unsure"
-            raise _away(f"{' '.join(argv)} ends with {code} and says {said}", reason)
+        words = (verb, account.name, str(account.uid))
+        answer = await self._program.ask(*words, given=given, within_s=seconds + GRACE_S)
         if "kind" in answer:
             raise refusal_of(answer["kind"], str(answer.get("error")), verb, account)
         return answer
-
-    async def _run(self, argv: list[str], given: bytes, within_s: float) -> tuple[int, bytes, bytes]:
-        """Exit status (negative: killed), output and errors."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise _away(f"{argv[0]}: {error.strerror}", "helper") from error
-        talk = asyncio.ensure_future(process.communicate(given))
-        # Held until it ends, also where the caller is cancelled.
-        self._left.add(talk)
-        talk.add_done_callback(self._left.discard)
-        done, _ = await asyncio.wait({talk}, timeout=within_s)
-        if not done:
-            with suppress(ProcessLookupError, PermissionError):
-                process.kill()
-            raise _away(f"{' '.join(argv)} has said nothing for {within_s:g} s", "unsure")
-        output, errors = talk.result()
-        return process.returncode or 0, output, errors
 
 
 class _Exists(BackendUnavailable):
@@ -219,9 +180,9 @@ def refused_submission(status: int, said: str) -> DaasError:
     """What sbatch's failure means. Pure."""
     reason = away(said)
     if status <= 0 or reason in MAY_HAVE_HEARD:
-        return _away(f"sbatch (status {status}): {said}", "unsure")
+        return away_now(f"sbatch (status {status}): {said}", "unsure")
     if reason is not None:
-        return _away(f"sbatch (status {status}): {said}", reason)
+        return away_now(f"sbatch (status {status}): {said}", reason)
     words = " ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines())
     return StartFailed(
         f"SLURM refuses the job: {words}",
@@ -252,13 +213,4 @@ def refusal_of(kind: str, error: str, verb: str, account: Account) -> DaasError:
             reason="request",
             log_message=f"{who}: {error}",
         )
-    return _away(f"{who}: {error}", "unsure" if kind == "unsure" else "helper")
-
-
-def _away(why: str, reason: str) -> BackendUnavailable:
-    return BackendUnavailable(
-        "The batch system cannot be told anything now. What runs or waits there goes on.",
-        reason=reason,
-        log_message=why,
-        retry_after_s=10,
-    )
+    return away_now(f"{who}: {error}", "unsure" if kind == "unsure" else "helper")

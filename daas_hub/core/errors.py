@@ -66,7 +66,7 @@ class InvalidOptions(DaasError):
 
 
 class NotAllowed(DaasError):
-    """Raised when a person asks for something that her groups do not open."""
+    """Raised when somebody asks for what is not open to her groups, or to the code that is shown."""
 
     status = 403
     reason = "not_allowed"

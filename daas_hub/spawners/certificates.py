@@ -129,6 +129,18 @@ def make(place: Path, trusted: str, launch_id: str, names: Sequence[str]) -> dic
     return {kind: str(path) for kind, path in files.items()}
 
 
+def issued(place: Path, trusted: str, launch_id: str, names: Sequence[str]) -> dict[str, str]:
+    """The same as text, by the names of ``LaunchSpec.certificates``, for a job that is there already. Blocks.
+
+    Raises what ``certified`` tells as StartFailed: OSError, ValueError, CertNotFoundError.
+    """
+    files = make(place, trusted, launch_id, names)
+    try:
+        return {kind: Path(path).read_text() for kind, path in files.items()}
+    finally:
+        shutil.rmtree(Path(files["keyfile"]).parent, ignore_errors=True)
+
+
 def _write(path: Path, text: bytes) -> None:
     path.touch(mode=0o600)
     path.write_bytes(text)

@@ -21,6 +21,7 @@ from daas_hub.spawners.record import LaunchRecord
 from daas_hub.spawners.runtime import DaasHub, utcnow
 from daas_hub.spawners.spawner import DaasSpawner
 
+from .claim import CLAIM, Bounds, ClaimOfJob
 from .ending import Ending
 from .ready_mail import READY_MAIL, ReadyMail
 from .report import REPORT, PortReport
@@ -189,5 +190,6 @@ def add(app: Any, site: DaasHub) -> None:
         (BANNERS, BannerOfUser, known),
         (REPORT, PortReport, {"site": site}),
         (READY_MAIL, ReadyMail),
+        (CLAIM, ClaimOfJob, {"site": site, "bounds": Bounds()}),
     ]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

@@ -8,52 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from typing import Any
 from weakref import WeakValueDictionary
 
-from jupyterhub.apihandlers.base import APIHandler
 from tornado import web
 
 from daas_hub.core.errors import BackendUnavailable, DaasError
 from daas_hub.core.models import ACTIVE, Handle, LaunchState, Target
 from daas_hub.db.ledger import LaunchRow
 from daas_hub.spawners.record import LaunchRecord
-from daas_hub.spawners.runtime import DaasHub, utcnow
+from daas_hub.spawners.runtime import utcnow
+
+from .small_body import RETRY_AFTER_S, SmallBody
 
 REPORT = r"/api/daas/report"
-MAX_BODY_BYTES = 256
-"""One short object; whatever sends more is none of our servers."""
 PORTS = range(1024, 65536)
 """Ports that a process without rights can listen on."""
-RETRY_AFTER_S = 5
 TRIES = 5
 """How often a report is taken anew because the handle changed meanwhile: each change is a step of a start."""
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 """One report of a launch at a time, so that the backend sees what the one before has saved."""
 
 
-@web.stream_request_body
-class PortReport(APIHandler):
+class PortReport(SmallBody):
     """``POST`` ``{"port": n}`` by a server itself."""
-
-    _accept_cookie_auth = False
-
-    def initialize(self, site: DaasHub) -> None:
-        """What the wiring knows."""
-        self.site = site
-        self._body = b""
-
-    async def prepare(self) -> None:
-        """A body that is announced as too long is not waited for."""
-        length = self.request.headers.get("Content-Length", "0")
-        if len(length) > 6 or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            raise _too_long()
-        await super().prepare()
-
-    def data_received(self, chunk: bytes) -> None:
-        """Keep no more than says that it is too long."""
-        self._body = (self._body + chunk)[: MAX_BODY_BYTES + 1]
 
     async def get_current_user(self) -> Any:
         """Whose token it is. Her directory is not asked: her server reports, and may do so after days in a queue."""
@@ -71,9 +49,7 @@ class PortReport(APIHandler):
                 await self._take(row.id, port)
         except DaasError as error:
             self.log.warning("A server's port is not taken: %s", error.log_message)
-            self.set_status(error.status)
-            self.set_header("Retry-After", str(int(error.retry_after_s or RETRY_AFTER_S)))
-            self.finish({"status": error.status, "reason": error.reason, "message": error.message})
+            self.refuse(error)
             return
         self.finish({"port": port})
 
@@ -92,12 +68,7 @@ class PortReport(APIHandler):
 
     def _port(self) -> int:
         """The one integer; raises 400 or 413."""
-        if len(self._body) > MAX_BODY_BYTES:
-            raise _too_long()
-        try:
-            said = json.loads(self._body)
-        except ValueError:
-            said = None
+        said = self.told()
         port = said.get("port") if isinstance(said, dict) and len(said) == 1 else None
         if type(port) is not int or port not in PORTS:
             raise web.HTTPError(400, f'Allowed is {{"port": n}} with n from {PORTS[0]} to {PORTS[-1]}, and no more.')
@@ -142,7 +113,3 @@ class PortReport(APIHandler):
                 self.log.info("The server of launch %s runs at %s now", row.id, url)
         except DaasError as error:
             self.log.warning("The server of launch %s is not reached anew: %s", row.id, error.log_message)
-
-
-def _too_long() -> web.HTTPError:
-    return web.HTTPError(413, f"A report has at most {MAX_BODY_BYTES} bytes.")

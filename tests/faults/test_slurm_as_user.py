@@ -151,7 +151,7 @@ async def test_a_caller_that_went_away(slurm: Slurm, helper: Helper) -> None:
     go.touch()
     await until(lambda: helper.jobs(launch_id), what="the job is there", within_s=30)
     assert len(helper.jobs(launch_id)) == 1
-    await until(lambda: not as_user._left, what="the helper has ended", within_s=30)
+    await until(lambda: not as_user._program._left, what="the helper has ended", within_s=30)
     await as_user.cancel(helper.account(), launch_id=launch_id, job_id=None, clean=True, within_s=60)
     begun.unlink()
     go.unlink()

@@ -17,6 +17,7 @@ from tests.servers.slurm import misled
 from tests.servers.slurm.rig import Slurm
 from tests.servers.slurm.settings import PARTITIONS
 from tests.servers.slurm_helper import PROGRAMS, Helper
+from tests.servers.slurm_signer import Signer
 
 pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(120)]
 
@@ -136,3 +137,19 @@ async def test_who_is_not_shown_everybodys_jobs_believes_no_end(slurm: Slurm, tm
     assert (await backend.inspect(handle)).life.value == "ended"
     await backend.close()
     await asyncio.sleep(0)
+
+
+def test_a_site_with_slurmrestd(slurm: Slurm, tmp_path: Path) -> None:
+    """Signer and slurmrestd are looked at in the place of the helper, which is not there."""
+    signer = Signer(slurm)
+    rest = {"submit_by": "rest", "rest_url": slurm.rest_url, "signer": signer.argv, "helper": ["/nonexistent"]}
+    findings = found(slurm, tmp_path, **rest)
+    assert levels(findings) == ["ok"] * 9, findings
+    said = "\n".join(finding.found for finding in findings)
+    assert "refuses whom it must" in said
+    assert "without a token it says 401" in said
+    nothing = found(slurm, tmp_path, **{**rest, "rest_url": "http://127.0.0.1:9", "signer": ["/nonexistent"]})
+    fixes = [finding.fix for finding in nothing if finding.level == "error"]
+    assert len(fixes) == 2
+    assert "daas-hub slurm signer" in fixes[0]
+    assert "SlurmBackend.rest_url" in fixes[1]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from daas_hub.backends.slurm import SlurmBackend
-from daas_hub.core.errors import BackendUnavailable
+from daas_hub.core.errors import BackendUnavailable, DaasError
 from daas_hub.core.models import Account, AccountGroup, Handle, LaunchSpec, Resources
 from daas_hub.core.naming import new_id
 from tests.contracts.backend import SECRET, Place
@@ -27,6 +27,7 @@ from tests.servers.slurm_helper import Helper
 from tests.servers.tiny_server import program
 
 ROUTE = "/hub/api/daas/report"
+CLAIM = "/hub/api/daas/claim"
 REPORTED = 200
 
 
@@ -61,6 +62,8 @@ class SlurmPlace(Place):
         )
         self.reports: list[tuple[str, int, int]] = []
         """What servers have reported: launch, port, and what they were answered."""
+        self.claims: list[tuple[dict[str, str], str]] = []
+        """What jobs have claimed, and why they were refused, if they were."""
         self.server: asyncio.Server | None = None
 
     def another(self) -> SlurmBackend:
@@ -125,6 +128,11 @@ class SlurmPlace(Place):
             )
             said = json.loads(await reader.readexactly(length))
             path = head.split(" ")[1]
+            if path.endswith(CLAIM):
+                status, answer = await self.hand_out(said)
+                writer.write(f"HTTP/1.1 {status} said\r\nContent-Length: {len(answer)}\r\n\r\n".encode() + answer)
+                await writer.drain()
+                return
             launch_id = path.removesuffix(ROUTE).strip("/")
             assert path.endswith(ROUTE), path
             assert f"token {SECRET}" in head
@@ -134,6 +142,19 @@ class SlurmPlace(Place):
             await writer.drain()
         finally:
             writer.close()
+
+    async def hand_out(self, said: dict[str, str]) -> tuple[int, bytes]:
+        """What the hub's route answers to a claim."""
+        backend = self.backends[-1]
+        ref = await asyncio.to_thread(backend._tools.records.of, said["launch"])
+        try:
+            assert ref is not None
+            given = await backend.redeem(ref.handle(), said["code"], said["claimer"])
+        except DaasError as error:
+            self.claims.append((said, error.reason))
+            return error.status, b""
+        self.claims.append((said, ""))
+        return REPORTED, json.dumps({"files": dict(given.files)}).encode()
 
     async def judge(self, launch_id: str, port: int) -> int:
         """What the hub would answer."""
