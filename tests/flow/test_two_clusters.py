@@ -159,3 +159,45 @@ async def test_a_full_cluster_is_passed_over(site: SlurmSite, kube_rig: Cluster,
         assert kept["reason"].startswith("Now on SLURM"), kept
         assert [each["fit"] for each in kept["candidates"]] == ["now", "later"]
         await stopped(site)
+
+
+@asynccontextmanager
+async def slurm_full(slurm: Slurm) -> AsyncIterator[None]:
+    """Bob's jobs have every core of the partition for 20 minutes."""
+    words = ("--partition=cpu", "--cpus-per-task=8", "--mem=1000M", "--time=20")
+    job = await asyncio.to_thread(slurm.submit, "sleep 900", *words, user="bob")
+    await asyncio.to_thread(slurm.in_state, job, "RUNNING")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(slurm.run, "scancel", job)
+
+
+async def test_both_full_is_a_queue_with_an_estimate(site: SlurmSite, kube_rig: Cluster, tiny: Image) -> None:
+    """SLURM knows when its jobs end at the latest, so she waits there; and gets in when one has ended before."""
+    async with kubernetes_full(kube_rig, tiny.name):
+        async with slurm_full(site.cluster):
+            start = asyncio.create_task(site.hub.api("POST", "users/ada/server", {"profile": "notebook"}))
+            await until(lambda: waits(site), within_s=60, what="her job waits")
+            row = (await asyncio.to_thread(site.launches))[0]
+            kept = row.request["placement"]
+            assert kept["reason"].startswith("On SLURM partition cpu at about "), kept
+            assert kept["reason"].endswith("Nothing has room just now: it waits in the queue there."), kept
+            assert [(each["place"], each["fit"]) for each in kept["candidates"]] == [
+                ("slurm:cpu", "later"),
+                ("kubernetes", "later"),
+            ]
+        await start
+        await until(lambda: ready(site), within_s=90, what="her server is ready")
+        assert (await asyncio.to_thread(site.launches))[0].id == row.id
+        await stopped(site)
+
+
+async def waits(site: SlurmSite) -> bool:
+    rows = await asyncio.to_thread(site.launches)
+    return any(row.state in ACTIVE and bool((row.handle or {}).get("job_id")) for row in rows)
+
+
+async def ready(site: SlurmSite) -> bool:
+    server = await site.hub.server("ada")
+    return server is not None and bool(server["ready"])
