@@ -75,6 +75,11 @@ class Notices:
         query = query.order_by(notices.c.at.desc(), notices.c.id.desc()).limit(limit)
         return self._db.read(lambda c: [Notice(**row._mapping) for row in c.execute(query)])
 
+    def launches(self) -> builtins.list[str]:
+        """Launches of which something is told as long as they run."""
+        query = select(notices.c.launch_id).where(notices.c.launch_id.is_not(None), notices.c.dismissed_at.is_(None))
+        return self._db.read(lambda c: [str(one) for one in c.execute(query.distinct()).scalars()])
+
     def announce(
         self, account_id: str, server_name: str, launch_id: str, text: str, *, like: str, now: datetime
     ) -> None:

@@ -92,8 +92,8 @@ class Culler(Service):
         self._heap: list[tuple[datetime, str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._read_again = 0.0
-        self._announced: dict[str, str] = {}
-        """Launch → what its owner was told last of its end."""
+        self._announced: dict[str, str | None] | None = None
+        """Launch → what its owner was told last of its end; None: by a culler before this one."""
 
     # ------------------------------------------------------------ a pass
 
@@ -135,13 +135,16 @@ class Culler(Service):
 
     async def _announce(self, rows: Collection[LaunchRow]) -> None:
         """Tell owners of servers whose time is over soon; take it back where it is not any more."""
-        said: dict[str, str] = {}
+        if self._announced is None:
+            self._announced = dict.fromkeys(await self.run_in_ledger(self.ledger.notices.launches))
+        said: dict[str, str | None] = {}
         for row in rows:
             told = announce(
                 row.server_name, row.backend, ends_at=row.ends_at, now=utcnow(), lead_s=self.walltime_notice_s
             )
-            # Of a server without a walltime nothing is written, and after a restart what stands there is found.
-            if self.holds_lease and told.text != self._announced.get(row.id, "" if row.ends_at is None else None):
+            if told.text != self._announced.get(row.id, ""):
+                if not self.holds_lease:
+                    return
                 await self.run_in_ledger(
                     self.ledger.notices.announce, row.account_id, row.server_name, row.id, told.text,
                     like=told.like, now=utcnow(),

@@ -183,8 +183,10 @@ class GrantsContract(Opened):
             ledger.notices.announce("a1", "", row.id, text, like=like, now=NOW)
             return [notice.text for notice in ledger.notices.list("a1")]
 
+        assert ledger.notices.launches() == []
         assert announce(f"{like}9:00") == [f"{like}9:00"]
         assert announce(f"{like}9:00") == [f"{like}9:00"]
+        assert ledger.notices.launches() == [row.id]
         assert announce(f"{like}9:30") == [f"{like}9:30"]
         (notice,) = ledger.notices.list("a1")
         ledger.notices.dismiss(notice.id, now=NOW)
