@@ -40,6 +40,7 @@ class CapacityLook:
             free_gpus=None if any((self._total.gpus or {"": 1}).values()) else 0,
             total=self._total,
             enforces_limits=enforces_limits,
+            holds_back=False,
             note=note,
         )
 

@@ -56,6 +56,8 @@ def _said(placement: Placement, now: datetime) -> tuple[State, str]:
             return State.SOON, f"Busy, free in {about(first.starts_at - now)}{old}"
         case Fit.LATER:
             return State.BUSY, f"Busy{old}"
+        case Fit.CROWDED:
+            return State.BUSY, f"Busy, starts all the same{old}"
         case _:
             return State.UNKNOWN, f"Not known whether it is free{old}"
 

@@ -358,6 +358,8 @@ class Capacity:
     """What frees up when, at the latest, the earliest first; where ``starts_at`` is not told."""
     closed: str = ""
     """Why nothing new is started here just now, in words ("the partition is drained"); empty: it is open."""
+    holds_back: bool = True
+    """A server that finds no room waits; False: it begins at once and shares what there is."""
 
 
 # ---------------------------------------------------------------- limits

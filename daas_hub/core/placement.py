@@ -47,6 +47,8 @@ class Candidate:
                 return f"{where} at {about(self.starts_at, now)}"
             case Fit.LATER:
                 return f"{where} when there is room"
+            case Fit.CROWDED:
+                return f"now {where}, which is full"
             case Fit.UNKNOWN:
                 return f"{where} perhaps: {self.reason}"
             case _:
@@ -61,6 +63,8 @@ class Candidate:
                 return about(self.starts_at, now)
             case Fit.LATER:
                 return "full just now"
+            case Fit.CROWDED:
+                return "full, starts all the same"
             case Fit.UNKNOWN:
                 return "not known whether it has room"
             case _:
@@ -104,7 +108,7 @@ class Placement:
 
     def why(self, chosen: Candidate) -> str:
         """Why it goes there, as a sentence for her."""
-        return f"{self._order(chosen)}{_full(self.candidates)}"
+        return f"{self._order(chosen)}{_full(self.candidates, chosen)}"
 
     def _order(self, chosen: Candidate) -> str:
         if chosen.reason == ONLY:
@@ -153,9 +157,11 @@ _WISHES = {
 }
 
 
-def _full(candidates: Sequence[Candidate]) -> str:
-    waits = all(each.fit is Fit.LATER for each in candidates)
-    return " Nothing has room just now: it waits in the queue there." if waits else ""
+def _full(candidates: Sequence[Candidate], chosen: Candidate) -> str:
+    if any(each.fit not in (Fit.LATER, Fit.CROWDED) for each in candidates):
+        return ""
+    what = "it starts all the same" if chosen.fit is Fit.CROWDED else "it waits in the queue there"
+    return f" Nothing has room just now: {what}."
 
 
 def _on(candidates: Sequence[Candidate], chosen: Candidate) -> str:

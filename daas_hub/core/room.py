@@ -21,6 +21,8 @@ class Fit(StrEnum):
     NOW = "now"
     LATER = "later"
     """It is full, or closed, just now."""
+    CROWDED = "crowded"
+    """It is full and holds nothing back: a server begins at once, and shares what there is."""
     UNKNOWN = "unknown"
     NEVER = "never"
     """Nothing there is large enough, whoever leaves."""
@@ -128,6 +130,8 @@ def _by_room(seen: Capacity, need: Need, now: datetime) -> Verdict:
         return Verdict(Fit.NOW, _with_note(f"it has room{waiting}", seen))
     if None in found:
         return Verdict(Fit.UNKNOWN, _with_note("it does not tell what is free", seen))
+    if not seen.holds_back:
+        return Verdict(Fit.CROWDED, f"it is full now: {_best(rooms, need)}; a server starts at once and shares it")
     # Of several nodes the one that lacks least says the most, but any of them is true.
     starts_at = _room_at(seen, need)
     return Verdict(

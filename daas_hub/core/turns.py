@@ -131,6 +131,7 @@ def _promised(seen: Capacity, room: Room, held: Holding) -> Capacity:
         free_cores=cores if room.cores is None else max(0.0, room.cores - held.cores),
         free_memory_bytes=memory if room.memory_bytes is None else max(0, room.memory_bytes - held.memory_bytes),
         total=replace(seen.total, cores=cores, memory_bytes=memory),
+        holds_back=True,
     )
 
 

@@ -52,6 +52,8 @@ class FilledBackend(LocalBackend):
                 as_of=now - timedelta(seconds=told.get("age_s", 0)),
                 starts_at=None if starts_in_s is None else now + timedelta(seconds=starts_in_s),
                 total=Room(told.get("total_cores", ROOM), 2**40, {"": 0}),
+                # As a place with a queue of its own would say it.
+                holds_back=True,
             )
         ]
 

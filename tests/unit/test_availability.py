@@ -30,6 +30,7 @@ def shown(fit: Fit, *, in_s: float | None = None, age_s: float | None = 5) -> Ba
         (shown(Fit.NOW), State.FREE, "Free"),
         (shown(Fit.NOW, age_s=59), State.FREE, "Free"),
         (shown(Fit.LATER), State.BUSY, "Busy"),
+        (shown(Fit.CROWDED), State.BUSY, "Busy, starts all the same"),
         (shown(Fit.LATER, in_s=700), State.SOON, "Busy, free in about 12 minutes"),
         (shown(Fit.LATER, in_s=-5), State.SOON, "Busy, free in about 1 minute"),
         (shown(Fit.UNKNOWN, age_s=200), State.UNKNOWN, "Not known whether it is free (seen 3 min ago)"),

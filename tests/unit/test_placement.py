@@ -243,6 +243,12 @@ HALVES = (node(Room(3, 64 * GIB, {"a100": 0, "v100": 2})), node(Room(8, 4 * GIB,
         (seen(KUBE, free_cores=4.0), NEED, Fit.NOW, "it has room"),
         (seen(KUBE, free_cores=3.999), NEED, Fit.LATER, "full now: 4 cores needed, free are at most 3.99 cores"),
         (seen(KUBE, free_memory_bytes=GIB), NEED, Fit.LATER, "8 GiB of memory needed, free are at most 1 GiB"),
+        (
+            seen(KUBE, free_cores=3.0, holds_back=False),
+            NEED,
+            Fit.CROWDED,
+            "free are at most 3 cores; a server starts at",
+        ),
         (seen(KUBE, free_cores=None), NEED, Fit.UNKNOWN, "it does not tell what is free"),
         (seen(KUBE, free_cores=None, free_memory_bytes=0), NEED, Fit.LATER, "8 GiB of memory needed"),
         (seen(KUBE, free_cores=None), Need(), Fit.NOW, "it has room"),
@@ -344,6 +350,8 @@ def test_why_in_words(kube: tuple[Capacity, ...], slurm: tuple[Capacity, ...], n
 def test_why_where_there_was_nothing_to_choose() -> None:
     one = put(K_FREE, S_FREE, request("", KUBE), ASAP)
     assert one.why(one.first) == "Now on Kubernetes (it has room): this profile has no other place."
+    crowded = put((replace(K_FULL[0], holds_back=False),), S_SMALL, request("", KUBE), ASAP)
+    assert crowded.why(crowded.first).endswith("Nothing has room just now: it starts all the same.")
     alone = decide(request(), (KUBE,), {}, policy=ASAP, now=NOW)
     assert alone.why(alone.first) == "On Kubernetes: this hub has no other place."
     assert (one.had_choice, alone.had_choice) == (False, False)

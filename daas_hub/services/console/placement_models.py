@@ -18,7 +18,7 @@ class CandidateModel(Kept):
 
     place: str
     words: str = Field(description="Its name for a person.")
-    fit: Literal["now", "later", "unknown", "never"]
+    fit: Literal["now", "later", "crowded", "unknown", "never"]
     reason: str
     starts_at: AwareDatetime | None = Field(default=None, description="When there would be room, where it could tell.")
     as_of: AwareDatetime | None = Field(default=None, description="When it was seen; null: never.")
