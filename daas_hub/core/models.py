@@ -340,8 +340,7 @@ class Capacity:
     """What ``free_gpus`` is the sum of, where types are told."""
     total: Room = Room()
     """In all, whoever uses it; where nodes are given, they count instead."""
-    nodes: tuple[NodeRoom, ...] = ()
-    """Where they are known, all that can take servers now."""
+    nodes: tuple[NodeRoom, ...] = ()  # where they are known, all that can take servers now
     selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes that take a server here; a profile may ask for more."""
     tolerated: frozenset[str] = frozenset()
@@ -352,8 +351,7 @@ class Capacity:
     """Servers or jobs that wait for room here."""
     idle_nodes: int | None = None
     starts_at: datetime | None = None
-    """When a server would start, as the place's own scheduler answers (a test-only submission): it outweighs what is
-    free. None: it cannot tell, or was not asked."""
+    """When a server would start by the place's own scheduler; outweighs what is free. None: not told."""
     releases: tuple[Release, ...] = ()
     """What frees up when, at the latest, the earliest first; where ``starts_at`` is not told."""
     closed: str = ""
