@@ -13,22 +13,13 @@ from types import MappingProxyType
 from traitlets import Float, Int, Unicode
 from traitlets.config import LoggingConfigurable
 
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.disks import DiskReport
 from daas_hub.core.errors import BackendUnavailable, NotAllowed
 from daas_hub.core.grants import Booked
 from daas_hub.core.handout import Handout
 from daas_hub.core.logs import LINES
-from daas_hub.core.models import (
-    Account,
-    Capacity,
-    Event,
-    Found,
-    Handle,
-    Json,
-    LaunchSpec,
-    Observation,
-    Pretender,
-)
+from daas_hub.core.models import Account, Event, Found, Handle, Json, LaunchSpec, Observation, Pretender
 from daas_hub.core.recall import OwnedVolume, Seen
 from daas_hub.core.slurm_choices import May
 from daas_hub.core.turns import Bounds

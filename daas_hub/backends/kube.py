@@ -19,9 +19,10 @@ from weakref import WeakValueDictionary
 from daas_hub.clients.kube import Kube, KubeMissing, KubeRefused, path
 from daas_hub.clients.kube_watch import KubeWatch
 from daas_hub.clients.passwd_files import unfit
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
-from daas_hub.core.models import Account, Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.models import Account, Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.node_room import node_amounts
 from daas_hub.core.pod_asks import asked_of
 from daas_hub.core.pod_rules import refused_ids

@@ -19,8 +19,8 @@ from traitlets.config.loader import LazyConfigValue
 
 from daas_hub.clients.kube import JSON, Kube, KubeRefused, path
 from daas_hub.clients.kube_watch import KubeWatch
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import BackendUnavailable
-from daas_hub.core.models import Capacity
 from daas_hub.core.node_room import NodeAmounts, Used, rooms, total_of
 from daas_hub.core.room import Need, nodes_for, tolerated_keys
 

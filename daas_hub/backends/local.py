@@ -19,9 +19,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from daas_hub.clients import interpreters, passwd_files, processes
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
 from daas_hub.core.logs import LINES, readable
-from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.models import Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.core.turns import Bounds
 
 from . import local_folder, local_launch, local_probe, local_tokens

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from daas_hub.clients import machine
-from daas_hub.core.models import Capacity, Room
+from daas_hub.core.capacity import Capacity, Room
 
 KEPT_FOR = timedelta(seconds=5)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from traitlets import Bool, Float, HasTraits, Int, List, TraitError, Unicode, default, validate
 
-from daas_hub.core.models import Room
+from daas_hub.core.capacity import Room
 from daas_hub.core.units import parse_bytes
 
 

@@ -19,22 +19,13 @@ from traitlets import default
 
 from daas_hub.clients.slurm import Slurm
 from daas_hub.clients.slurm_look import SharedLook
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, NotAllowed, StartFailed
 from daas_hub.core.grants import Booked
 from daas_hub.core.handout import Handout
 from daas_hub.core.launch_names import name_of
 from daas_hub.core.logs import LINES, readable
-from daas_hub.core.models import (
-    Capacity,
-    Event,
-    Found,
-    Handle,
-    Json,
-    LaunchSpec,
-    Life,
-    Observation,
-    Pretender,
-)
+from daas_hub.core.models import Event, Found, Handle, Json, LaunchSpec, Life, Observation, Pretender
 from daas_hub.core.slurm_choices import May
 from daas_hub.core.slurm_jobs import Job, Phase
 from daas_hub.core.slurm_launches import Ambiguous, Ref, find_job, forged, ref_of, takes_report, with_port

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 from daas_hub.clients.slurm import Slurm
 from daas_hub.clients.slurm_look import SharedLook
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import BackendUnavailable
-from daas_hub.core.models import Capacity
 from daas_hub.core.slurm_choices import Told
 from daas_hub.core.slurm_cluster import Partition
 from daas_hub.core.slurm_jobs import Job

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .models import Json, NodeRoom, Room
+from .capacity import NodeRoom, Room
+from .models import Json
 from .pod_asks import asked_of, number
 
 _SHUTS = frozenset({"NoSchedule", "NoExecute"})

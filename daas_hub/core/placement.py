@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .capacity import Capacity
 from .errors import InvalidOptions, NotAllowed
-from .models import Capacity, Json, LaunchRequest
+from .models import Json, LaunchRequest
 from .places import AUTO, Place, Policy, Wish, place
 from .profiles import PLACEMENT as FIELD
 from .room import Fit, Need, judge, need_of

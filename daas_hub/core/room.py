@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from .models import Capacity, NodeRoom, Resources, Room
+from .capacity import Capacity, NodeRoom, Room
+from .models import Resources
 from .units import format_bytes, format_cores, format_duration
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from .models import Capacity, NodeRoom, Release, Room
+from .capacity import Capacity, NodeRoom, Release, Room
 from .slurm_cluster import Node, Partition
 from .slurm_jobs import Job, Phase
 

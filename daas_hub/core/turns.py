@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from .models import Capacity, Charge, Json, Room
+from .capacity import Capacity, Room
+from .models import Charge, Json
 from .units import format_bytes, format_cores
 
 SINCE_FIELD = "queued_since"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import DaasError, InvalidOptions, NotAllowed
-from daas_hub.core.models import Capacity, LaunchRequest
+from daas_hub.core.models import LaunchRequest
 from daas_hub.core.placement import Looks, Placement, choices, decide
 from daas_hub.core.places import Policy, place
 

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import LedgerBusy, StartFailed
-from daas_hub.core.models import Capacity, Event, LaunchState, Resource, Target
+from daas_hub.core.models import Event, LaunchState, Resource, Target
 from daas_hub.core.places import Place
 from daas_hub.core.share import Use, Waiting, order
 from daas_hub.core.turns import Asks, Bounds, Holding, promised, take, too_long, waits, waits_since

@@ -14,8 +14,9 @@ from typing import Any
 from jupyterhub.spawner import Spawner
 
 from daas_hub.backends.base import Backend, Checkpoint
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.logs import LINES
-from daas_hub.core.models import Capacity, Event, Found, Handle, Json, LaunchSpec, Life, Observation
+from daas_hub.core.models import Event, Found, Handle, Json, LaunchSpec, Life, Observation
 from daas_hub.spawners.spawner import DaasSpawner
 
 LISTENER = "BENCH_LISTENER"

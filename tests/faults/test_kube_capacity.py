@@ -12,7 +12,8 @@ import pytest
 
 from daas_hub.backends import kube_capacity
 from daas_hub.backends.kube import KubeBackend
-from daas_hub.core.models import Capacity, LaunchRequest, Resources
+from daas_hub.core.capacity import Capacity
+from daas_hub.core.models import LaunchRequest, Resources
 from daas_hub.core.naming import new_id
 from daas_hub.core.placement import decide
 from daas_hub.core.places import Policy

@@ -14,8 +14,9 @@ from traitlets import Unicode
 
 from daas_hub.backends.base import Checkpoint
 from daas_hub.backends.local import LocalBackend
+from daas_hub.core.capacity import Capacity, Room
 from daas_hub.core.errors import StartFailed
-from daas_hub.core.models import Capacity, LaunchSpec, Room
+from daas_hub.core.models import LaunchSpec
 from tests.flow.site import Site
 from tests.servers.reachable_python import reachable_python
 from tests.servers.tiny_server import program

@@ -15,8 +15,9 @@ from traitlets.config import Config
 
 from daas_hub.backends.kube import KubeBackend
 from daas_hub.backends.kube_claims import claim_name
+from daas_hub.core.capacity import Room
 from daas_hub.core.errors import StartFailed
-from daas_hub.core.models import Handle, Json, LaunchSpec, Life, Mount, Room
+from daas_hub.core.models import Handle, Json, LaunchSpec, Life, Mount
 from daas_hub.core.naming import new_id
 from tests.waiting import until
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from daas_hub.core.models import Capacity, Json, NodeRoom, Resources, Room
+from daas_hub.core.capacity import Capacity, NodeRoom, Room
+from daas_hub.core.models import Json, Resources
 from daas_hub.core.node_room import Used, node_amounts, rooms, total_of
 from daas_hub.core.room import need_of, nodes_for, tolerated_keys
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from daas_hub.core.capacity import Capacity, NodeRoom, Room
 from daas_hub.core.errors import InvalidOptions, NotAllowed
-from daas_hub.core.models import Capacity, LaunchRequest, NodeRoom, Resources, Room
+from daas_hub.core.models import LaunchRequest, Resources
 from daas_hub.core.placement import Looks, Placement, about, choices, decide, settings_at, stored
 from daas_hub.core.places import Policy, Wish, place
 from daas_hub.core.room import Fit, Need, judge, need_of

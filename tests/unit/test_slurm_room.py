@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daas_hub.core.models import Capacity
+from daas_hub.core.capacity import Capacity
 from daas_hub.core.room import Fit, Need, judge
 from daas_hub.core.slurm_cluster import EVERYBODY, Node, Partition
 from daas_hub.core.slurm_jobs import Job

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from daas_hub.core.models import Capacity, Charge, Room
+from daas_hub.core.capacity import Capacity, Room
+from daas_hub.core.models import Charge
 from daas_hub.core.turns import Asks, Bounds, Holding, lacks, promised, take, waits, waits_since
 
 GIB = 2**30
