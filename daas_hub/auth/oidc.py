@@ -301,7 +301,9 @@ class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDC
             return not over, over
         # Newer ones may have come before something was unclear.
         tokens = self._latest.of(user.name, tokens)
-        return await self._as_the_site_says(user, came_by, tokens, over), over
+        found = await self._as_the_site_says(user, came_by, tokens, over)
+        # What was said of an earlier sign-in, while it was asked about, is nothing about the one that counts.
+        return (True, False) if await self._signed_in_again(user, tokens) else (found, over)
 
     async def _as_the_site_says(self, user: Any, came_by: Identity, tokens: Json, over: bool) -> bool | dict[str, Any]:
         try:
@@ -339,7 +341,8 @@ class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDC
             tokens = oidc_tokens.rotated(tokens, answer)
             # Before anything else is done with them: the old ones are spent.
             self._latest.remember(user.name, tokens)
-            await user.save_auth_state({**state, "daas": {**state["daas"], "tokens": tokens}})
+            if not await self._signed_in_again(user, tokens):
+                await user.save_auth_state({**state, "daas": {**state["daas"], "tokens": tokens}})
             if "id_token" in answer and not self.endpoints:
                 claims = await self._checked(answer, subject=came_by.subject, old_nonce=tokens["nonce"])
                 told = self._tells_all(claims)
@@ -366,9 +369,9 @@ class DaasOIDCAuthenticator(SiteTokensByProvider, LooksByProvider, OneName, OIDC
         return needed <= {*claims, *claims.get("_claim_names", {})}
 
     async def _signed_in_again(self, user: Any, tokens: Json) -> bool:
-        """Whether these are the tokens of a sign-in before: then they are not the ones that count."""
+        """Whether these are the tokens of a sign-in before, by whatever way: then they are not the ones that count."""
         now = oidc_tokens.tokens_of(await user.get_auth_state())
-        return now is not None and now["session"] != tokens["session"]
+        return now is None or now["session"] != tokens["session"]
 
     async def end(self, user: Any) -> None:
         """End her tokens at the provider, where it can. Raises ProviderUnavailable."""

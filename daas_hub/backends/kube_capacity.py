@@ -126,7 +126,8 @@ class ClusterLook:
             except KubeRefused as error:
                 if error.code != 403:
                     raise
-                self._log.info("Pods of all namespaces cannot be listed (%s): only those of this one count", error)
+                # Not the server's words: who looks for a right that is missing must not find one that is only wished.
+                self._log.info("Of what nodes have free, only pods of %s count: no right to list all", self._namespace)
                 self._refused_at, ours = began, True
         else:
             ours = True

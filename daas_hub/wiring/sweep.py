@@ -70,7 +70,6 @@ class Leaving:
 
     person: Person
     look: Look
-    began: float
 
 
 class Sweep:
@@ -132,7 +131,7 @@ class Sweep:
         counts.unclear += decided.alert
         self._alert(handler, user, look, decided)
         if decided.ends:
-            self._leaving.append(Leaving(person, look, began))
+            self._leaving.append(Leaving(person, look))
         elif decided.browser is access.Browser.SIGN_IN:
             # The next request of her browser asks the provider itself, and sends her there.
             user._auth_refreshed = None
@@ -169,7 +168,7 @@ class Sweep:
         leaving, self._leaving = self._leaving, []
         for one in leaving:
             if believed or one not in new:
-                await self._acting(handler, self._end(handler, one.person, one.look, one.began))
+                await self._acting(handler, self._end(handler, one.person, one.look))
             else:
                 self._hold(one)
         if not believed:
@@ -196,10 +195,10 @@ class Sweep:
             # Of the ledger; nobody else waits for her.
             handler.log.error("What was said of somebody is acted on later: %s", error.log_message)
 
-    async def _end(self, handler: Any, person: Person, look: Look, began: float) -> None:
+    async def _end(self, handler: Any, person: Person, look: Look) -> None:
         user = person.user
         state = await user.get_auth_state()
-        if _key(state) != _key(person.state) or (state or {}).get("daas", {}).get("confirmed_at", 0) > began + 1:
+        if _vouched_since(state, person.state):
             # She has signed in while the question was on its way: the next sweep asks about that.
             return
         again = bool(state["daas"].get("ended_at"))
@@ -235,6 +234,14 @@ def _key(state: dict[str, Any] | None) -> tuple[str, str] | None:
 def _session(state: dict[str, Any] | None) -> Any:
     """Which of a provider's sign-ins it is; None without a provider."""
     return (((state or {}).get("daas") or {}).get("tokens") or {}).get("session")
+
+
+def _vouched_since(state: dict[str, Any] | None, seen: dict[str, Any]) -> bool:
+    """Whether something good was stored of her after that was read. Times alone do not tell: they are whole seconds."""
+    if _key(state) != _key(seen) or _session(state) != _session(seen):
+        return True
+    then = seen["daas"]["confirmed_at"]
+    return bool(((state or {}).get("daas") or {}).get("confirmed_at", then) > then)
 
 
 def signed_in(user: Any) -> None:
