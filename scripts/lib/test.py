@@ -97,6 +97,8 @@ def main(arguments: list[str]) -> int:
         environment["DAAS_TEST_LONG"] = "1"
     # Tests run this clone's code, also where the environment has a copy of it.
     environment["PYTHONPATH"] = str(CLONE)
+    # Each hub and service of a test would compile all of it anew: a run starts hundreds.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     if os.geteuid() != 0:
         print("Not root: tests that start servers as other accounts are left out (listed at the end).", flush=True)
     try:

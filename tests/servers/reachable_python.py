@@ -32,7 +32,7 @@ def singleuser() -> str:
     if given := os.environ.get("DAAS_TEST_SINGLEUSER"):
         return given
     wanted = [f"{name}=={version(name)}" for name in PACKAGES]
-    key = hashlib.sha256(" ".join([reachable_python(), *wanted]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(" ".join([reachable_python(), *wanted, "compiled"]).encode()).hexdigest()[:12]
     cache = Path("/var/tmp") / f"daas-hub-tests-{os.getuid()}"
     cache.mkdir(mode=0o755, exist_ok=True)
     assert cache.lstat().st_uid == os.getuid(), f"{cache} is somebody else's"
@@ -46,12 +46,15 @@ def singleuser() -> str:
 
 
 def build(folder: Path, wanted: list[str]) -> None:
-    """Make the environment; the base Python may lack ensurepip."""
+    """Make the environment, compiled: the accounts that run it cannot keep what they compile, and would at each start.
+
+    The base Python may lack ensurepip.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([reachable_python(), "-m", "venv", "--without-pip", folder], check=True, umask=0o022)
     python = str(folder / "bin/python")
     if (uv := shutil.which("uv")) is not None:
-        argv = [uv, "pip", "install", "--quiet", "--link-mode=copy", "--python", python, *wanted]
+        argv = [uv, "pip", "install", "--quiet", "--link-mode=copy", "--compile-bytecode", "--python", python, *wanted]
     else:
         argv = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", *wanted]
     subprocess.run(argv, check=True, umask=0o022)
