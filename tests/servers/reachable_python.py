@@ -14,7 +14,7 @@ from pathlib import Path
 
 from daas_hub.clients.interpreters import find_reachable_python
 
-PACKAGES = ("jupyterhub", "jupyterlab", "ipykernel", "pytest", "pytest-asyncio", "pytest-timeout")
+PACKAGES = ("jupyterhub", "jupyterlab", "ipykernel", "jsonschema", "pytest", "pytest-asyncio", "pytest-timeout")
 
 
 @functools.cache
