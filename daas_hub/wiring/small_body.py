@@ -12,6 +12,9 @@ from daas_hub.core.errors import DaasError
 from daas_hub.spawners.runtime import DaasHub
 
 RETRY_AFTER_S = 5
+THROWN_AWAY_BYTES = 64 * 2**10
+"""Of a body that is too long: so much is read and thrown away before it is answered. A hub that closes while a proxy
+still sends is taken for one that is down: the sender hears 503, and tries again what is refused for good."""
 
 
 @web.stream_request_body
@@ -27,9 +30,9 @@ class SmallBody(APIHandler):
         self._body = b""
 
     async def prepare(self) -> None:
-        """A body that is announced as too long is not waited for."""
+        """A body that is announced as much too long is not waited for."""
         length = self.request.headers.get("Content-Length", "0")
-        if len(length) > 6 or not length.isdecimal() or int(length) > self.max_body_bytes:
+        if len(length) > 6 or not length.isdecimal() or int(length) > max(self.max_body_bytes, THROWN_AWAY_BYTES):
             raise self._too_long()
         await super().prepare()
 
