@@ -13,11 +13,12 @@ from playwright.async_api import Page, expect
 from tests.flow.slurm_site import SlurmSite
 from tests.servers.browser import ChromiumServer, axe, overflow, sign_in
 from tests.servers.reachable_python import reachable_python
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import BEAM, FAST, LAB, Slurm
 from tests.servers.tiny_server import program
 from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("root", "slapd", "slurm", "chromium", "node"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs("root", "slapd", "chromium", "node"), pytest.mark.timeout(240), newer_when_long]
 PARTITION = "cards"
 SHOTS = os.environ.get("DAAS_TEST_SHOTS", "")
 """A folder for pictures of what a person sees, if somebody wants to look."""
@@ -38,15 +39,15 @@ c.DaasSpawner.profile_list = [
 
 
 @pytest.fixture(scope="module")
-def site(slurm: Slurm) -> Iterator[SlurmSite]:
-    slurm.run("scontrol", "create", f"partition={PARTITION}", "Nodes=cpu1", "MaxTime=2:00:00", "DefaultTime=30")
-    made = SlurmSite(slurm, more=PROFILES, cmd=list(program(reachable_python())))
+def site(slurm_any: Slurm) -> Iterator[SlurmSite]:
+    slurm_any.run("scontrol", "create", f"partition={PARTITION}", "Nodes=cpu1", "MaxTime=2:00:00", "DefaultTime=30")
+    made = SlurmSite(slurm_any, more=PROFILES, cmd=list(program(reachable_python())))
     try:
         asyncio.run(made.start())
         yield made
     finally:
         asyncio.run(made.stop())
-        slurm.run("scontrol", "delete", f"partition={PARTITION}")
+        slurm_any.run("scontrol", "delete", f"partition={PARTITION}")
 
 
 def fill(slurm: Slurm) -> str:

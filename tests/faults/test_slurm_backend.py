@@ -21,11 +21,12 @@ from daas_hub.services.reconciler import Reconciler
 from daas_hub.services.settings import Environment
 from tests.contracts.backend import Saved, ours
 from tests.servers.slurm import misled
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.servers.slurm_place import SlurmPlace, slurm_place
 from tests.waiting import LONG, until
 
-pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 
 Outage = Callable[[Slurm], AbstractContextManager[None]]
 OUTAGES: dict[str, Outage] = {
@@ -40,8 +41,8 @@ OUTAGES: dict[str, Outage] = {
 
 
 @pytest.fixture
-async def place(slurm: Slurm) -> AsyncIterator[SlurmPlace]:
-    async with slurm_place(slurm, command_timeout_s=5.0) as place:
+async def place(slurm_any: Slurm) -> AsyncIterator[SlurmPlace]:
+    async with slurm_place(slurm_any, command_timeout_s=5.0) as place:
         yield place
 
 
@@ -242,6 +243,7 @@ def waits(place: SlurmPlace, launch_id: str) -> list[str]:
     return [message for message in messages if "number 1 in line" in message]
 
 
+@newer_when_long
 @pytest.mark.parametrize("outage", EVERY)
 async def test_an_outage_ends_nothing_and_forgets_nothing(place: SlurmPlace, outage: str) -> None:
     """Running, for a hub that stays, for one that comes meanwhile, and for a stop that is asked for."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import expect
+from sqlalchemy import update
 
 from daas_hub.core.models import LaunchState
+from daas_hub.core.turns import MAIL_FIELD
+from daas_hub.db.schema import launch
+from daas_hub.db.wishes import TAKEN
 from tests.flow.site import Site
 from tests.servers.browser import ChromiumServer, axe, overflow, sign_in
 from tests.servers.mailbox import Mailbox
@@ -27,6 +32,7 @@ pytestmark = [
 ]
 SHOTS = os.environ.get("DAAS_TEST_SHOTS", "")
 """A folder for pictures of what a person sees, if somebody wants to look."""
+LONG_WAIT_S = 3600
 MORE = """
 c.JupyterHub.authenticator_class = "daas_hub.auth.multi.DaasAuthenticator"
 site = {{"kind": "ldap", "name": "site", "label": "the Site", "settings": dict(c.DaasLDAPAuthenticator)}}
@@ -109,9 +115,11 @@ async def test_who_waits_is_told_once_by_mail_where_she_wished_it(place: Place, 
     await site.hub.stop_server("users/dora/server")
     await place.reach(ada="running", bob="queued")
     await until(lambda: box.to("ada@site.test"), within_s=30, what="ada's mail")
-    # The wish outlives the hub, and so does the word that ada has been told.
+    # The wish outlives the hub, and so does the word that ada has been told. The next hub mails only who waits long.
     site.hub.signal(9)
     await site.hub.wait_gone()
+    since_long(site, site.launches()[0].id)
+    site.hub.config += f"\nc.DaasSpawner.mail_after_s = {LONG_WAIT_S}\n"
     await site.hub.start()
     await until(lambda: ready(site, "ada"), within_s=60, what="ada's server is adopted")
     await until(lambda: site.launches()[0].request.get("queued_since"), within_s=60, what="bob is queued again")
@@ -119,11 +127,29 @@ async def test_who_waits_is_told_once_by_mail_where_she_wished_it(place: Place, 
     await place.reach(bob="running")
     await until(lambda: box.to("bob@site.test"), within_s=30, what="bob's mail")
     assert (await site.hub.api("POST", path, body))[0] == 404
-    for name in ("ada", "bob"):
+    await place.begin("ada", mail_when_ready=True)
+    await place.reach(bob="running", ada="queued")
+    await site.hub.stop_server("users/bob/server")
+    await place.reach(ada="running")
+    await site.hub.stop_server("users/ada/server")
+    await place.reach()
+    short = site.launches()[0]
+    assert (short.user_name, short.request[MAIL_FIELD], TAKEN in short.request) == ("ada", True, False)
+    for name, waited in (("ada", ""), ("bob", "2 h")):
         (letter,) = box.to(f"{name}@site.test")
         assert letter["Subject"] == "Your server is ready"
-        assert "Your server (Basic) is ready. It waited for " in letter.get_content()
+        assert f"Your server (Basic) is ready. It waited for {waited}" in letter.get_content()
     assert len(box.got) == 2
+
+
+def since_long(site: Site, launch_id: str) -> None:
+    """As if she had begun to wait two long waits ago."""
+    ledger = site.ledger()
+    try:
+        made_at = datetime.now(UTC) - timedelta(seconds=2 * LONG_WAIT_S)
+        ledger._db.write(lambda c: c.execute(update(launch).where(launch.c.id == launch_id).values(created_at=made_at)))
+    finally:
+        ledger.close()
 
 
 async def ready(site: Site, user: str) -> bool:

@@ -14,10 +14,11 @@ from daas_hub.core.models import LaunchState, Resource, Who
 from daas_hub.db.ledger import LaunchRow
 from tests.flow.slurm_site import SlurmSite
 from tests.servers.kernels import ServerApi
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("root", "slapd", "slurm", "node"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(300), newer_when_long]
 MORE = """
 c.DaasSpawner.profile_list.append({
     "display_name": "Whole node", "slug": "whole", "resources": {"cpu_limit": 1, "mem_limit": "512M"},
@@ -29,8 +30,8 @@ c.Reconciler.every_s = 3
 
 
 @pytest.fixture
-async def site(slurm: Slurm) -> AsyncIterator[SlurmSite]:
-    made = SlurmSite(slurm, more=MORE)
+async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
+    made = SlurmSite(slurm_any, more=MORE)
     try:
         await made.start()
         await made.sign_in("ada")

@@ -17,7 +17,7 @@ from tests.servers.tiny_server import program
 from tests.waiting import until
 
 pytestmark = [
-    pytest.mark.needs("root", "slapd", "slurm", "node"),
+    pytest.mark.needs("root", "slapd", "node"),
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),
 ]
@@ -33,10 +33,12 @@ c.DaasSpawner.profile_list = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(slurm: Slurm) -> AsyncIterator[SlurmSite]:
+async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
     """A partition for who charges beam, which bob may and ada may not; both are members of the project."""
-    slurm.run("scontrol", "create", f"partition={PARTITION}", "Nodes=cpu1", "MaxTime=1:00:00", f"AllowAccounts={BEAM}")
-    made = SlurmSite(slurm, more=PROFILES, cmd=list(program(reachable_python())))
+    slurm_any.run(
+        "scontrol", "create", f"partition={PARTITION}", "Nodes=cpu1", "MaxTime=1:00:00", f"AllowAccounts={BEAM}"
+    )
+    made = SlurmSite(slurm_any, more=PROFILES, cmd=list(program(reachable_python())))
     try:
         await made.start()
         for name in ("ada", "bob"):
@@ -44,7 +46,7 @@ async def site(slurm: Slurm) -> AsyncIterator[SlurmSite]:
         yield made
     finally:
         await made.stop()
-        slurm.run("scontrol", "delete", f"partition={PARTITION}")
+        slurm_any.run("scontrol", "delete", f"partition={PARTITION}")
 
 
 async def started(site: SlurmSite, name: str, options: dict[str, str]) -> dict[str, str]:

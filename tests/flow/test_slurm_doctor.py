@@ -19,7 +19,13 @@ from tests.servers.slurm.settings import PARTITIONS
 from tests.servers.slurm_helper import PROGRAMS, Helper
 from tests.servers.slurm_signer import Signer
 
-pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(name="slurm", scope="module")
+def each_version(slurm_any: Slurm) -> Slurm:
+    """One version after the other."""
+    return slurm_any
 
 
 def found(slurm: Slurm, folder: Path, **traits: Any) -> list[Finding]:

@@ -13,15 +13,16 @@ from daas_hub.core.models import LaunchState
 from daas_hub.db.ledger import LaunchRow
 from tests.flow.slurm_site import SlurmSite
 from tests.servers.kernels import ServerApi
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("root", "slapd", "slurm", "node"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(240), newer_when_long]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(slurm: Slurm) -> AsyncIterator[SlurmSite]:
-    made = SlurmSite(slurm)
+async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
+    made = SlurmSite(slurm_any)
     try:
         await made.start()
         await made.sign_in("ada")

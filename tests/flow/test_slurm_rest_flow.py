@@ -24,7 +24,7 @@ from tests.servers.slurm_signer import Signer
 from tests.waiting import until
 
 pytestmark = [
-    pytest.mark.needs("root", "slapd", "slurm", "node"),
+    pytest.mark.needs("root", "slapd", "node"),
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),
 ]
@@ -41,9 +41,9 @@ REFUSALS = 20
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(slurm: Slurm) -> AsyncIterator[SlurmSite]:
-    more = BY_REST.format(url=slurm.rest_url, signer=Signer(slurm).argv)
-    made = SlurmSite(slurm, more=more, names=True)
+async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
+    more = BY_REST.format(url=slurm_any.rest_url, signer=Signer(slurm_any).argv)
+    made = SlurmSite(slurm_any, more=more, names=True)
     try:
         await made.start()
         await made.sign_in("ada")

@@ -15,17 +15,18 @@ from tests.flow.test_site_tokens import MORE, Place
 from tests.servers.evil_provider import EvilProvider
 from tests.servers.forgeries import CLIENT, SECRET
 from tests.servers.reachable_python import reachable_python
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.servers.tiny_server import program
 from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("root", "slapd", "slurm"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs("root", "slapd"), pytest.mark.timeout(240), newer_when_long]
 MARGIN_S, LASTS_S = 4, 24
 
 
-async def test_a_job_has_a_token_as_long_as_there_is_one(slurm: Slurm) -> None:
+async def test_a_job_has_a_token_as_long_as_there_is_one(slurm_any: Slurm) -> None:
     provider = await EvilProvider(exchanged_last_s=LASTS_S).start()
-    site = SlurmSite(slurm, cmd=list(program(reachable_python())), proxy=False)
+    site = SlurmSite(slurm_any, cmd=list(program(reachable_python())), proxy=False)
     secret = site.state / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)

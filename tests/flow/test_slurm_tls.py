@@ -19,13 +19,15 @@ from daas_hub.db.ledger import LaunchRow
 from tests.flow.slurm_site import SlurmSite
 from tests.servers.kernels import ServerApi
 from tests.servers.port_trap import new_book, port_trap, received
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.waiting import until
 
 pytestmark = [
-    pytest.mark.needs("root", "slapd", "slurm", "node"),
+    pytest.mark.needs("root", "slapd", "node"),
     pytest.mark.timeout(240),
     pytest.mark.asyncio(loop_scope="module"),
+    newer_when_long,
 ]
 PUBLIC = "hub.example.org"
 """What browsers call the hub."""
@@ -40,8 +42,8 @@ c.Culler.rules = [{"name": "Idle", "profiles": ["idle"], "idle_after_s": 2}]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(slurm: Slurm) -> AsyncIterator[SlurmSite]:
-    made = SlurmSite(slurm, more=ON_GPU1, names=True)
+async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
+    made = SlurmSite(slurm_any, more=ON_GPU1, names=True)
     try:
         await made.start()
         for name in ("ada", "bob"):

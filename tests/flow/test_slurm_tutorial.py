@@ -20,6 +20,7 @@ from tests.servers.kernels import ServerApi
 from tests.servers.manual import Manual
 from tests.servers.ports import free_port
 from tests.servers.slapd import BASE, PEOPLE, SERVICE_PASSWORD, Slapd, certificates
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.login_host import LoginHost
 from tests.servers.slurm.plain import site as settings
 from tests.servers.slurm.rig import LAB_GID, Slurm
@@ -27,7 +28,7 @@ from tests.servers.tutorial_software import ROOT, Software, wheel
 from tests.servers.unit_file import NO_NEW_PRIVILEGES, PATH, Unit
 from tests.waiting import until
 
-pytestmark = [pytest.mark.needs("root", "slapd", "slurm", "node"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(300), newer_when_long]
 PAGE = ROOT / "docs" / "tutorial" / "slurm.md"
 PROXY_VERSION = "5.3.0"
 HUB = "daas-hub"
@@ -117,10 +118,10 @@ class Reader:
 
 
 @pytest_asyncio.fixture
-async def reader(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reader]:
-    slapd = Slapd(tmp_path / "slapd", slurm.homes)
+async def reader(slurm_any: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reader]:
+    slapd = Slapd(tmp_path / "slapd", slurm_any.homes)
     slapd.root.mkdir()
-    made = await asyncio.to_thread(Reader, slurm, slapd, tmp_path)
+    made = await asyncio.to_thread(Reader, slurm_any, slapd, tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     try:
         await slapd.start()

@@ -17,12 +17,13 @@ from daas_hub.db.ledger import LaunchRow
 from tests.flow.slurm_site import SlurmSite
 from tests.servers.browser import ChromiumServer, axe, overflow, sign_in
 from tests.servers.reachable_python import reachable_python
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.servers.tiny_server import program
 from tests.waiting import LONG, until
 
 pytestmark = [
-    pytest.mark.needs("root", "slapd", "slurm", "node", "chromium"),
+    pytest.mark.needs("root", "slapd", "node", "chromium"),
     pytest.mark.timeout(1200 if LONG else 240),
 ]
 MANY = 150 if LONG else 8
@@ -38,9 +39,9 @@ c.SlurmBackend.test_only_s = 5
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(slurm: Slurm) -> AsyncIterator[SlurmSite]:
+async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
     """SLURM and this machine, and servers that need nothing but Python."""
-    made = SlurmSite(slurm, local=True, more=MORE, cmd=list(program(reachable_python())))
+    made = SlurmSite(slurm_any, local=True, more=MORE, cmd=list(program(reachable_python())))
     try:
         await made.start()
         for name in ("ada", "dora"):
@@ -80,6 +81,7 @@ async def looked_at(page: Page, name: str) -> None:
     assert await overflow(page) <= 0, name
 
 
+@newer_when_long
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_page_of_a_waiting_job_is_closed_reopened_and_outlives_the_hub(
     site: SlurmSite, tmp_path: Path
@@ -213,6 +215,7 @@ async def test_many_jobs_wait_and_a_local_start_works_all_the_same(site: SlurmSi
     assert left == ""
 
 
+@newer_when_long
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_wait_that_is_too_long_ends_with_its_own_error(site: SlurmSite) -> None:
     """Not with start_timeout's, which is 30 s later."""

@@ -20,13 +20,15 @@ from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.cluster import Cluster
 from tests.servers.kubernetes.images import Image
 from tests.servers.reachable_python import singleuser
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.waiting import until
 
 pytestmark = [
-    pytest.mark.needs("kube_rig", "images", "slapd", "root", "slurm"),
+    pytest.mark.needs("kube_rig", "images", "slapd", "root"),
     pytest.mark.timeout(360),
     pytest.mark.asyncio(loop_scope="module"),
+    newer_when_long,
 ]
 BOTH = """
 from datetime import timedelta
@@ -52,17 +54,17 @@ WHO = "import grp, os; print(os.getuid(), os.getgid(), sorted(set(os.getgroups()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(kube_rig: Cluster, slurm: Slurm, project_image: Callable[[str], Image]) -> AsyncIterator[SlurmSite]:
+async def site(kube_rig: Cluster, slurm_any: Slurm, project_image: Callable[[str], Image]) -> AsyncIterator[SlurmSite]:
     image, venv = project_image("singleuser-base"), Path(await asyncio.to_thread(singleuser)).parents[1]
     with kube_rig.namespace(**RESTRICTED) as namespace:
         more = BOTH.format(
             kubeconfig=str(kube_rig.kubeconfig),
             namespace=namespace,
-            homes=str(slurm.homes),
+            homes=str(slurm_any.homes),
             image=image.name,
             venv=str(venv),
         )
-        made = SlurmSite(slurm, more=more, kubernetes=True, cmd=["jupyterhub-singleuser"], proxy=False)
+        made = SlurmSite(slurm_any, more=more, kubernetes=True, cmd=["jupyterhub-singleuser"], proxy=False)
         made.hub_host = kube_rig.host
         try:
             await made.start()

@@ -32,9 +32,10 @@ PACKAGES = (
     "munge",
     "mariadb-server-core",
     "sudo",
+    "openssl",
     "python3",
 )
-"""What a cluster is made of; Python is what launchers on its nodes are run by."""
+"""What a cluster is made of and the tutorial asks for; Python is what launchers on its nodes are run by."""
 UNREAD = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 SETTINGS = ("Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
 """How this machine's apt reaches its mirror."""

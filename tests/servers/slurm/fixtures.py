@@ -5,10 +5,13 @@ Whoever changes something puts it back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+
+from tests.waiting import LONG
 
 from . import debian
 from .rig import Slurm
@@ -45,9 +48,15 @@ def slurm24(slurm_clusters: Callable[[str], Slurm]) -> Slurm:
     return slurm_clusters("slurm24")
 
 
-@pytest.fixture(
-    scope="session", params=[pytest.param(name, marks=pytest.mark.needs("root", name)) for name in VERSIONS]
-)
+def _params(engines: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.needs("root", name)) for name in engines]
+
+
+@pytest.fixture(scope="session", params=_params(VERSIONS))
 def slurm_any(request: pytest.FixtureRequest, slurm_clusters: Callable[[str], Slurm]) -> Slurm:
     """Each version in turn: a test that takes it runs twice and needs no mark of its own."""
     return slurm_clusters(request.param)
+
+
+newer_when_long = pytest.mark.parametrize("slurm_any", _params(VERSIONS if LONG else list(VERSIONS)[:1]), indirect=True)
+"""Of a test that takes ``slurm_any`` and minutes: on 24.11 in the long run alone."""

@@ -25,8 +25,9 @@ A_MINUTE_S = 60
 SERVICES = ("controller", "node", "database", "rest")
 OWN = ("passwd", "group", "shadow", "hosts", "resolv.conf", "slurm", "sudoers.d")
 """What /etc has of its own."""
-# Another Debian's /usr has this machine's Python over its own: environments of the tests are made of it. What is
-# written to /usr is gone with the world.
+# Another Debian's /usr has this machine's Python over its own: environments of the tests are made of it. Where this
+# machine's Node is in /usr, it is there with its own loader and libraries. What is written to /usr is gone with the
+# world.
 # As the first process of the namespace the shell buries whatever loses its parent; it ends when its input does.
 INSIDE = """
 set -e
@@ -49,6 +50,21 @@ if [ -n "$3" ]; then
         mount --bind "$library" "usr/lib/${{library##*/}}"
     done
     mount --bind machine/local usr/local
+    mkdir usr/machine
+    mount --bind machine usr/machine
+    for modules in share/python-wheels share/nodejs lib/nodejs lib/node_modules; do
+        [ -d "machine/$modules" ] || continue
+        mkdir -p "usr/$modules"
+        mount --bind "machine/$modules" "usr/$modules"
+    done
+    for loader in machine/lib/*/ld-linux-*.so.*; do
+        [ -e "$loader" ] && [ -e machine/bin/node ] || continue
+        words="/usr/$loader --library-path /usr/${{loader%/*}} /usr/machine/bin/node"
+        printf '#!/bin/sh\\nexec %s "$@"\\n' "$words" > usr/bin/node
+        chmod 755 usr/bin/node
+        [ ! -e machine/bin/npm ] || cp -a machine/bin/npm usr/bin/
+        break
+    done
     mount --rbind usr /usr
     cd /
 fi
