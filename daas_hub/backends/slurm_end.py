@@ -20,6 +20,7 @@ from daas_hub.core.slurm_books import booked
 from daas_hub.core.slurm_jobs import Accounted, Job, Phase
 from daas_hub.core.slurm_launches import (
     Ambiguous,
+    Handles,
     Ref,
     find_job,
     is_recorded,
@@ -63,6 +64,7 @@ class Ends:
         self._settings, self._slurm, self._submitter, self._watch, self._log = settings, slurm, submitter, watch, log
         self._tls = tls
         self._all_seen = False
+        self._handles = Handles()
         self.submitting: set[str] = set()
         """Launches whose submission is going on here."""
         self.begun: set[str] = set()
@@ -76,7 +78,9 @@ class Ends:
 
     async def _judged(self, handle: Handle, asked: Coroutine[Any, Any, Mapping[int, Job]]) -> Observation:
         try:
-            ref, jobs = ref_of(handle), await asked
+            # The handle is read when the answer is there: a thousand wait for the same one, with as little as can be.
+            jobs = await asked
+            ref = self._handles.ref(handle)
             job = find_job(jobs, ref)
             if job is None:
                 return await self._missing(ref)

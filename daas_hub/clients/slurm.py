@@ -36,18 +36,19 @@ from daas_hub.core.slurm_jobs import (
     Accounted,
     Job,
     parse_accounted,
-    parse_jobs,
     parse_runs,
-    squeue_format,
 )
+from daas_hub.core.slurm_queue import JobReader
 
 from .slurm_run import Ran, run, unavailable
 from .slurm_said import no_such_job, reason_of
 
 T = TypeVar("T")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@$-]*", re.ASCII)
-IN_LOOP_CHARACTERS = 500_000
-"""A longer answer, of about a thousand jobs, is read in a thread: it would hold up the loop for 10 ms and more."""
+IN_LOOP_CHARACTERS = 250_000
+"""A longer answer, of more than a thousand jobs, is read in a thread: new to us it would hold up the loop for 10 ms."""
+BETWEEN = 9
+"""So many characters of a mark are enough between fields in which no user wrote."""
 LISTS_MEAN_TREES = [23, 2]
 """From this version on a partition's list of accounts means those below them, too."""
 SQUEUE = ("squeue", "--all", "--local", "--noheader", "--noconvert", "--states=all")
@@ -59,6 +60,7 @@ class Slurm:
     def __init__(self, *, prefix: Sequence[str] = (), within_s: float = 10, conf: str = "") -> None:
         """``prefix``: words before each program. ``within_s``: seconds that each one may take. ``conf``: SLURM_CONF."""
         self._prefix, self._within_s, self._cluster = tuple(prefix), within_s, ""
+        self._reader = JobReader(_mark()[:BETWEEN])
         # Nothing of the hub's own environment but where programs are: SQUEUE_* and the like would change answers.
         self._environment = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -71,18 +73,18 @@ class Slurm:
     async def jobs(self) -> Mapping[int, Job]:
         """All jobs of the cluster that the controller still knows, ended ones too: one process, one question."""
         mark = _mark()
-        ran = await self._ran(*SQUEUE, SQUEUE_FORMAT2=squeue_format(mark))
+        ran = await self._ran(*SQUEUE, SQUEUE_FORMAT2=self._reader.format(mark))
         if len(ran.out) > IN_LOOP_CHARACTERS:
-            return await asyncio.to_thread(_read, "squeue", ran, lambda out: parse_jobs(out, mark))
-        return _read("squeue", ran, lambda out: parse_jobs(out, mark))
+            return await asyncio.to_thread(_read, "squeue", ran, lambda out: self._reader.jobs(out, mark))
+        return _read("squeue", ran, lambda out: self._reader.jobs(out, mark))
 
     async def job(self, job_id: int) -> Job | None:
         """One job; None only where the controller says that it knows no such job, and says nothing else."""
         mark = _mark()
-        ran = await self._ran(*SQUEUE, f"--jobs={job_id}", SQUEUE_FORMAT2=squeue_format(mark))
+        ran = await self._ran(*SQUEUE, f"--jobs={job_id}", SQUEUE_FORMAT2=self._reader.format(mark))
         if ran.code == 1 and not ran.out and no_such_job(ran.err):
             return None
-        found = _read("squeue", ran, lambda out: parse_jobs(out, mark))
+        found = _read("squeue", ran, lambda out: self._reader.only(out, mark))
         if job_id not in found:
             raise unavailable("squeue", ran, "answer")
         return found[job_id]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
 from daas_hub.core.errors import BackendUnavailable
@@ -45,6 +46,7 @@ class SharedLook(Generic[T]):
         self._good: Looked[T] | None = None
         self._failed: _Failed | None = None
         self._running: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
         self._closed = False
 
     @property
@@ -77,9 +79,11 @@ class SharedLook(Generic[T]):
                 raise BackendUnavailable("The hub ends.", reason="closed")
             if self._running is None:
                 self._running = asyncio.create_task(self._look())
+                self._over = asyncio.Event()
+                self._running.add_done_callback(partial(_tell, self._over))
             # It may have begun too early for this caller: then its end is only the moment for the next one. A caller
-            # that is cancelled does not end what others wait for.
-            await asyncio.wait({self._running})
+            # that is cancelled does not end what others wait for. A thousand wait for one event, as that is cheap.
+            await self._over.wait()
 
     async def _look(self) -> None:
         # The first step runs after its first caller has asked, and before its question is put.
@@ -99,6 +103,10 @@ class SharedLook(Generic[T]):
         if (running := self._running) is not None:
             running.cancel()
             await asyncio.wait({running})
+
+
+def _tell(over: asyncio.Event, _: object) -> None:
+    over.set()
 
 
 def _raise(error: Exception) -> NoReturn:

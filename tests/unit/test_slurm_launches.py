@@ -11,6 +11,7 @@ from daas_hub.core.models import Life
 from daas_hub.core.slurm_jobs import Accounted, Job
 from daas_hub.core.slurm_launches import (
     Ambiguous,
+    Handles,
     Ref,
     find_job,
     forged,
@@ -26,9 +27,9 @@ from daas_hub.core.slurm_launches import (
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 REF = Ref("l1", "beam", "ada", 20001, 30001, "/home/ada", "/user/ada/", False, NOW)
 JOB = Job(
-    id=7, state="RUNNING", uid=20001, user="ada", account="lab", partition="cpu", qos="normal", host="cpu1",
-    nodes="cpu1", submitted_at=NOW, started_at=NOW, expected_at=None, limit_s=None, elapsed_s=0, priority=1, reason="",
-    cpus=1, memory_bytes=None, gpus=0, gpu_types=(), restarts=0, reservation="", comment="daas:beam:l1",
+    id=7, state="RUNNING", uid=20001, user="ada", partition="cpu", host="cpu1",
+    submitted_at=NOW, started_at=NOW, expected_at=None, limit_s=None, elapsed_s=0, priority=1, reason="",
+    cpus=1, memory_bytes=None, gpus=0, gpu_types=(), comment="daas:beam:l1",
 )  # fmt: skip
 ACCOUNTED = Accounted(
     id=7, state="FAILED", user="ada", submitted_at=NOW, started_at=NOW, ended_at=NOW, exit_code=3, signal=0,
@@ -68,6 +69,22 @@ def test_without_an_id_exactly_one_must_fit() -> None:
         find_job(twice, REF)
     assert find_job(twice, RECORDED) == JOB
     assert find_job({}, REF) is None
+
+
+def test_the_same_handle_is_read_once() -> None:
+    handles, first = Handles(), RECORDED.handle()
+    ref = handles.ref(first)
+    assert ref == RECORDED
+    assert handles.ref(dict(first)) is ref
+    assert handles.read == 1
+    # Changed in place, another one of the same launch, and one that is none.
+    first["port"] = 4000
+    assert handles.ref(first).port == 4000
+    assert handles.ref(RECORDED.handle()) == RECORDED
+    assert handles.read == 3
+    for wrong in ({}, {**first, "version": 99}):
+        with pytest.raises(ValueError, match="not a handle"):
+            handles.ref(wrong)
 
 
 def test_a_handle_comes_back_as_it_was_and_others_are_refused() -> None:
@@ -149,7 +166,7 @@ def test_a_port_is_taken_once_for_each_run_of_the_job() -> None:
     assert (known.port, known.node) == (4000, "cpu1")
     assert takes_report(known, JOB) is False
     assert takes_report(known, None) is None
-    again = replace(JOB, started_at=LATER, host="cpu2", restarts=1)
+    again = replace(JOB, started_at=LATER, host="cpu2")
     assert takes_report(known, again)
     assert with_port(known, 5000, again).node == "cpu2"
     # A requeued one waits: nobody can report for it yet.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,8 +73,8 @@ def test_a_partition_that_is_not_up_says_so() -> None:
 
 
 def job(number: int, state: str, **changes: Any) -> Job:
-    plain = dict.fromkeys(Job.__slots__)
-    texts = dict.fromkeys(("user", "account", "qos", "nodes", "reason", "reservation", "comment"), "")
+    plain: dict[str, Any] = {each.name: None for each in fields(Job) if each.init}
+    texts = dict.fromkeys(("user", "reason", "comment"), "")
     plain |= {**texts, "id": number, "state": state, "uid": 1, "partition": "p", "host": "", "submitted_at": NOW}
     plain |= {
         "elapsed_s": 0,
@@ -83,7 +83,6 @@ def job(number: int, state: str, **changes: Any) -> Job:
         "memory_bytes": 8 * GIB,
         "gpus": 0,
         "gpu_types": (),
-        "restarts": 0,
     }
     return Job(**{**plain, **changes})  # type: ignore[arg-type]
 
