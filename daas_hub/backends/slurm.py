@@ -38,7 +38,7 @@ from .slurm_claims import Claims
 from .slurm_end import Ends
 from .slurm_may import MayLook
 from .slurm_records import Records
-from .slurm_script import check_settings
+from .slurm_script import check_settings, site_choices
 from .slurm_settings import SlurmSettings
 from .slurm_start import Reports, Start, Tools, url_of, wait_ready
 from .slurm_submit import submitter
@@ -74,7 +74,7 @@ class SlurmBackend(SlurmSettings, Backend):
         self._tokens = Tokens(way, records)
         self._claims = Claims(self, records, ends)
         self._capacity = CapacityLook(slurm, watch)
-        self._may = MayLook(slurm, self._capacity, self.log)
+        self._may = MayLook(slurm, self._capacity, site_choices(self.config), self.log)
         self._reports = Reports()
         self._steps: dict[str, Steps] = {}
         self._starting: dict[str, Start] = {}

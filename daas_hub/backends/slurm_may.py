@@ -1,7 +1,8 @@
 """What each person may ask of the cluster, looked at no more often than it changes much.
 
-Partitions are those of the capacity look, reservations and settings are asked for once for everybody, associations
-once for each person. While the cluster or its accounting does not answer, the last word stays, with its age.
+Partitions are those of the capacity look; reservations, QOS and settings are asked for once for everybody,
+associations once for each person. While the cluster or its accounting does not answer, the last word stays, with its
+age.
 """
 
 from __future__ import annotations
@@ -32,26 +33,32 @@ MAX_PEOPLE = 1000
 class MayLook:
     """The lists of a cluster. For one event loop."""
 
-    def __init__(self, slurm: Slurm, capacity: CapacityLook, log: Logger | LoggerAdapter[Any]) -> None:
-        self._slurm, self._capacity, self._log = slurm, capacity, log
+    def __init__(
+        self, slurm: Slurm, capacity: CapacityLook, site: Mapping[str, str], log: Logger | LoggerAdapter[Any]
+    ) -> None:
+        """``site``: field → what the site's own settings say for all profiles."""
+        self._slurm, self._capacity, self._site, self._log = slurm, capacity, site, log
         self._settings = SharedLook(slurm.settings)
         self._above = SharedLook(slurm.accounts_above)
         self._reservations = SharedLook(slurm.reservations)
+        self._qos = SharedLook(slurm.qos)
         self._people: OrderedDict[str, SharedLook[Any]] = OrderedDict()
 
     async def look(self, user: str, max_age_s: float) -> May:
         """What this account may use; what was never told is None, and without a name what she may. Never raises."""
-        told, associations, reservations, settings = await asyncio.gather(
+        told, associations, reservations, qos, settings = await asyncio.gather(
             self._partitions(),
             self._associations(user, max_age_s),
             self._told(self._reservations, max_age_s),
+            self._told(self._qos, max_age_s),
             self._told(self._settings, SETTINGS_FOR_S),
         )
         kept = Told(tuple(reservations.value), reservations.as_of, reservations.current) if reservations else None
         enforced = frozenset({"associations", "qos"})
         if settings is not None:
             enforced = _enforced(settings.value)
-        return May(user, told, associations, kept, enforced, await self._accounts_above(told))
+        above = await self._accounts_above(told)
+        return May(user, told, associations, kept, enforced, above, qos, self._site)
 
     async def _partitions(self) -> Told[tuple[Partition, ...]] | None:
         try:
@@ -96,8 +103,8 @@ class MayLook:
 
     async def close(self) -> None:
         """End what is being asked."""
-        looks: list[SharedLook[Any]] = [self._settings, self._above, self._reservations, *self._people.values()]
-        for look in looks:
+        looks: list[SharedLook[Any]] = [self._settings, self._above, self._reservations, self._qos]
+        for look in [*looks, *self._people.values()]:
             await look.close()
 
 
@@ -105,6 +112,8 @@ def _enforced(settings: Mapping[str, str]) -> frozenset[str]:
     """What is asked of the accounting at a submission."""
     words = frozenset(settings.get("AccountingStorageEnforce", "").replace(" ", "").lower().split(","))
     if "all" in words:
-        words |= {"associations", "qos"}
+        words |= {"associations", "limits", "qos"}
+    if "safe" in words:
+        words |= {"limits"}
     # Whoever enforces limits or QOS, enforces associations.
-    return words | {"associations"} if words & {"limits", "qos", "safe", "wckeys"} else words
+    return words | {"associations"} if words & {"limits", "qos", "wckeys"} else words

@@ -26,6 +26,7 @@ from traitlets.log import get_logger
 from daas_hub.core import sbatch_lines, slurm_override
 from daas_hub.core.errors import ConfigError, StartFailed
 from daas_hub.core.models import Account, LaunchSpec, Resources
+from daas_hub.core.slurm_choices import ACCOUNT, FIELDS, QOS, RUNTIME
 
 from .slurm_launch import LAUNCH
 from .slurm_traits import TABLE, check
@@ -104,6 +105,17 @@ def check_settings(config: Config) -> tuple[str, ...]:
     for sentence in told:
         get_logger().warning("%s", sentence)
     return tuple(told)
+
+
+def site_choices(config: Config) -> dict[str, str]:
+    """Field of ``core/slurm_choices.py`` → what ``c.SlurmSpawner`` says of it for all profiles. Its partition is not
+    among them: where a job goes is the placement's."""
+    given: dict[str, object] = {}
+    for section in reversed(SECTIONS):
+        given |= config.get(section, {})
+    return {
+        name: str(given[f"req_{FIELDS[name]}"]) for name in (ACCOUNT, QOS, RUNTIME) if given.get(f"req_{FIELDS[name]}")
+    }
 
 
 async def build_script(

@@ -39,6 +39,7 @@ from daas_hub.core.slurm_jobs import (
     parse_runs,
 )
 from daas_hub.core.slurm_queue import JobReader
+from daas_hub.core.slurm_times import QOS_FIELDS, Qos, parse_qos
 
 from .slurm_run import Ran, run, unavailable
 from .slurm_said import no_such_job, reason_of
@@ -124,6 +125,11 @@ class Slurm:
     async def associations(self, user: str) -> Sequence[Association]:
         """The ways in which a user may submit here; none for somebody whom the accounting does not know."""
         return parse_associations(await self._associations(user), await self._name())
+
+    async def qos(self) -> Mapping[str, Qos]:
+        """All QOS by name, with how they bound a walltime."""
+        words = ["--noheader", "--parsable2", "--readonly", "show", "qos", f"format={','.join(QOS_FIELDS)}"]
+        return _read("sacctmgr", await self._ran("sacctmgr", *words), parse_qos)
 
     async def accounts_above(self) -> Mapping[str, frozenset[str]]:
         """SLURM account → those above it, where the cluster lets a partition's list of accounts mean these, too (23.02

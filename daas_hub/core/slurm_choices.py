@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 from .errors import InvalidOptions
 from .slurm_cluster import EVERYBODY, Association, Partition, Reservation
 from .slurm_override import checked, minutes_of
+from .slurm_times import UNBOUND, Bound, Qos, bound
 
 T = TypeVar("T")
 
@@ -59,9 +60,14 @@ class May:
     associations: Told[tuple[Association, ...]] | None = None
     reservations: Told[tuple[Reservation, ...]] | None = None
     enforced: frozenset[str] = frozenset({"associations", "qos"})
-    """AccountingStorageEnforce: without ``associations`` everybody may submit, without ``qos`` with any QOS."""
+    """AccountingStorageEnforce: without ``associations`` everybody may submit, without ``qos`` with any QOS; without
+    ``limits`` those of QOS and associations bound nothing."""
     above: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """SLURM account → those above it, where a partition's list means them, too (23.02 and later)."""
+    qos: Told[Mapping[str, Qos]] | None = None
+    """All QOS of the cluster, by name."""
+    site: Mapping[str, str] = field(default_factory=dict)
+    """Field → what the site's own settings say for all profiles (``c.SlurmSpawner``)."""
 
 
 Groups = Collection[str] | None
@@ -78,13 +84,8 @@ class Way:
     by_default: bool = True
     """Whether it is taken by who names no account."""
     qos_by_default: bool = True
-    max_time_s: int | None = None
-
-    @property
-    def longest_s(self) -> int | None:
-        """The walltime that can be had; None: unlimited."""
-        bounds = [one for one in (self.partition.max_time_s, self.max_time_s) if one is not None]
-        return min(bounds, default=None)
+    bound: Bound = UNBOUND
+    """On its walltime."""
 
 
 def read(name: str, text: str) -> str:
@@ -120,8 +121,10 @@ def _in_groups(listed: Collection[str], groups: Groups) -> bool:
 
 
 def _in_partition(may: May, partition: Partition) -> list[Way]:
+    known = may.qos.value if may.qos is not None else None
+    limits = "limits" in may.enforced
     if may.associations is None or "associations" not in may.enforced:
-        return [Way(partition)]
+        return [Way(partition, bound=bound(partition, known, limits=limits))]
     found = []
     mine = may.associations.value
     own = {each.account for each in mine if each.partition == partition.name}
@@ -135,7 +138,14 @@ def _in_partition(may: May, partition: Partition) -> list[Way]:
             continue
         default = each.default_qos or _default_qos(each.qos)
         found += [
-            Way(partition, each.account, qos, each.default, not default or qos == default, each.max_time_s)
+            Way(
+                partition,
+                each.account,
+                qos,
+                each.default,
+                not default or qos == default,
+                bound(partition, known, qos, each.account, each.max_time_s, limits=limits),
+            )
             for qos in (each.qos if "qos" in may.enforced else ()) or ("",)
             if not qos or partition.admits_qos(qos)
         ]
@@ -178,6 +188,7 @@ def check(
     """
     if may.partitions is None:
         return None
+    fixed = with_site(may, fixed, asked)
     current = may.partitions.current and (may.associations is None or may.associations.current)
     reserved = RESERVATION in asked or bool(fixed.get(RESERVATION))
     whole = pool = ways(may, groups, reserved=reserved, only=only, named=fixed.get(PARTITION, "").split(","))
@@ -200,8 +211,7 @@ def check(
         pool = left
     if RESERVATION in asked:
         pool = _in_reservation(may, groups, asked[RESERVATION], pool)
-    if RUNTIME in asked:
-        pool = _long_enough(asked[RUNTIME], pool, current=current)
+    pool = _long_enough(asked, fixed, pool, current=current and (may.qos is None or may.qos.current))
     return frozenset(way.partition.name for way in pool) or None
 
 
@@ -217,6 +227,11 @@ def refuse_project(may: May, groups: Groups, project: str, account: str) -> None
             "without the project.",
             field="project",
         )
+
+
+def with_site(may: May, fixed: Mapping[str, str], asked: Collection[str] = ()) -> dict[str, str]:
+    """The profile's values, and the site's where it has none and nothing is asked."""
+    return {**{name: text for name, text in may.site.items() if name not in asked}, **fixed}
 
 
 def names_of(pool: Sequence[Way], name: str) -> list[str]:
@@ -294,18 +309,25 @@ def _in_reservation(may: May, groups: Groups, given: str, pool: list[Way]) -> li
     return pool
 
 
-def _long_enough(given: str, pool: list[Way], *, current: bool) -> list[Way]:
-    wanted_s = (minutes_of(given) or 0) * 60
-    left = [way for way in pool if way.longest_s is None or way.longest_s >= wanted_s]
+def _long_enough(asked: Mapping[str, str], fixed: Mapping[str, str], pool: list[Way], *, current: bool) -> list[Way]:
+    """The ways that allow the walltime. One of the profile, too long whatever she chooses, is the profile's mistake."""
+    wanted = asked.get(RUNTIME, fixed.get(RUNTIME, ""))
+    wanted_s = (minutes_of(wanted) or 0) * 60
+    left = [way for way in pool if way.bound.allows(wanted_s)]
     if left or not pool or not current:
         return left or pool
-    longest = max(pool, key=lambda way: way.longest_s or 0)
-    by_account = longest.max_time_s is not None and longest.max_time_s == longest.longest_s
-    whose = f"your slurm_account {longest.account}" if by_account else f"partition {longest.partition.name}"
+    longest = max((way.bound for way in pool), key=lambda one: one.longest_s or 0)
+    too_long = f"is more than the {walltime(longest.longest_s)} of {longest.whose}"
+    if RUNTIME in asked:
+        text = f'{RUNTIME}: "{wanted}" {too_long}; choose at most that, or ask the cluster\'s administrators.'
+        raise InvalidOptions(text, field=RUNTIME)
+    chosen = [name for name in (longest.field, QOS, PARTITION, ACCOUNT) if name in asked]
+    if not chosen:
+        return pool
     raise InvalidOptions(
-        f'{RUNTIME}: "{given}" is more than the {walltime(longest.longest_s)} of {whose}; choose at most that, or ask '
-        "the cluster's administrators.",
-        field=RUNTIME,
+        f'{chosen[0]}: "{asked[chosen[0]]}" cannot be used together with the profile\'s runtime: {wanted} {too_long}. '
+        "Choose another, or less time where the profile lets you, or ask the cluster's administrators.",
+        field=chosen[0],
     )
 
 

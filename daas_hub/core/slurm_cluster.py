@@ -68,6 +68,8 @@ class Partition:
     """None: all that a node has; so of the memory below."""
     max_memory_per_node_bytes: int | None = None
     max_memory_per_cpu_bytes: int | None = None
+    own_qos: str = ""
+    """The QOS whose limits count for all of its jobs; empty: none."""
 
     def most_memory_bytes(self, node_cpus: int) -> int | None:
         """What one job can have on a node of so many cores; None: all of it."""
@@ -278,6 +280,7 @@ def _partition(said: Mapping[str, str], nodes: tuple[Node, ...]) -> Partition:
             max_cpus_per_node=_bound(said.get("MaxCPUsPerNode")),
             max_memory_per_node_bytes=_bound(said.get("MaxMemPerNode"), 2**20),
             max_memory_per_cpu_bytes=_bound(said.get("MaxMemPerCPU"), 2**20),
+            own_qos=next(iter(_names(said.get("QoS"))), ""),
         )
     except KeyError as error:
         raise ValueError(f"A partition without {error}: {said}") from None

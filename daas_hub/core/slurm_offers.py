@@ -26,6 +26,7 @@ from .slurm_choices import (
     value_of,
     walltime,
     ways,
+    with_site,
 )
 from .slurm_cluster import Reservation
 from .units import format_duration
@@ -60,6 +61,7 @@ def offers(
 ) -> tuple[Offer, ...]:
     """The fields of a profile; ``fixed`` are its own values by field, ``only`` its partitions, where it has some."""
     may = may or May("")
+    fixed = with_site(may, fixed)
     reserved = RESERVATION in fields or bool(fixed.get(RESERVATION))
     pool = ways(may, groups, reserved=reserved, only=only, named=fixed.get(PARTITION, "").split(","))
     for name in (ACCOUNT, PARTITION, QOS):
@@ -111,12 +113,10 @@ def _words(name: str, value: str, pool: list[Way], fields: Sequence[str]) -> str
     """A value with what it goes together with."""
     here = [way for way in pool if value_of(way, name) == value]
     notes = []
-    if name == PARTITION:
-        longest = max((way.longest_s for way in here if way.longest_s is not None), default=None)
-        unlimited = any(way.longest_s is None for way in here)
-        notes.append("no limit on time" if unlimited else f"at most {walltime(longest)}")
-        if here[0].partition.needs_reservation:
-            notes.append("in a reservation only")
+    if name == PARTITION or (name == QOS and any(way.bound.field == QOS for way in here)):
+        notes.append(_longest(here))
+    if name == PARTITION and here[0].partition.needs_reservation:
+        notes.append("in a reservation only")
     for other, word in ((ACCOUNT, "SLURM account"), (PARTITION, "partition")):
         if other == name or other not in fields:
             continue
@@ -126,20 +126,50 @@ def _words(name: str, value: str, pool: list[Way], fields: Sequence[str]) -> str
     return f"{value}: {', '.join(notes)}" if notes else value
 
 
+def _longest(pool: Sequence[Way]) -> str:
+    """The longest walltime that any of these ways has."""
+    bounds = [way.bound.longest_s for way in pool]
+    return (
+        "no limit on time" if None in bounds else f"at most {walltime(max(one for one in bounds if one is not None))}"
+    )
+
+
 def _about_time(pool: list[Way], fixed: str) -> str:
-    """Bounds and default of a walltime, partition by partition."""
+    """Bounds and default of a walltime: partition by partition, and those of a QOS that is the same in all of them."""
+    alike = {way.qos: way.bound.longest_s for way in pool if way.bound.field == QOS}
+    alike = {
+        qos: longest_s
+        for qos, longest_s in alike.items()
+        if all(way.bound.longest_s == longest_s for way in pool if way.qos == qos)
+    }
+    rest = [way for way in pool if way.qos not in alike]
+    if not rest:
+        rest, alike = pool, {}
     seen: dict[str, list[str]] = {}
-    for way in pool:
-        said = "no limit" if way.longest_s is None else f"at most {walltime(way.longest_s)}"
+    for way in rest:
+        said = "no limit" if way.bound.longest_s is None else f"at most {walltime(way.bound.longest_s)}"
         if way.partition.default_time_s is not None and not fixed:
             said += f" ({walltime(way.partition.default_time_s)} by default)"
         names = seen.setdefault(said, [])
-        if way.partition.name not in names:
-            names.append(way.partition.name)
+        if (label := way.partition.name + _what_differs(way, rest)) not in names:
+            names.append(label)
     by_name = "; ".join(f"{', '.join(names)} {said}" for said, names in seen.items())
     bounds = next((said[:1].upper() + said[1:] for said in seen), "") if len(seen) < 2 else f"By partition: {by_name}"
-    parts = [bounds, f"By default {fixed}" if fixed else "", "Minutes, h:m:s or d-h:m:s"]
+    by_qos = [f"With QOS {qos} at most {walltime(longest_s)}" for qos, longest_s in alike.items()]
+    parts = [bounds, *by_qos, f"By default {fixed}" if fixed else "", "Minutes, h:m:s or d-h:m:s"]
     return ". ".join(part for part in parts if part) + "."
+
+
+def _what_differs(way: Way, pool: Sequence[Way]) -> str:
+    """What of a way has this bound in its partition, where that has several."""
+    here = [each for each in pool if each.partition.name == way.partition.name]
+    if {each.bound.longest_s for each in here} == {way.bound.longest_s}:
+        return ""
+    for name, word in ((QOS, "QOS"), (ACCOUNT, "SLURM account")):
+        value = value_of(way, name)
+        if {each.bound.longest_s for each in here if value_of(each, name) == value} == {way.bound.longest_s}:
+            return f" with {word} {value}"
+    return f" with QOS {way.qos} and SLURM account {way.account}"
 
 
 def _when(one: Reservation, now: datetime) -> str:

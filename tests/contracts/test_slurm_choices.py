@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -12,19 +13,25 @@ import pytest
 from daas_hub.core.errors import InvalidOptions
 from daas_hub.core.slurm_choices import May, check
 from daas_hub.core.slurm_offers import Offer, offers
-from tests.servers.slurm.rig import BEAM, FAST, KID, LAB, Slurm
+from tests.servers.slurm.rig import BEAM, FAST, KID, LAB, TIM, TIMS_QOS, Slurm
 from tests.servers.slurm_place import SlurmPlace, slurm_place
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 STAFF = "chstaff"
 PARTITIONS = {"chbeam": f"AllowAccounts={BEAM}", "chfast": f"AllowQos={FAST}", "chstaff": f"AllowGroups={STAFF}"}
-GROUPS = {"ada": [LAB], "bob": [LAB, STAFF], "eve": [LAB]}
+GROUPS = {"ada": [LAB], "bob": [LAB, STAFF], "eve": [LAB], TIM: [LAB]}
 ALL = {"partition": ["", *PARTITIONS], "slurm_account": ["", LAB, BEAM, KID], "qos": ["", FAST]}
 WORDS = {"partition": "--partition=", "slurm_account": "--account=", "qos": "--qos=", "reservation": "--reservation="}
+RUNTIME = {"runtime": "--time="}
 NEVER = {"AccountNotAllowed", "QOSNotAllowed", "PartitionConfig", "InvalidAccount", "InvalidQOS"}
+TOO_LONG = {"PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit"}
 """Reasons of jobs that sbatch has taken and that wait for ever: it refuses them only with EnforcePartLimits."""
 ENOUGH = "--parsable --mem=100 --time=5 --output=/dev/null --wrap=true"
+TIMED = {"chhour": "MaxTime=60", "chopen": "MaxTime=UNLIMITED QOS=tplain", "chown": "MaxTime=120 QOS=tpart"}
+TIMES = {"partition": list(TIMED), "qos": [name for name in TIMS_QOS if name != "tpart"],
+         "runtime": ["40", "55", "85", "95", "115", "140", "190", "220"]}  # fmt: skip
+"""Between any two bounds, and beyond the last."""
 
 
 @pytest.fixture
@@ -46,8 +53,8 @@ def slurm(slurm_any: Slurm) -> Iterator[Slurm]:
 
 def ran(slurm: Slurm, user: str, asked: list[dict[str, str]]) -> list[bool]:
     """Whether a job of each ran."""
-    tries = [" ".join(f"{WORDS[name]}{text}" for name, text in one.items() if text) for one in asked]
-    script = "\n".join(["cd /", *(f"sbatch {words} {ENOUGH} 2>/dev/null || echo refused" for words in tries)])
+    tries = [" ".join(f"{(WORDS | RUNTIME)[name]}{text}" for name, text in one.items() if text) for one in asked]
+    script = "\n".join(["cd /", *(f"sbatch {ENOUGH} {words} 2>/dev/null || echo refused" for words in tries)])
     said = slurm.run("sh", "-c", script, user=user).split()
     assert len(said) == len(asked), said
     jobs = [job for job in said if job != "refused"]
@@ -58,7 +65,7 @@ def ran(slurm: Slurm, user: str, asked: list[dict[str, str]]) -> list[bool]:
         over = [
             (job, state)
             for job, state, reason in told
-            if state == "COMPLETED" or reason in NEVER or "permitted" in reason
+            if state == "COMPLETED" or reason in NEVER | TOO_LONG or "permitted" in reason
         ]
         found = {job: state == "COMPLETED" for job, state in over}
         return found if len(found) == len(jobs) else None
@@ -103,7 +110,7 @@ async def test_what_is_offered_runs_and_what_is_not_never_does(slurm: Slurm) -> 
     ]
     asked = [*combinations, *reserved]
     async with slurm_place(slurm) as place:
-        for user in GROUPS:
+        for user in ("ada", "bob", "eve"):
             may = await seen(place, user)
             theirs = await asyncio.to_thread(ran, slurm, user, asked)
             mine = [ours(may, user, one) for one in asked]
@@ -117,3 +124,51 @@ async def test_what_is_offered_runs_and_what_is_not_never_does(slurm: Slurm) -> 
                 assert here & tried == possible & tried, (user, name)
             theirs_too = any(value in PARTITIONS for value, _ in fields["partition"].choices)
             assert ("01:00:00" in fields["runtime"].help) is theirs_too
+
+
+@contextmanager
+def timed(slurm: Slurm) -> Iterator[None]:
+    """Partitions with and without bounds on time."""
+    for name, bounds in TIMED.items():
+        slurm.run("scontrol", "create", f"partition={name}", "Nodes=cpu1", *bounds.split())
+    try:
+        yield
+    finally:
+        for name in TIMED:
+            slurm.run("scontrol", "delete", f"partition={name}")
+
+
+@contextmanager
+def enforced(slurm: Slurm, words: str) -> Iterator[None]:
+    """Controllers with another AccountingStorageEnforce, for which they start anew. They forget partitions that
+    were made meanwhile."""
+    conf, name = slurm.world.etc / "slurm" / "slurm.conf", "AccountingStorageEnforce="
+    before = conf.read_text()
+    with slurm.refused():
+        conf.write_text(before.replace(f"{name}associations,limits,qos", f"{name}{words}"))
+    try:
+        yield
+    finally:
+        with slurm.refused():
+            conf.write_text(before)
+
+
+async def compared(slurm: Slurm, asked: list[dict[str, str]]) -> int:
+    """How many of Tim's jobs ran: each, and no other, that is taken here. Settings that we know are the newest."""
+    async with slurm_place(slurm) as place:
+        may = await seen(place, TIM)
+        theirs = await asyncio.to_thread(ran, slurm, TIM, asked)
+        mine = [ours(may, TIM, one) for one in asked]
+        assert [each for each in zip(asked, theirs, mine, strict=True) if each[1] is bool(each[2])] == []
+        return sum(theirs)
+
+
+async def test_a_walltime_that_is_taken_runs_and_a_longer_one_never_does(slurm_any: Slurm) -> None:
+    asked = [dict(zip(TIMES, values, strict=True)) for values in itertools.product(*TIMES.values())]
+    with timed(slurm_any):
+        ran_then = await compared(slurm_any, asked)
+    assert 0 < ran_then < len(asked)
+    beyond = [one for one in asked if one["qos"] in ("tbrief", "tplain") and one["runtime"] in ("55", "85")]
+    with enforced(slurm_any, "associations,qos"), timed(slurm_any):
+        # Each was more than QOS or association allow; now a partition's time alone counts.
+        assert await compared(slurm_any, beyond) == len(beyond) - 2

@@ -98,6 +98,11 @@ REFUSED = [
         {"runtime": "3-00:00:00", "partition": PARTITION, "slurm_account": BEAM},
         f'"3-00:00:00" is more than the 01:00:00 of partition {PARTITION}; choose at most that, or ask',
     ),
+    (
+        "bob",
+        {"runtime": "50", "qos": FAST},
+        f'"50" is more than the 00:40:00 of QOS {FAST}; choose at most that, or ask',
+    ),
     ("bob", {"reservation": "none-such"}, '"none-such" is not a reservation that you may use.'),
     ("bob", {"qos": "x\n#SBATCH -A root"}, '"x\\n#SBATCH -A root" cannot be used: a name has letters'),
 ]
@@ -124,7 +129,8 @@ async def test_the_form_offers_what_is_hers(site: SlurmSite) -> None:
         assert "at most " in page.split('name="profile-option-mine--runtime"')[1].split("</div>")[0].lower()
     assert f'<option value="{BEAM}"' in bobs
     assert f'<option value="{PARTITION}"' in bobs
-    assert f'<option value="{FAST}"' in bobs
+    assert f'<option value="{FAST}">{FAST}: at most 00:40:00' in bobs
+    assert f"With QOS {FAST} at most 00:40:00." in bobs
     for field, value in (("slurm_account", BEAM), ("partition", PARTITION), ("qos", FAST)):
         assert f'value="{value}"' not in adas.split(f'name="profile-option-mine--{field}"')[1].split("</select>")[0]
 

@@ -11,6 +11,7 @@ from daas_hub.core.errors import InvalidOptions
 from daas_hub.core.slurm_choices import May, Told, check, read, refuse_project
 from daas_hub.core.slurm_cluster import EVERYBODY, Association, Partition, Reservation, parse_accounts
 from daas_hub.core.slurm_offers import offers
+from daas_hub.core.slurm_times import Bound, Qos, bound, parse_qos
 
 NOW = datetime(2026, 3, 2, 14, tzinfo=UTC)
 NONE: frozenset[str] = frozenset()
@@ -36,6 +37,7 @@ PARTITIONS = (
 LAB = Association("lab", "", ("normal", "fast"), "normal", True, None)
 BEAM = Association("beam", "", ("normal",), "", False, None)
 OWN = Association("lab", "gpu", ("fast",), "fast", True, 600)
+QOS = {name: Qos(name) for name in ("normal", "fast")}
 TALK = Reservation("talk", NOW, NOW + timedelta(hours=2), True, "n1", "", NONE, frozenset({"beam"}), NONE, NONE)
 
 
@@ -45,6 +47,8 @@ def may(*associations: Association, current: bool = True, **changes: object) -> 
         Told(PARTITIONS, NOW, current),
         Told(associations or (LAB, BEAM), NOW, current),
         Told((TALK,), NOW, current),
+        frozenset({"associations", "limits", "qos"}),
+        qos=Told(QOS, NOW, current),
     )
     return replace(known, **changes)  # type: ignore[arg-type]
 
@@ -120,6 +124,87 @@ def test_an_association_of_a_partition_stands_before_the_one_for_all() -> None:
     assert refused(known, {"partition": "gpu", "qos": "normal"})[0] == "qos"
     field, message = refused(known, {"partition": "gpu", "runtime": "30"})
     assert (field, "the 00:10:00 of your slurm_account lab" in message) == ("runtime", True)
+
+
+OF = partition("of", own_qos="own", max_time_s=400)
+BRIEF, LONG, OVER, PAST = Qos("brief", 100), Qos("long", 300), Qos("over", 300, over_partition=True), Qos("past")
+BY_NAME = {one.name: one for one in (QOS["normal"], BRIEF, LONG, OVER, replace(PAST, past_partition=True))}
+LAB_HAS = (50, "slurm_account", "your slurm_account lab")
+
+
+@pytest.mark.parametrize(
+    ("where", "qos", "own_s", "limits", "found"),
+    [
+        (partition("cpu"), "normal", None, True, LAB_HAS),
+        # A QOS with a bound stands before the association, also where it gives more.
+        (partition("cpu"), "brief", None, True, (100, "qos", "QOS brief")),
+        (partition("cpu", max_time_s=90), "brief", None, True, (90, "partition", "partition cpu")),
+        (partition("cpu"), "brief", None, False, (DAY, "partition", "partition cpu")),
+        (partition("cpu"), "past", None, True, LAB_HAS),
+        (partition("cpu"), "past", None, False, (None, "", "")),
+        # A partition's QOS stands before the job's, unless the job's is over it; one without a bound stands nowhere.
+        (OF, "brief", 200, True, (200, "partition", "QOS own of partition of")),
+        (OF, "over", 200, True, (300, "qos", "QOS over")),
+        (OF, "long", None, True, (300, "qos", "QOS long")),
+        (OF, "normal", None, True, LAB_HAS),
+        # What is not known bounds nothing, and lifts no partition's bound but where some QOS does.
+        (partition("cpu"), "new", None, True, (DAY, "partition", "partition cpu")),
+        (replace(OF, own_qos="new"), "brief", None, True, (400, "partition", "partition of")),
+        (partition("cpu"), "", None, True, (None, "", "")),
+    ],
+)
+def test_the_bound_of_a_walltime(
+    where: Partition, qos: str, own_s: int | None, limits: bool, found: tuple[int | None, str, str]
+) -> None:
+    known = {**BY_NAME, "own": Qos("own", own_s)}
+    if qos == "new":
+        del known["past"]
+    assert bound(where, known, qos, "lab", 50, limits=limits) == Bound(*found)
+
+
+def test_nothing_known_of_qos_leaves_the_partitions_bound() -> None:
+    assert bound(OF, None, "brief", "lab", 50, limits=True) == Bound(400, "partition", "partition of")
+
+
+def test_what_sacctmgr_says_of_qos() -> None:
+    text = "normal||\nbrief|DenyOnLimit|00:30:00\nover|OverPartQOS,PartitionTimeLimit|1-00:00:00\n"
+    assert parse_qos(text) == {
+        "normal": Qos("normal"),
+        "brief": Qos("brief", 1800),
+        "over": Qos("over", DAY, over_partition=True, past_partition=True),
+    }
+
+
+def test_a_walltime_is_bound_by_the_qos_that_is_chosen() -> None:
+    brief = may(qos=Told({**QOS, "fast": Qos("fast", 1800)}, NOW))
+    assert check(brief, (), {"runtime": "1:00:00"}, {}) == {"cpu"}
+    assert refused(brief, {"runtime": "1:00:00", "qos": "fast"}) == (
+        "runtime",
+        'runtime: "1:00:00" is more than the 00:30:00 of QOS fast; choose at most that, or ask the cluster\'s '
+        "administrators.",
+    )
+    assert check(replace(brief, enforced=frozenset({"qos"})), (), {"runtime": "1:00:00", "qos": "fast"}, {})
+    assert check(brief, (), {"qos": "fast"}, {"runtime": "30"}) == {"cpu", "fast"}
+    # The profile's walltime and her choice do not go together, or the profile's goes with nothing of hers.
+    assert refused(brief, {"qos": "fast"}, {"runtime": "8:00:00"}) == (
+        "qos",
+        'qos: "fast" cannot be used together with the profile\'s runtime: 8:00:00 is more than the 00:30:00 of QOS '
+        "fast. Choose another, or less time where the profile lets you, or ask the cluster's administrators.",
+    )
+    assert check(brief, (), {}, {"runtime": "8-0"}) == {"cpu"}
+    # What the site says for all profiles is the one that counts.
+    assert refused(replace(brief, site={"qos": "fast"}), {"runtime": "1:00:00"})[0] == "runtime"
+    assert check(replace(brief, site={"qos": "fast"}), (), {"runtime": "1:00:00", "qos": "normal"}, {}) == {"cpu"}
+    old = replace(brief, qos=Told(dict(brief.qos.value), NOW, current=False)) if brief.qos else brief
+    assert check(old, (), {"runtime": "1:00:00", "qos": "fast"}, {}) is not None
+    shown = {each.field: each for each in offers(brief, ("lab",), ["partition", "qos", "runtime"], {}, (), NOW)}
+    time = "At most 1-00:00:00 (01:00:00 by default). With QOS fast at most 00:30:00. Minutes"
+    assert shown["runtime"].help.startswith(time)
+    (_, differs) = offers(
+        may(LAB, replace(BEAM, max_time_s=600)), ("lab",), ["slurm_account", "runtime"], {}, ("cpu",), NOW
+    )
+    assert "cpu with SLURM account beam at most 00:10:00" in differs.help
+    assert dict(shown["qos"].choices)["fast"].startswith("fast: at most 00:30:00")
 
 
 def test_the_profiles_own_settings_bound_what_she_may_choose() -> None:

@@ -27,12 +27,19 @@ from .daemons import PATH, REST_UID, Daemons
 from .settings import CLUSTER, HOSTS, NODES, REST, gres_conf, slurm_conf, slurmdbd_conf
 from .world import World
 
-PEOPLE = {"ada": 20001, "bob": 20002, "eve": 20004}
+TIM = "tim"
+PEOPLE = {"ada": 20001, "bob": 20002, "eve": 20004, TIM: 20041}
 LAB, LAB_GID = "lab", 30001
 """Everybody's account in SLURM and first group."""
 BEAM, KID, FAST = "beam", "beamkid", "fast"
 """Two accounts more, the second below the first, and a QOS: bob may use the first and the QOS, eve the second."""
-ASSOCIATIONS = f"""add qos {FAST}
+FAST_S = 40 * 60
+TIMS_QOS = {"tplain": "", "tbrief": "MaxWall=30", "tlong": "MaxWall=90", "tover": "MaxWall=150 Flags=OverPartQOS",
+            "tpast": "MaxWall=200 Flags=PartitionTimeLimit", "tfree": "Flags=PartitionTimeLimit",
+            "tdeny": "MaxWall=30 Flags=DenyOnLimit", "tpart": "MaxWall=100"}  # fmt: skip
+"""QOS with and without bounds on time, in minutes, which Tim alone may use; and his association has a bound."""
+ASSOCIATIONS = f"""add qos {FAST} MaxWall={FAST_S // 60}
+{chr(10).join(f"add qos {name} {bounds}" for name, bounds in TIMS_QOS.items())}
 add cluster {CLUSTER}
 add account {LAB},{BEAM}
 add account {KID} parent={BEAM}
@@ -40,6 +47,7 @@ add user {",".join(PEOPLE)} account={LAB}
 add user bob account={BEAM}
 add user eve account={KID}
 modify user where name=bob account={LAB} set qos+={FAST}
+modify user where name={TIM} account={LAB} set qos={",".join(TIMS_QOS)} defaultqos=tbrief maxwall=45
 """
 LEADS = b"Running as primary controller"
 """What a controller's log says when it answers as the one that leads."""
