@@ -17,7 +17,7 @@ from daas_hub.core.capacity import Capacity
 from daas_hub.core.disks import DiskReport
 from daas_hub.core.errors import BackendUnavailable, NotAllowed
 from daas_hub.core.grants import Booked
-from daas_hub.core.handout import Handout
+from daas_hub.core.handout import Handout, TokenSet
 from daas_hub.core.logs import LINES
 from daas_hub.core.models import Account, Event, Found, Handle, Json, LaunchSpec, Observation, Pretender
 from daas_hub.core.recall import OwnedVolume, Seen
@@ -173,6 +173,21 @@ class Backend(LoggingConfigurable):
 
         ``by`` is a secret of that process, by which it may ask again where an answer was lost. Raises NotAllowed, whose
         reason says what is wrong, and BackendUnavailable where it cannot be told now. By default there are no codes.
+        """
+        raise NotAllowed("Nothing is handed out here.", reason="no_codes")
+
+    async def fetched_tokens(self, handle: Handle, by: str) -> TokenSet:  # noqa: ARG002
+        """The site tokens of a server whose own process fetches them: what was handed over last.
+
+        ``by`` is the secret with which that process has claimed. Raises NotAllowed and BackendUnavailable as ``redeem``
+        does. By default nobody has claimed anything.
+        """
+        raise NotAllowed("Nothing is handed out here.", reason="no_codes")
+
+    async def told_log(self, handle: Handle, by: str, text: str) -> None:  # noqa: ARG002
+        """The end of what a server printed, sent by its own process at its end: ``log_tail`` has it from then on.
+
+        ``by`` and what it raises: as of ``fetched_tokens``. The text is anybody's; it is kept, and nothing else.
         """
         raise NotAllowed("Nothing is handed out here.", reason="no_codes")
 

@@ -22,7 +22,7 @@ from daas_hub.clients.slurm_look import SharedLook
 from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, NotAllowed, StartFailed
 from daas_hub.core.grants import Booked
-from daas_hub.core.handout import Handout
+from daas_hub.core.handout import Handout, TokenSet
 from daas_hub.core.launch_names import name_of
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Event, Found, Handle, Json, LaunchSpec, Life, Observation, Pretender
@@ -210,11 +210,13 @@ class SlurmBackend(SlurmSettings, Backend):
         return ref.handle()
 
     async def redeem(self, handle: Handle, code: str, by: str) -> Handout:
-        try:
-            ref = ref_of(handle)
-        except ValueError as error:
-            raise NotAllowed(f"Nothing is handed out: {error}.", reason="handle") from error
-        return await self._claims.redeem(ref, code, by)
+        return await self._claims.redeem(_claimed(handle), code, by)
+
+    async def fetched_tokens(self, handle: Handle, by: str) -> TokenSet:
+        return await self._claims.tokens(_claimed(handle), by, self.site_tokens_margin_s)
+
+    async def told_log(self, handle: Handle, by: str, text: str) -> None:
+        await self._claims.log(_claimed(handle), by, text)
 
     async def events(self, handle: Handle) -> AsyncIterator[Event]:
         steps = self._steps.get(handle["launch_id"])
@@ -331,3 +333,10 @@ class SlurmBackend(SlurmSettings, Backend):
         await self._capacity.close()
         await self._tools.watch.close()
         await self._tools.submitter.close()
+
+
+def _claimed(handle: Handle) -> Ref:
+    try:
+        return ref_of(handle)
+    except ValueError as error:
+        raise NotAllowed(f"Nothing is handed out: {error}.", reason="handle") from error

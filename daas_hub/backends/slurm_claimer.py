@@ -2,7 +2,8 @@
 
 Its text is in the job's script, followed by a call of ``main``. Nothing of this project is importable there: standard
 library only, and syntax and calls that Python 3.6 has. The code that it brings counts once in each run of the job; the
-secret that it makes lets it ask again where an answer was lost. A requeued job runs it once more.
+secret that it makes lets it ask again where an answer was lost. A requeued job runs it once more. What it asked with is
+left in the folder for ``keeper.py``, which goes on by the secret.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ AGAIN = (408, 429, 500, 502, 503, 504, 599)
 """Answers after which asking again may help: the hub restarts, or cannot ask the cluster."""
 FILE = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 REFUSED = 78
+CLAIMED, KEPT = "claimed.json", ("url", "ca", "launch", "claimer")
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -47,20 +49,24 @@ def opened(folder: str) -> int:
     return number
 
 
-def fetched(url: str, body: "dict[str, str]", ca: str) -> "dict[str, Any]":
-    """What the hub hands out; asked for again with longer pauses while it does not answer."""
+def opener(ca: str) -> urllib.request.OpenerDirector:
+    """For the hub: no proxy of the environment, and its authorities where the site names them."""
     context = ssl.create_default_context()
     if ca:
         context.load_verify_locations(cadata=ca)
     https = urllib.request.HTTPSHandler(context=context)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect(), https)
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect(), https)
+
+
+def fetched(url: str, body: "dict[str, str]", ca: str) -> "dict[str, Any]":
+    """What the hub hands out; asked for again with longer pauses while it does not answer."""
     pause, until, why = FIRST_PAUSE_S, time.monotonic() + CLAIM_FOR_S, ""
     while time.monotonic() < until:
         request = urllib.request.Request(  # noqa: S310
             url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST"
         )
         try:
-            with opener.open(request, timeout=ANSWER_WITHIN_S) as answer:
+            with opener(ca).open(request, timeout=ANSWER_WITHIN_S) as answer:
                 given = json.loads(answer.read().decode())
                 return dict(given["files"])
         except urllib.error.HTTPError as error:
@@ -101,5 +107,7 @@ def main(values: "dict[str, str]") -> None:
         body = {"launch": values["launch"], "code": values["code"], "claimer": os.urandom(32).hex()}
         for name, text in fetched(values["url"], body, values["ca"]).items():
             write(folder, name, text)
+        # The code is good for nothing from here on.
+        write(folder, CLAIMED, json.dumps({key: values.get(key, body.get(key)) for key in KEPT}))
     except OSError as error:
         stop(f"this launch's files cannot be written into {values['folder']}: {error.strerror or error}.")

@@ -5,6 +5,8 @@
     home_tasks.py               0600; how settings are copied out of the home and back
     keyfile, certfile, cafile   0600; where the hub has internal_ssl
     log                         what the job prints
+    claimer.py, keeper.py       0600; where the job claims its files: see ``slurm_keeper.py``
+    claimed.json                0600; there, by what it may ask the hub for more
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from daas_hub.core.site_tokens import VARIABLE
 from .local_launch import terminal
 
 VERSION = 1
-LAUNCHER = Path(__file__).with_name("slurm_launcher.py").read_text()
+LAUNCHER, CLAIMER_TEXT, KEEPER_TEXT = (
+    Path(__file__).with_name(f"slurm_{name}.py").read_text() for name in ("launcher", "claimer", "keeper")
+)
 LAUNCH, VALUES, TASKS = "launch.py", "launch.json", "home_tasks.py"
+CLAIMER, KEEPER = "claimer.py", "keeper.py"
 HOME_TASKS = Path(home_tasks.__file__).read_text()
 FULL_HOME_BYTES = 64 * 2**20
 """As ``LocalBackend.full_home_bytes``."""
@@ -47,13 +52,15 @@ def launch_files(
     *,
     report_url: str,
     ports: tuple[int, int] | None,
+    claims: bool = False,
     full_home_bytes: int = FULL_HOME_BYTES,
     hub_environment: Mapping[str, str] = os.environ,
 ) -> Mapping[str, str]:
     """The files of the launch's folder, by name. Reads the certificates: call it in a thread where there are any.
 
     ``report_url``: where the launcher tells its port. ``ports``: the lowest and the highest that a server may use;
-    None: any that is free. ``full_home_bytes``: a home with less room is nearly full. Raises
+    None: any that is free. ``claims``: the job claims these files, and fetches its site tokens itself, too, onto the
+    node. ``full_home_bytes``: a home with less room is nearly full. Raises
     StartFailed(permanent=True) where the profile's software and the home do not go together.
     """
     found = {kind: Path(path).read_text() for kind, path in (spec.certificates or {}).items() if kind in CERTIFICATES}
@@ -71,7 +78,9 @@ def launch_files(
         },
         "argv": _argv(spec, software),
         "path_first": _path_first(spec.cmd, software),
-        "environment": _environment(spec.environment, software, hub_environment) | _site_tokens(spec),
+        "environment": _environment(spec.environment, software, hub_environment) | _site_tokens(spec, claims=claims),
+        "own_paths": {VARIABLE: "site_tokens"} if claims and spec.site_tokens else {},
+        "beside": [KEEPER, "tokens"] if claims and spec.site_tokens else [],
         "secrets": dict(spec.secrets),
         "certificates": {CERTIFICATES[kind]: kind for kind in found},
         "scheme": "https" if spec.certificates else "http",
@@ -81,12 +90,15 @@ def launch_files(
         "terminal": terminal(spec.account.shell),
         "full_home_bytes": full_home_bytes,
     }
-    return {LAUNCH: LAUNCHER, VALUES: json.dumps(values), TASKS: HOME_TASKS, **found}
+    more = {CLAIMER: CLAIMER_TEXT, KEEPER: KEEPER_TEXT} if claims else {}
+    return {LAUNCH: LAUNCHER, VALUES: json.dumps(values), TASKS: HOME_TASKS, **more, **found}
 
 
-def _site_tokens(spec: LaunchSpec) -> dict[str, str]:
-    """Where its tokens for other services will be (``slurm_tokens.py``)."""
-    return {VARIABLE: f"{spec.account.home}/.daas/{spec.launch_id}/site_tokens"} if spec.site_tokens else {}
+def _site_tokens(spec: LaunchSpec, *, claims: bool) -> dict[str, str]:
+    """Where the helper will put its tokens for other services (``slurm_tokens.py``)."""
+    if claims or not spec.site_tokens:
+        return {}
+    return {VARIABLE: f"{spec.account.home}/.daas/{spec.launch_id}/site_tokens"}
 
 
 def _environment(

@@ -19,6 +19,7 @@ import signal
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -243,6 +244,7 @@ def environment(launch: "dict[str, Any]", folder: str, own: str, host: str, port
     home, paths = account["home"], launch["path_first"]
     env["PATH"] = os.pathsep.join([*paths, env.get("PATH") or os.defpath])
     env.update({name: os.path.join(folder, file) for name, file in certificates.items()})
+    env.update({name: os.path.join(own, path) for name, path in launch["own_paths"].items()})
     env.update(
         {
             "HOME": home,
@@ -379,6 +381,10 @@ def main() -> None:
         stand_beside(launch, folder, own, port, parent, tasks)
         os._exit(0)
     os.close(lock)
+    if launch["beside"]:
+        program, what = launch["beside"]
+        argv = [sys.executable, "-I", "-S", os.path.join(folder, program), what, own, str(parent)]
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     try:
         os.chdir(home)
     except OSError as error:

@@ -4,6 +4,7 @@
                                       /site_tokens.json the set that was handed over last, 0600
                                       /claim.json       the digest of its claim code, and its last use, 0600
                                       /files.json       what the code is good for, 0600
+                                      /log.json         the end of its log, which the job has sent, 0600
 
 Everything here blocks: call it in a thread.
 """
@@ -76,6 +77,15 @@ class Records:
     def tokens_of(self, launch_id: str) -> Json | None:
         """What was saved; None where nothing was. Raises OSError."""
         return LaunchFolder(self.root, launch_id).saved("site_tokens")
+
+    def save_log(self, launch_id: str, text: str) -> None:
+        """Keep what a job has sent of its log. Raises OSError."""
+        LaunchFolder(self.root, launch_id).save("log", {"text": text}, lasting=False)
+
+    def log(self, launch_id: str) -> str | None:
+        """What was sent; None where nothing was. Raises OSError."""
+        found = LaunchFolder(self.root, launch_id).saved("log")
+        return None if found is None else str(found.get("text", ""))
 
     def remove(self, launch_id: str) -> None:
         """Forget a launch; one that has no record is fine. Raises OSError."""

@@ -77,7 +77,7 @@ class Start:
 
     def __init__(self, spec: LaunchSpec, tools: Tools, reports: Reports, steps: Steps) -> None:
         self._tools, self._reports, self._steps = tools, reports, steps
-        self._spec = replace(spec, site_tokens=spec.site_tokens and not tools.submitter.claims)
+        self._spec = spec
         self._submitted_as: Ref | None = None
 
     async def run(self, checkpoint: Checkpoint) -> str:
@@ -129,6 +129,8 @@ class Start:
             if job is None or job.phase is not Phase.WAITING or job.expected_at is not None or not job.priority:
                 return None
             asked_at = datetime.now(UTC)
+            if tools.submitter.untested:
+                return Event(asked_at, tools.submitter.untested, replaces="test-only")
             said = await tools.submitter.tested(self._spec, ref)
         except (DaasError, Ambiguous) as error:
             tools.log.warning("No estimate for launch %s: %s", ref.launch_id, error)
@@ -205,6 +207,9 @@ class _Wait:
         except (BackendUnavailable, Ambiguous) as error:
             self._say("The cluster does not answer just now; the job is not affected", None, str(error))
             return None
+        if job is not None and job.host:
+            # Where it is known: whoever looks for its log must know where.
+            self._ref = replace(self._ref, node=job.host)
         if job is None or job.phase is Phase.ENDED:
             seen = await self._tools.ends.inspect(self._ref.handle(), max_age_s=0)
             if seen.life is Life.ENDED:
@@ -239,36 +244,37 @@ class _Wait:
             self._steps.add(message, progress, detail, as_of=as_of, replaces=replaces)
 
     async def _ended(self, why: str) -> StartFailed:
+        lines, where = await self._last_lines()
         return StartFailed(
-            f"The server ended before it answered: {why}.",
+            f"The server ended before it answered: {why}.{where}",
             permanent=True,
             reason="ended_early",
-            log_message=f"Launch {self._ref.launch_id}, job {self._ref.job_id}: {why}. {await self._last_lines()}",
+            log_message=f"Launch {self._ref.launch_id}, job {self._ref.job_id}: {why}. {lines}",
         )
 
     async def _no_answer(self, ref: Ref | None) -> StartFailed:
         after = f"within {self._tools.settings.answer_timeout_s:g} s of its job's start"
         what = "The server's port is not known" if ref is None else "The server did not answer"
+        lines, where = await self._last_lines()
         return StartFailed(
-            f"{what} {after}.",
+            f"{what} {after}.{where}",
             permanent=False,
             reason="timeout",
-            log_message=f"Launch {self._ref.launch_id}, job {self._ref.job_id}: {what} {after}. "
-            f"{await self._last_lines()}",
+            log_message=f"Launch {self._ref.launch_id}, job {self._ref.job_id}: {what} {after}. {lines}",
         )
 
-    async def _last_lines(self) -> str:
+    async def _last_lines(self) -> tuple[str, str]:
         return await last_lines(self._ref, self._tools.submitter, self._secrets)
 
 
-async def last_lines(ref: Ref, submitter: Submitter, secrets: tuple[str, ...] = ()) -> str:
-    """The end of a server's log, without secrets, as a part of a sentence."""
+async def last_lines(ref: Ref, submitter: Submitter, secrets: tuple[str, ...] = ()) -> tuple[str, str]:
+    """The end of a server's log, without secrets; and where it lies, for people, if the hub cannot read it."""
     try:
         text = await submitter.log(ref)
     except DaasError as error:
-        return f"Its log cannot be read: {error.log_message}"
+        return f"Its log cannot be read: {error.log_message}", f" {error.message}" if error.reason == "log" else ""
     shown = readable(text or "", secrets, lines=LINES).strip()
-    return f"Its last lines:\n{shown}" if shown else "It printed nothing."
+    return (f"Its last lines:\n{shown}" if shown else "It printed nothing."), ""
 
 
 async def first_of(within_s: float, *events: asyncio.Event) -> None:

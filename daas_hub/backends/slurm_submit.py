@@ -2,7 +2,8 @@
 
 By the helper the launch's files are in the account's home before the job is known. By slurmrestd nothing can be
 written there beforehand: the job's script brings a code, for which the hub hands the same files out once the job runs
-(``slurm_claims``). What follows, launcher and report, is the same.
+(``slurm_claims``). Launcher and report are the same; what the hub would put into the home or read there later, the job
+fetches and sends itself (``slurm_keeper``).
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from daas_hub.core.slurm_jobs import comment_of
 from daas_hub.core.slurm_launches import Ref
 from daas_hub.core.slurm_rest import RestJob
 
-from . import slurm_claimer
 from .local_watch import in_thread
-from .slurm_launch import launch_files
+from .slurm_launch import CLAIMER_TEXT, KEEPER, launch_files
 from .slurm_records import Records
 from .slurm_script import build_script
 from .slurm_settings import SlurmSettings
@@ -38,7 +38,6 @@ SUBMIT_WITHIN_S = 60.0
 TEST_WITHIN_S = 20.0
 LOG_BYTES = 64 * 1024
 LOG_WITHIN_S = 10.0
-CLAIMER = Path(slurm_claimer.__file__).read_text()
 FIRST = """# daas-hub: the launch's files come from the hub, for a code that counts once in each run of this job
 _daas={folder}
 ( umask 077 && mkdir -p -- "$_daas" && : >>"$_daas/log" ) || exit 78
@@ -47,8 +46,12 @@ exec >>"$_daas/log" 2>&1
 {text}
 {end}
 """
-LAST = "find {folder} -mindepth 1 ! -name log -delete"
-"""At the end of the job nothing of it stays but what it printed."""
+LAST = "{python} -I -S {keeper} log; find {folder} -mindepth 1 ! -name log -delete"
+"""At the end of the job the hub is sent the end of what it printed, and nothing but that stays."""
+UNTESTED = (
+    "When it will start is not known: the scheduler has not planned this job yet, and by slurmrestd it cannot be asked "
+    "when it would"
+)
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
 
 
@@ -56,8 +59,10 @@ class Submitter(Protocol):
     """A way to submit. Raises what ``AsUser`` does."""
 
     claims: bool
-    """Whether a job claims its files when it runs. Else they are in its home before, and more can be put there later
-    (site tokens)."""
+    """Whether a job claims its files when it runs, and later what is new of them (site tokens). Else they are in its
+    home before, and more can be put there later."""
+    untested: str
+    """Why nobody can be asked when a job like it would start; empty: ``tested`` asks."""
 
     async def submit(self, spec: LaunchSpec, ref: Ref) -> int:
         """The id of the launch's job. After BackendUnavailable with ``reason="unsure"`` it may exist all the same."""
@@ -72,10 +77,13 @@ class Submitter(Protocol):
         """Make the launch's further folder ``part``, which is its ``site_tokens`` from then on."""
 
     async def log(self, ref: Ref) -> str | None:
-        """What the job printed at last; None where it has no log."""
+        """What the job printed at last; None where it has no log.
+
+        Raises BackendUnavailable with ``reason="log"`` and where it lies, for people, where the hub cannot read it.
+        """
 
     async def tested(self, spec: LaunchSpec, ref: Ref) -> str:
-        """What sbatch says of when a job like it would start; empty where nobody can be asked."""
+        """What sbatch says of when a job like it would start; empty where it can never be asked (``untested``)."""
 
     async def close(self) -> None:
         """Release what it holds. Jobs go on."""
@@ -105,17 +113,18 @@ def is_private(url: str) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and bool(_LOOPBACK.fullmatch(parts.hostname or "")))
 
 
-async def files_of(spec: LaunchSpec, settings: SlurmSettings) -> Mapping[str, str]:
+async def files_of(spec: LaunchSpec, settings: SlurmSettings, *, claims: bool) -> Mapping[str, str]:
     """What the launch's folder is to hold."""
     ports = (settings.ports[0], settings.ports[1]) if settings.ports else None
     # It reads the certificates.
-    return await in_thread(partial(launch_files, spec, report_url=hub_url(spec, "report"), ports=ports))
+    url = hub_url(spec, "report")
+    return await in_thread(partial(launch_files, spec, report_url=url, ports=ports, claims=claims))
 
 
 class ByHelper:
     """``daas-runas`` becomes the account and calls sbatch."""
 
-    claims = False
+    claims, untested = False, ""
 
     def __init__(self, settings: SlurmSettings, config: Config) -> None:
         self._settings, self._config = settings, config
@@ -127,7 +136,7 @@ class ByHelper:
             hub_id=ref.hub_id,
             launch_id=ref.launch_id,
             script=await self._script(spec, ref),
-            files=await files_of(spec, self._settings),
+            files=await files_of(spec, self._settings, claims=self.claims),
             within_s=SUBMIT_WITHIN_S,
         )
 
@@ -164,7 +173,7 @@ class ByHelper:
 class ByRest:
     """slurmrestd, with a token of the signer's."""
 
-    claims = True
+    claims, untested = True, UNTESTED
 
     def __init__(self, settings: SlurmSettings, config: Config, records: Records, rest: SlurmRest) -> None:
         self._settings, self._config, self._records, self._rest = settings, config, records, rest
@@ -179,15 +188,17 @@ class ByRest:
                 log_message=f"{url}: a job's secrets may go over https only: set SlurmBackend.claim_url",
             )
         code = secrets.token_urlsafe(32)
-        await in_thread(self._records.keep_claim, ref.launch_id, code, await files_of(spec, self._settings))
+        files = await files_of(spec, self._settings, claims=self.claims)
+        await in_thread(self._records.keep_claim, ref.launch_id, code, files)
         folder, python = folder_of(ref), self._settings.python
+        last = {"python": python, "keeper": f"{folder}/{KEEPER}", "folder": folder}
         script = await build_script(
             spec,
             config=self._config,
             folder=folder,
             python=python,
             first=await in_thread(self._first, ref, url, code),
-            last=LAST.format(folder=shlex.quote(folder)),
+            last=LAST.format(**{name: shlex.quote(value) for name, value in last.items()}),
         )
         account = spec.account
         environment = {
@@ -211,7 +222,7 @@ class ByRest:
             "ca": Path(ca).read_text() if ca else "",
         }
         # Its input is not seen in a list of processes.
-        text = f"{CLAIMER}\nmain({values!a})"
+        text = f"{CLAIMER_TEXT}\nmain({values!a})"
         end = f"DAAS_{secrets.token_hex(8)}"
         return FIRST.format(
             folder=shlex.quote(folder_of(ref)), python=shlex.quote(self._settings.python), text=text, end=end
@@ -223,14 +234,19 @@ class ByRest:
     async def clean(self, ref: Ref, *, part: str = "", within_s: float) -> None:
         """The job itself has removed its files at its end."""
 
-    async def hand(self, ref: Ref, part: str, files: Mapping[str, str], *, within_s: float) -> None:  # noqa: ARG002
-        raise BackendUnavailable("Jobs that slurmrestd submits get no site tokens.", reason="site_tokens")
+    async def hand(self, ref: Ref, part: str, files: Mapping[str, str], *, within_s: float) -> None:
+        """The job fetches them, from where the hub keeps what was handed over (``slurm_tokens``)."""
 
     async def log(self, ref: Ref) -> str | None:
-        raise BackendUnavailable(
-            f"Jobs are submitted by slurmrestd here, and what they print is in the home alone: {folder_of(ref)}/log.",
-            reason="log",
-        )
+        """What the job has sent at its end."""
+        try:
+            text = await in_thread(self._records.log, ref.launch_id)
+        except OSError as error:
+            raise BackendUnavailable(f"What the job sent of its log cannot be read: {error}") from error
+        if text is None:
+            node = f" (as node {ref.node} sees it)" if ref.node else ""
+            raise BackendUnavailable(f"What it printed is in {folder_of(ref)}/log{node}.", reason="log")
+        return text
 
     async def tested(self, spec: LaunchSpec, ref: Ref) -> str:  # noqa: ARG002
         """slurmrestd has no such question."""

@@ -3,6 +3,9 @@
     ~/.daas/<launch>/site_tokens        a link to today's set, the variable of the server names it
     ~/.daas/<launch>-a/, <launch>-b/    the set in use, and where the next one is made (0700, files 0600)
 
+Where jobs claim their files, they fetch each new set, too, and have it on their node (``slurm_claims.py``,
+``slurm_keeper.py``): then only what is kept for them here is replaced.
+
 The account can write there, and harms only itself. What was handed over is kept with the hub's own records, because
 the files could have been changed. While the hub is away, the process beside the server removes what is over
 (``clients/home_tasks.py``).

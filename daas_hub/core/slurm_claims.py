@@ -72,6 +72,18 @@ def knows(claim: Claim | None, code: str) -> bool:
     return hmac.compare_digest(claim.code if claim is not None else digest(""), digest(code)) and claim is not None
 
 
+def claimed_by(claim: Claim | None, by: str) -> bool:
+    """Whether this is the secret of the process that claimed last, in the same time for every wrong one."""
+    last = claim.by if claim is not None and claim.by else digest("")
+    return hmac.compare_digest(last, digest(by)) and claim is not None and bool(claim.by)
+
+
+def goes_on(claim: Claim, job: Job | None) -> bool:
+    """Whether the run of the job in which it was claimed goes on, or comes to its end just now."""
+    began = run_of(job)
+    return began is not None and began == claim.run
+
+
 def judged(claim: Claim, by: str, job: Job | None) -> Verdict:
     """About the right code. ``by``: the secret of whoever asks; ``job``: the launch's own, as the cluster has it."""
     if job is None:

@@ -22,6 +22,7 @@ from daas_hub.spawners.runtime import DaasHub, utcnow
 from daas_hub.spawners.spawner import DaasSpawner
 
 from .claim import CLAIM, Bounds, ClaimOfJob
+from .claimed import LOG, TOKENS, LogOfJob, TokensOfJob
 from .ending import Ending
 from .ready_mail import READY_MAIL, ReadyMail
 from .report import REPORT, PortReport
@@ -36,6 +37,7 @@ BELIEVED = r"/api/daas/sweep/believed"
 ENDS = r"/api/daas/users/([^/]+)/end_sessions"
 BANNERS = r"/api/daas/users/([^/]+)/banner"
 MAX_WHY = 200
+OF_JOBS = ((CLAIM, ClaimOfJob), (TOKENS, TokensOfJob), (LOG, LogOfJob))
 
 
 class HubSide(APIHandler):
@@ -178,6 +180,7 @@ def add(app: Any, site: DaasHub) -> None:
     known = {"site": site, "settings": settings}
     app.authenticator.end_access = ending = Ending(site)
     sweep = Sweep(site, settings, ending)
+    bounds = Bounds()
     sweeping = {**known, "sweep": sweep}
     ours = [
         (ACCOUNTS, AccountOfUser, known),
@@ -190,6 +193,6 @@ def add(app: Any, site: DaasHub) -> None:
         (BANNERS, BannerOfUser, known),
         (REPORT, PortReport, {"site": site}),
         (READY_MAIL, ReadyMail),
-        (CLAIM, ClaimOfJob, {"site": site, "bounds": Bounds()}),
+        *((route, handler, {"site": site, "bounds": bounds}) for route, handler in OF_JOBS),
     ]
     app.authenticator.get_handlers = lambda hub: [*theirs(hub), *ours]

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from daas_hub.backends.slurm_submit import UNTESTED
 from daas_hub.core.errors import ConfigError, NotAllowed, StartFailed
 from daas_hub.core.models import Handle, Life
 from daas_hub.core.naming import new_id
+from daas_hub.core.slurm_jobs import Job
+from daas_hub.core.slurm_launches import Ref
 from tests.contracts.backend import SECRET, BackendContract, Saved, ours
 from tests.servers.slurm.rig import Slurm
 from tests.servers.slurm_place import SlurmPlace, slurm_place
@@ -30,7 +33,7 @@ async def place(slurm_any: Slurm) -> AsyncIterator[SlurmPlace]:
     signer = Signer(slurm_any)
     traits: dict[str, Any] = {"submit_by": "rest", "rest_url": slurm_any.rest_url, "signer": signer.argv}
     # The helper is not there at all.
-    async with slurm_place(slurm_any, **traits, helper=["/nonexistent"]) as place:
+    async with slurm_place(slurm_any, **traits, helper=["/nonexistent"], site_tokens_margin_s=3) as place:
         yield place
 
 
@@ -64,6 +67,7 @@ class Contract(BackendContract):
     """Taken from as needed: what depends on how a job is submitted and cancelled. The whole runs over the helper."""
 
     stop_within_s = 30.0
+    tokens_within_s = 30.0
 
 
 CONTRACT = Contract()
@@ -87,14 +91,32 @@ async def test_a_server_of_hers_whose_secrets_nobody_else_sees(place: SlurmPlace
     assert await refusal(place, handle, code) == "used"
     assert await refusal(place, handle, "x" * 43) == "wrong_code"
     # The same process may ask again: an answer may be lost.
-    given = await place.another().redeem(handle, code, place.claims[0][0]["claimer"])
+    claimer = place.claims[0][0]["claimer"]
+    given = await place.another().redeem(handle, code, claimer)
     assert SECRET in given.files["launch.json"]
     assert await place.backend.log_tail(handle) is None
+    # Nor does anybody else get, or tell, what the same process may: neither by the code nor by its digest.
+    assert dict((await place.another().fetched_tokens(handle, claimer)).files) == {}
+    for by in (
+        "thief",
+        code,
+        "",
+        json.loads((place.root / "records").glob("*/*/claim.json").__next__().read_text())["by"],
+    ):
+        for asked in (place.backend.fetched_tokens(handle, by), place.backend.told_log(handle, by, "forged")):
+            with pytest.raises(NotAllowed) as refused:
+                await asked
+            assert refused.value.reason == "wrong_code"
     other = place.another()
     (found,) = [one for one in await other.find() if one.launch_id == handle["launch_id"]]
     assert (await other.inspect(found.handle)).life is Life.RUNNING
     assert (await other.stop(found.handle, within_s=30)).life is Life.ENDED
     assert await refusal(place, handle, code) == "not_running"
+    with pytest.raises(NotAllowed) as refused:
+        await other.fetched_tokens(handle, claimer)
+    assert refused.value.reason == "not_running"
+    # It has sent the end of its log when it was told to end.
+    assert await other.log_tail(handle) == (folder / "log").read_text().rstrip()
     await until(lambda: only_the_log(folder), within_s=30, what="its files are gone")
     await other.cleanup(found.handle)
     assert await ours(other, handle["launch_id"]) == []
@@ -105,7 +127,9 @@ async def only_the_log(folder: Path) -> bool:
     return [path.name for path in folder.iterdir()] == ["log"]
 
 
-async def test_a_job_that_waits_gets_nothing_and_is_one_job(place: SlurmPlace, saved: Saved) -> None:
+async def test_a_job_that_waits_gets_nothing_and_is_one_job(
+    place: SlurmPlace, saved: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Who reads its script while it waits has no use of it. A start that is repeated meanwhile is the same job."""
     hog = await asyncio.to_thread(place.cluster.submit, "sleep 600", "--partition=gpu", "--gres=gpu:2", user="bob")
     await asyncio.to_thread(place.cluster.in_state, hog, "RUNNING")
@@ -117,6 +141,7 @@ async def test_a_job_that_waits_gets_nothing_and_is_one_job(place: SlurmPlace, s
     # Another launch's code is as wrong as none, and so is its job.
     assert await refusal(place, {**saved.last, "launch_id": new_id()}, code) == "wrong_code"
     assert await refusal(place, {**saved.last, "job_id": int(hog)}, code) == "no_job"
+    await until(lambda: says_nothing_is_known(place, saved, monkeypatch), within_s=30, what="its page says so")
     await asyncio.to_thread(place.cluster.run, "scancel", hog)
     first, second = await asyncio.gather(*starts)
     assert first == second
@@ -124,6 +149,21 @@ async def test_a_job_that_waits_gets_nothing_and_is_one_job(place: SlurmPlace, s
     assert len(await ours(place.backend, spec.launch_id)) == 1
     assert [reason for _, reason in place.claims] == [""]
     assert (await place.get(first, spec, "whoami"))["resuid"] == [spec.account.uid] * 3
+
+
+async def says_nothing_is_known(place: SlurmPlace, saved: Saved, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """What is said of a job that the scheduler has not planned; of one that it has, squeue says enough."""
+    ends = place.backend._tools.ends
+    look = ends.job
+
+    async def unplanned(ref: Ref, *, max_age_s: float) -> Job | None:
+        job = await look(ref, max_age_s=max_age_s)
+        return None if job is None else replace(job, expected_at=None, priority=1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ends, "job", unplanned)
+        event = await place.backend.estimate(saved.last)
+    return event is not None and (event.message, event.as_of) == (UNTESTED, None)
 
 
 async def has_job(saved: Saved) -> bool:
@@ -162,13 +202,29 @@ async def reported(place: SlurmPlace, times: int) -> bool:
     return len(place.reports) == times
 
 
-async def test_a_start_that_fails_says_where_its_log_is(place: SlurmPlace, saved: Saved) -> None:
+async def test_a_start_that_fails_says_its_last_lines_or_where_they_are(place: SlurmPlace, saved: Saved) -> None:
+    """The job sends them itself, before anybody can see that it has ended; where it cannot, the message says where."""
+    with pytest.raises(StartFailed) as failure:
+        await CONTRACT.begin(place, saved, exit=3, print=f"bad luck, {SECRET}")
+    assert "bad luck, …" in failure.value.log_message
+    assert SECRET not in failure.value.log_message
+    assert "bad luck" in (await place.another().log_tail(saved.last) or "")
+    log = folder_of(saved.last) / "log"
+    assert str(log) not in failure.value.message
+    place.deaf, saved = True, Saved()
     with pytest.raises(StartFailed) as failure:
         await CONTRACT.begin(place, saved, exit=3, print="bad luck")
     log = folder_of(saved.last) / "log"
-    assert str(log) in failure.value.log_message
+    node = place.cluster.job(str(saved.last["job_id"]))["nodes"]
+    assert failure.value.message.endswith(f"What it printed is in {log} (as node {node} sees it).")
     assert "bad luck" in log.read_text()
+    assert "did not take the end of this log" in log.read_text()
+    place.deaf = False
     await CONTRACT.test_a_cancelled_start_is_stopped_by_its_last_handle(place, saved)
+
+
+async def test_its_own_process_fetches_site_tokens(place: SlurmPlace, saved: Saved) -> None:
+    await CONTRACT.test_site_tokens_are_replaced_as_one_set_that_others_do_not_see(place, saved)
 
 
 def test_secrets_go_nowhere_unencrypted(slurm: Slurm) -> None:

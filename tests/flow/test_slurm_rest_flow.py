@@ -1,4 +1,7 @@
-"""A whole hub whose jobs are submitted by slurmrestd, with TLS to its servers: the claim code over its own route."""
+"""A whole hub whose jobs are submitted by slurmrestd, with TLS to its servers: the claim code over its own route.
+
+And what the hub can neither put into a home nor read there: fresh tokens, and the end of a log.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from daas_hub.core.models import LaunchState
+from daas_hub.core.models import ACTIVE, LaunchState
 from daas_hub.core.naming import new_id
 from daas_hub.db.audit import AuditRow
+from daas_hub.db.ledger import LaunchRow
 from tests.flow.slurm_site import SlurmSite
+from tests.flow.test_site_tokens import MORE, Place
 from tests.flow.test_slurm_tls import names_in
+from tests.servers.evil_provider import EvilProvider
+from tests.servers.forgeries import CLIENT, SECRET
 from tests.servers.kernels import ServerApi
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
 from tests.servers.slurm_signer import Signer
 from tests.waiting import until
@@ -34,7 +42,15 @@ c.SlurmBackend.submit_by = "rest"
 c.SlurmBackend.rest_url = {url!r}
 c.SlurmBackend.signer = {signer!r}
 c.SlurmBackend.claim_url = c.JupyterHub.bind_url + "/hub/api/daas/claim"
+c.SlurmBackend.site_tokens_margin_s = {margin_s}
+c.Reconciler.lease_s = 3
+c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 0.5}}
+c.DaasSpawner.profile_list.append({{
+    "display_name": "Fails", "slug": "fails", "resources": {{"cpu_limit": 0.5, "mem_limit": "512M"}},
+    "kubespawner_override": {{"cmd": ["sh", "-c", "echo bad luck; exit 3"]}},
+}})
 """
+MARGIN_S, LASTS_S = 4, 14
 THIEF = "f" * 64
 REFUSALS = 20
 """Of one sender that are audited (``wiring/claim.py``)."""
@@ -42,22 +58,28 @@ REFUSALS = 20
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
-    more = BY_REST.format(url=slurm_any.rest_url, signer=Signer(slurm_any).argv)
+    provider = await EvilProvider(exchanged_last_s=LASTS_S).start()
+    more = BY_REST.format(url=slurm_any.rest_url, signer=Signer(slurm_any).argv, margin_s=MARGIN_S)
     made = SlurmSite(slurm_any, more=more, names=True)
+    secret = made.state / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    made.more += MORE.format(issuer=provider.issuer, client=CLIENT, secret=secret)
     try:
         await made.start()
-        await made.sign_in("ada")
+        assert await Place(made, provider).come() == "/hub/home"
         yield made
     finally:
         await made.stop()
+        await provider.stop()
 
 
-def claim(site: SlurmSite, body: Any, method: str = "POST") -> tuple[int, Any]:
+def claim(site: SlurmSite, body: Any, method: str = "POST", more: str = "") -> tuple[int, Any]:
     """Status and answer of one claim, by the address that jobs have. Nobody is signed in. Blocks."""
     connection = http.client.HTTPConnection("127.0.0.1", site.hub.port, timeout=30)
     try:
         text = body if isinstance(body, str) else json.dumps(body)
-        connection.request(method, "/hub/api/daas/claim", text, {"Content-Type": "application/json"})
+        connection.request(method, f"/hub/api/daas/claim{more}", text, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         said = answer.read()
         return answer.status, json.loads(said) if said.startswith(b"{") else said
@@ -65,11 +87,11 @@ def claim(site: SlurmSite, body: Any, method: str = "POST") -> tuple[int, Any]:
         connection.close()
 
 
-def audited(site: SlurmSite) -> list[AuditRow]:
-    """Refused claims, oldest first."""
+def audited(site: SlurmSite, action: str = "claim_refused") -> list[AuditRow]:
+    """What was written of an action, oldest first; by default refused claims."""
     ledger = site.ledger()
     try:
-        return [row for row in reversed(ledger.audit.list(limit=500)) if row.action == "claim_refused"]
+        return [row for row in reversed(ledger.audit.list(limit=500)) if row.action == action]
     finally:
         ledger.close()
 
@@ -143,3 +165,103 @@ async def test_a_server_by_rest_and_a_code_that_counts_once(site: SlurmSite) -> 
 async def over(site: SlurmSite) -> bool:
     launches = await asyncio.to_thread(site.launches)
     return all(row.state is LaunchState.ENDED for row in launches)
+
+
+def waiting(site: SlurmSite) -> LaunchRow | None:
+    """The launch whose job is submitted."""
+    rows = [row for row in site.launches() if row.state is LaunchState.SUBMITTED]
+    return next((row for row in rows if (row.handle or {}).get("job_id") is not None), None)
+
+
+@newer_when_long
+async def test_a_job_waits_over_the_death_of_the_hub_and_its_server_has_fresh_tokens(site: SlurmSite) -> None:
+    """The same job in the same place of the line; its code is good when it runs, at a hub that did not submit it."""
+    ada, cluster = site.person("ada"), site.cluster
+    hog = cluster.submit("sleep 900", "--partition=cpu", "--cpus-per-task=8", "--mem=1000M", "--time=20", user="bob")
+    try:
+        await asyncio.to_thread(cluster.in_state, hog, "RUNNING")
+        status, said = await site.hub.api("POST", "users/ada/server", {"profile": "small", "placement": "slurm:cpu"})
+        assert status == 202, said
+        row = await until(lambda: waiting(site), within_s=60, what="her job is submitted")
+        job = str(row.handle["job_id"])
+        before = cluster.job(job)
+        site.hub.signal(9)
+        await site.hub.wait_gone()
+        await site.hub.start()
+        after = cluster.job(job)
+        assert after["job_state"] == "PENDING"
+        assert [after[key] for key in ("submit_time", "priority")] == [
+            before[key] for key in ("submit_time", "priority")
+        ]
+        # While it waits its code is good for nothing, whichever hub is asked.
+        body = await asyncio.to_thread(with_code, site, int(job), row.id)
+        status, said = await asyncio.to_thread(claim, site, body)
+        assert (status, said.get("reason")) in ((403, "not_running"), (429, None))
+    finally:
+        cluster.run("scancel", hog)
+    await until(lambda: site.hub._ready("ada", ""), within_s=120, what="her server is there", every_s=0.2)
+    (same,) = [one for one in site.launches() if one.state in ACTIVE]
+    assert (same.id, str((same.handle or {})["job_id"])) == (row.id, job)
+    kernels = ServerApi(f"{site.hub.url}/user/ada/", site.hub.token)
+    kernel = await kernels.new_kernel()
+
+    async def other_than(*texts: str) -> str:
+        text = (await kernels.run(kernel, READS)).strip()
+        return "" if text in texts else text
+
+    first = await until(lambda: other_than(""), within_s=60, what="her token", every_s=0.5)
+    mode, uid, token = first.split()
+    assert (mode, uid) == ("600", str(ada.uid))
+    second = await until(lambda: other_than("", first), within_s=60, what="a renewed one", every_s=0.5)
+    assert second.split()[2] != token
+    rows = await asyncio.to_thread(audited, site, "site_tokens_fetched")
+    assert [(one.who, one.subject, (one.new or {})["address"]) for one in rows if one.subject.endswith(row.id)] == [
+        ("claim", f"launch:{row.id}", "127.0.0.1")
+    ]
+    folder = Path(site.homes, "ada", ".daas", row.id)
+    secret = json.loads((folder / "claimed.json").read_text())
+    mine = {"launch": row.id, "claimer": secret["claimer"]}
+    # With her secret it is she; by the code that the script shows nobody is.
+    status, said = await asyncio.to_thread(claim, site, mine, "POST", "/tokens")
+    assert status == 200
+    assert said["files"]["storage"]
+    for more, path in (({}, "/tokens"), ({"log": "forged"}, "/log")):
+        status, _ = await asyncio.to_thread(claim, site, {**mine, "claimer": THIEF, **more}, "POST", path)
+        assert status in (403, 429)
+        assert (await asyncio.to_thread(claim, site, {**mine, "more": "x", **more}, "POST", path))[0] == 400
+    assert (await asyncio.to_thread(claim, site, {**mine, "log": "x" * 17_000}, "POST", "/log"))[0] == 400
+    assert (await asyncio.to_thread(claim, site, {**mine, "log": "x" * 40_000}, "POST", "/log"))[0] == 413
+    assert secret["claimer"] not in site.hub.log_text()
+    await site.hub.stop_server("users/ada/server")
+    await until(lambda: over(site), within_s=60, what="the launch ended")
+    assert (await asyncio.to_thread(claim, site, mine, "POST", "/tokens"))[0] in (403, 429)
+
+
+async def test_the_log_of_a_start_that_failed_is_kept(site: SlurmSite) -> None:
+    """Sent by the job, since the hub cannot read her home; it is there when the launch has ended."""
+    status, said = await site.hub.api("POST", "users/ada/server", {"profile": "fails"})
+    assert status in (202, 500), said
+    await until(lambda: over(site), within_s=60, what="the launch ended")
+    row = site.launches()[0]
+    assert "exit status 3" in row.reason
+    kept = await until(lambda: kept_log(site, row), within_s=30, what="its log is kept")
+    assert "bad luck" in kept
+
+
+def kept_log(site: SlurmSite, row: LaunchRow) -> str | None:
+    ledger = site.ledger()
+    try:
+        return ledger.kept(row.id).log
+    finally:
+        ledger.close()
+
+
+READS = """
+import os, pathlib, stat
+path = pathlib.Path(os.environ["DAAS_SITE_TOKENS"], "storage")
+try:
+    text, about = path.read_text(), path.stat()
+    print(f"{stat.S_IMODE(about.st_mode):o} {about.st_uid} {text}")
+except FileNotFoundError:
+    pass
+"""

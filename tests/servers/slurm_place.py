@@ -64,6 +64,8 @@ class SlurmPlace(Place):
         """What servers have reported: launch, port, and what they were answered."""
         self.claims: list[tuple[dict[str, str], str]] = []
         """What jobs have claimed, and why they were refused, if they were."""
+        self.deaf = False
+        """Whether jobs that have claimed are not answered any more."""
         self.server: asyncio.Server | None = None
 
     def another(self) -> SlurmBackend:
@@ -128,8 +130,8 @@ class SlurmPlace(Place):
             )
             said = json.loads(await reader.readexactly(length))
             path = head.split(" ")[1]
-            if path.endswith(CLAIM):
-                status, answer = await self.hand_out(said)
+            if CLAIM in path:
+                status, answer = await (self.hand_out(said) if path.endswith(CLAIM) else self.go_on(path, said))
                 writer.write(f"HTTP/1.1 {status} said\r\nContent-Length: {len(answer)}\r\n\r\n".encode() + answer)
                 await writer.drain()
                 return
@@ -155,6 +157,22 @@ class SlurmPlace(Place):
             return error.status, b""
         self.claims.append((said, ""))
         return REPORTED, json.dumps({"files": dict(given.files)}).encode()
+
+    async def go_on(self, path: str, said: dict[str, str]) -> tuple[int, bytes]:
+        """What the hub's routes answer to a job that has claimed."""
+        if self.deaf:
+            return 503, b""
+        backend = self.backends[-1]
+        try:
+            ref = await asyncio.to_thread(backend._tools.records.of, said["launch"])
+            assert ref is not None
+            if path.endswith("/log"):
+                await backend.told_log(ref.handle(), said["claimer"], said["log"])
+                return REPORTED, b"{}"
+            tokens = await backend.fetched_tokens(ref.handle(), said["claimer"])
+        except DaasError as error:
+            return error.status, b""
+        return REPORTED, json.dumps(tokens.told()).encode()
 
     async def judge(self, launch_id: str, port: int) -> int:
         """What the hub would answer."""

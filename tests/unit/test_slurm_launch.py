@@ -12,6 +12,7 @@ from daas_hub.backends import slurm_launcher
 from daas_hub.backends.slurm_launch import launch_files
 from daas_hub.core.errors import StartFailed
 from daas_hub.core.models import LaunchSpec, Resources
+from daas_hub.core.site_tokens import VARIABLE
 from tests.servers.slurm.plain import spec_here
 
 
@@ -65,3 +66,17 @@ def test_certificates_lie_beside_it_and_the_server_speaks_tls(tmp_path: Path) ->
     assert env["JUPYTERHUB_SERVICE_URL"] == "https://[fd00::1]:5001/user/ada/"
     assert env["JUPYTERHUB_SSL_KEYFILE"] == "/h/.daas/x/keyfile"
     assert env["JUPYTERHUB_SSL_CLIENT_CA"] == "/h/.daas/x/cafile"
+
+
+@pytest.mark.parametrize("claims", [False, True])
+@pytest.mark.parametrize("site_tokens", [False, True])
+def test_who_puts_site_tokens_where(claims: bool, site_tokens: bool) -> None:
+    spec = spec_here(Path("/h"), site_tokens=site_tokens)
+    files = launch_files(spec, report_url="http://hub/", ports=None, claims=claims)
+    launch = json.loads(files["launch.json"])
+    env = slurm_launcher.environment(launch, "/h/.daas/x", "/tmp/own", "", 5001)
+    # By the helper in the home; fetched, on the node.
+    at = "/tmp/own/site_tokens" if claims else f"/h/.daas/{spec.launch_id}/site_tokens"
+    assert env.get(VARIABLE) == (at if site_tokens else None)
+    assert launch["beside"] == (["keeper.py", "tokens"] if claims and site_tokens else [])
+    assert ({"claimer.py", "keeper.py"} <= set(files)) is claims

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from daas_hub.backends import slurm_launcher
-from daas_hub.backends.slurm_launch import LAUNCHER, launch_files
+from daas_hub.backends.slurm_launch import CLAIMER_TEXT, KEEPER_TEXT, LAUNCHER, launch_files
 from daas_hub.core.models import AccountGroup, LaunchSpec
 from tests.servers.slurm.plain import Ear, ear, spec_here
 from tests.waiting import PATIENCE, until
@@ -73,13 +73,14 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-def test_its_syntax_and_its_modules_are_those_of_python_3_6() -> None:
-    tree = ast.parse(LAUNCHER, feature_version=(3, 6))
+@pytest.mark.parametrize("text", [LAUNCHER, CLAIMER_TEXT, KEEPER_TEXT])
+def test_its_syntax_and_its_modules_are_those_of_python_3_6(text: str) -> None:
+    tree = ast.parse(text, feature_version=(3, 6))
     imported = {name.name.split(".")[0] for one in ast.walk(tree) if isinstance(one, ast.Import) for name in one.names}
     imported |= {one.module or "" for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)}
     assert imported <= sys.stdlib_module_names - {"__future__", "dataclasses"}
     # From 3.7 on; annotations that need it stand in quotes.
-    assert "capture_output" not in LAUNCHER
+    assert "capture_output" not in text
     assert not [
         one for one in ast.walk(tree) if isinstance(one, ast.Subscript) and ast.unparse(one).startswith("dict[")
     ]
