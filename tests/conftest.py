@@ -174,6 +174,16 @@ def leave_out(item: pytest.Item, engine: str) -> None:
     pytest.skip(f"needs {engine}")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failed test shows what its error tells the operator, too."""
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    if report.failed and (told := getattr(error, "log_message", "")):
+        report.sections.append(("What the operator is told", str(told)))
+    return report
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "setup":
         for engine in [value for name, value in report.user_properties if name == LEFT_OUT]:

@@ -41,7 +41,7 @@ from .slurm_records import Records
 from .slurm_script import check_settings, site_choices
 from .slurm_settings import SlurmSettings
 from .slurm_start import Reports, Start, Tools, url_of, wait_ready
-from .slurm_submit import submitter
+from .slurm_submit import NO_LOG_HERE, submitter
 from .slurm_tokens import Tokens
 from .slurm_watch import JobWatch
 from .steps import Steps
@@ -241,7 +241,11 @@ class SlurmBackend(SlurmSettings, Backend):
     async def log_tail(self, handle: Handle, lines: int = LINES) -> str | None:
         try:
             text = await self._tools.submitter.log(ref_of(handle))
-        except (DaasError, ValueError):
+        except ValueError:
+            return None
+        except DaasError as error:
+            if error.reason != NO_LOG_HERE:
+                self.log.warning("The log of launch %s cannot be read now: %s", handle["launch_id"], error.log_message)
             return None
         return None if text is None else readable(text, lines=lines)
 

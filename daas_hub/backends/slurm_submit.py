@@ -38,6 +38,8 @@ SUBMIT_WITHIN_S = 60.0
 TEST_WITHIN_S = 20.0
 LOG_BYTES = 64 * 1024
 LOG_WITHIN_S = 10.0
+NO_LOG_HERE = "log"
+"""The reason of a log that only the home has."""
 FIRST = """# daas-hub: the launch's files come from the hub, for a code that counts once in each run of this job
 _daas={folder}
 ( umask 077 && mkdir -p -- "$_daas" && : >>"$_daas/log" ) || exit 78
@@ -245,7 +247,7 @@ class ByRest:
             raise BackendUnavailable(f"What the job sent of its log cannot be read: {error}") from error
         if text is None:
             node = f" (as node {ref.node} sees it)" if ref.node else ""
-            raise BackendUnavailable(f"What it printed is in {folder_of(ref)}/log{node}.", reason="log")
+            raise BackendUnavailable(f"What it printed is in {folder_of(ref)}/log{node}.", reason=NO_LOG_HERE)
         return text
 
     async def tested(self, spec: LaunchSpec, ref: Ref) -> str:  # noqa: ARG002

@@ -10,6 +10,8 @@ from typing import Any
 
 from daas_hub.core.errors import BackendUnavailable
 
+from . import processes
+
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 CLOSE_WITHIN_S = 5
 
@@ -65,9 +67,10 @@ class HelperProgram:
         talk.add_done_callback(self._left.discard)
         done, _ = await asyncio.wait({talk}, timeout=within_s)
         if not done:
+            at = await asyncio.to_thread(processes.waits_for, process.pid)
             with suppress(ProcessLookupError, PermissionError):
                 process.kill()
-            raise away(f"{' '.join(argv)} has said nothing for {within_s:g} s", "unsure")
+            raise away(f"{' '.join(argv)} has said nothing for {within_s:g} s; it is at: {at or 'its end'}", "unsure")
         output, errors = talk.result()
         return process.returncode or 0, output, errors
 

@@ -165,6 +165,38 @@ def with_environment(name: str, value: str, uid: int) -> list[ProcessId]:
     return found
 
 
+def waits_for(pid: int) -> str:
+    """What a process and those that it started are at just now: each one's name, pid, state and place in the kernel.
+
+    The state is that of proc(5): ``S`` waits for somebody, ``D`` for a disk. The place is only told to who may trace
+    the process. Empty where there is no such process.
+    """
+    names: dict[int, str] = {}
+    children: dict[int, list[int]] = {}
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            name, _, rest = (entry / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        names[int(entry.name)] = f"{name} {entry.name} {state}"
+        children.setdefault(int(parent), []).append(int(entry.name))
+    family = [pid] if pid in names else []
+    for one in family:
+        family += children.get(one, [])
+    return ", ".join(f"{names[one]} {place_of(one)}".rstrip() for one in family)
+
+
+def place_of(pid: int) -> str:
+    """The function of the kernel in which a process sleeps; empty where it sleeps in none, or we may not know."""
+    try:
+        return (PROC / str(pid) / "wchan").read_text().strip().removeprefix("0")
+    except OSError:
+        return ""
+
+
 def started_at(process: ProcessId) -> datetime | None:
     """When a process of this boot was started (grain: 10 ms), or None."""
     if process.boot_id != boot_id():

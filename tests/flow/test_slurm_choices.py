@@ -12,6 +12,7 @@ import pytest_asyncio
 from daas_hub.core.models import LaunchState
 from tests.flow.slurm_site import SlurmSite
 from tests.servers.reachable_python import reachable_python
+from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import BEAM, FAST, LAB, Slurm
 from tests.servers.tiny_server import program
 from tests.waiting import until
@@ -135,6 +136,7 @@ async def test_the_form_offers_what_is_hers(site: SlurmSite) -> None:
         assert f'value="{value}"' not in adas.split(f'name="profile-option-mine--{field}"')[1].split("</select>")[0]
 
 
+@newer_when_long
 async def test_a_project_is_charged_to_its_account(site: SlurmSite) -> None:
     ledger, now = site.ledger(), datetime.now(UTC)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,7 +15,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from daas_hub.clients import processes
+from daas_hub.clients.helper_program import HelperProgram
 from daas_hub.clients.processes import ProcessId
+from daas_hub.core.errors import BackendUnavailable
+
+AT = r"[RSD]( [\w.]+)?"
+"""A state, and the place in the kernel if we may know it."""
 
 
 @pytest.fixture
@@ -68,6 +74,27 @@ def test_descendants_are_found_by_their_mark(child: subprocess.Popen[bytes]) -> 
     assert processes.with_environment("MARK", "m1", os.getuid()) == [id_of(child)]
     assert processes.with_environment("MARK", "m", os.getuid()) == []
     assert processes.with_environment("MARK", "m1", os.getuid() + 1) == []
+
+
+def test_what_a_program_and_those_that_it_started_wait_for() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 1000; :"], start_new_session=True) as shell:
+        try:
+            while "sleep" not in (seen := processes.waits_for(shell.pid)):
+                assert shell.poll() is None
+            assert re.fullmatch(rf"sh {shell.pid} {AT}, sleep \d+ {AT}", seen), seen
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+    assert processes.waits_for(shell.pid) == ""
+
+
+async def test_a_helper_that_says_nothing_is_looked_at() -> None:
+    program = HelperProgram(["sleep"])
+    with pytest.raises(BackendUnavailable) as caught:
+        await program.ask("1000", within_s=0.01)
+    assert caught.value.reason == "unsure"
+    words = rf"sleep 1000 has said nothing for 0\.01 s; it is at: sleep \d+ {AT}"
+    assert re.fullmatch(words, caught.value.log_message), caught.value.log_message
+    await program.close()
 
 
 def test_when_a_process_was_started(child: subprocess.Popen[bytes]) -> None:

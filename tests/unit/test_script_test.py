@@ -107,8 +107,8 @@ sys.exit(test["run"]([sys.executable, "-m", "pytest", *sys.argv[2:]], dict(os.en
 """
 CONFTEST = """
 from tests import parallel
-from tests.conftest import (ENGINES, pytest_configure, pytest_runtest_logreport, pytest_runtest_setup,
-                            pytest_sessionfinish, pytest_terminal_summary)
+from tests.conftest import (ENGINES, pytest_configure, pytest_runtest_logreport, pytest_runtest_makereport,
+                            pytest_runtest_setup, pytest_sessionfinish, pytest_terminal_summary)
 parallel.prepare = lambda: None
 """
 ENDLESS = """
@@ -224,14 +224,19 @@ def test_deadly():
 
 def test_after():
     pass
+
+def test_refused():
+    from daas_hub.core.errors import BackendUnavailable
+    raise BackendUnavailable("Not now.", log_message="daas-runas is in its bath")
 """
 
 
-def test_a_worker_that_dies_fails_one_test_and_the_others_run(tmp_path: Path) -> None:
+def test_a_worker_that_dies_fails_one_test_and_the_others_run_and_say_why_they_fail(tmp_path: Path) -> None:
     words = a_suite(tmp_path, test_a=DEADLY, test_b=DEADLY.replace("os._exit(3)", "pass"))
     (tmp_path / "conftest.py").write_text(f"{CONFTEST}\nENGINES['an oven'] = lambda: True\n")
     argv = [sys.executable, "-m", "pytest", "-n", "2", *words]
     env = {**os.environ, "PYTHONPATH": str(CLONE)}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, cwd=CLONE)
-    assert "1 failed, 5 passed in " in done.stdout.splitlines()[-1], done.stdout
+    assert "3 failed, 5 passed in " in done.stdout.splitlines()[-1], done.stdout
     assert "crashed while running 'test_a.py::test_deadly'" in done.stdout
+    assert "daas-runas is in its bath" in done.stdout
