@@ -140,7 +140,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if needed and all(ENGINES[engine]() for engine in needed):
         # A worker has no terminal; the run's other tests go on.
         terminal = item.config.pluginmanager.get_plugin("terminalreporter")
-        if terminal and not all(module.built for module in build.ALL):
+        if terminal and not all(part.built for part in build.ALL):
             terminal.write_line("\nWaiting for the programs of the Kubernetes cluster: they are built once.")
         fixtures.wait_for_programs()
     if "images" in needs_of(item) and ENGINES["images"]():

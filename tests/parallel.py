@@ -145,7 +145,7 @@ def seats(workers: int, *, others: bool) -> int:
 
 def programs_built() -> bool:
     """Whether the cluster's programs are there."""
-    return all(module.built for module in build.ALL)
+    return all(part.built for part in build.ALL)
 
 
 class Scheduler(LoadScopeScheduling):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.kubernetes import build
-from tests.servers.kubernetes.build import ALL, MODULES, BuildFailed, Module
+from tests.servers.kubernetes.build import ALL, MODULE, BuildFailed, Part
 
 GO = """#!/bin/sh
 # Stands for the compiler: the build's own steps are what is asked here.
@@ -20,7 +20,7 @@ if [ -e {fault} ]; then echo "cannot find module providing package x" >&2; exit 
 while [ "$1" != -o ]; do shift; done
 mkdir -p "$2" && touch "$2/tool-a" "$2/server"
 """
-MODULE = Module("sample", "example.test/x", ("tool-a", "etcd"), rename=("server", "etcd"))
+PART = Part("sample", "example.test/x", ("example.test/x/tool-a", "example.test/server/v3"), rename=("server", "etcd"))
 
 
 class FakeGo:
@@ -43,25 +43,28 @@ class FakeGo:
 
 @pytest.fixture
 def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGo:
-    modules = tmp_path / "modules"
-    (modules / "sample").mkdir(parents=True)
-    (modules / "sample" / "go.mod").write_text("module sample\nrequire (\n\texample.test/x v1.2.3\n)\n")
-    (modules / "sample" / "go.sum").write_text("sums\n")
+    module = tmp_path / "module"
+    (module / "own").mkdir(parents=True)
+    (module / "go.mod").write_text("module sample\nrequire (\n\texample.test/x v1.2.3\n)\n")
+    (module / "go.sum").write_text("sums\n")
+    (module / "own" / "main.go").write_text("package main\n")
     fake = FakeGo(tmp_path)
-    monkeypatch.setattr(build, "MODULES", modules)
-    monkeypatch.setattr(build, "ALL", (MODULE,))
+    monkeypatch.setattr(build, "MODULE", module)
+    monkeypatch.setattr(build, "ALL", (PART,))
     monkeypatch.setenv("DAAS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{fake.bin}:/usr/bin:/bin")
     return fake
 
 
-def test_programs_are_built_once_for_the_same_sources(go: FakeGo) -> None:
+@pytest.mark.parametrize("source", ["go.mod", "go.sum", "own/main.go"])
+def test_programs_are_built_once_for_the_same_sources(go: FakeGo, source: str) -> None:
     first = build.programs()
     assert {name: path.name for name, path in first.items()} == {"tool-a": "tool-a", "etcd": "etcd"}
     assert all(path.is_file() for path in first.values())
     assert build.programs() == first
     assert go.times == 1
-    (build.MODULES / "sample" / "go.sum").write_text("other sums\n")
+    with (build.MODULE / source).open("a") as file:
+        file.write("// Changed.\n")
     assert build.programs()["etcd"] != first["etcd"]
     assert go.times == 2
 
@@ -93,10 +96,12 @@ def test_an_old_go_is_not_used(go: FakeGo, monkeypatch: pytest.MonkeyPatch, tmp_
     assert build.toolchain() == str(tmp_path / "tool-go" / "bin" / "go")
 
 
-def test_every_module_pins_its_sources_and_needs_no_newer_go() -> None:
-    assert {m.name for m in ALL} == {p.name for p in MODULES.iterdir()}
-    for module in ALL:
-        assert module.version.startswith("v")
-        assert module.version in (module.folder / "go.sum").read_text()
-        needed = next(w.split()[1] for w in (module.folder / "go.mod").read_text().splitlines() if w.startswith("go "))
-        assert tuple(map(int, needed.split(".")[:2])) <= build.GO_VERSION
+def test_the_module_pins_its_sources_names_every_program_and_needs_no_newer_go() -> None:
+    lines = (MODULE / "go.mod").read_text()
+    needed = next(line.split()[1] for line in lines.splitlines() if line.startswith("go "))
+    assert tuple(map(int, needed.split(".")[:2])) <= build.GO_VERSION
+    for part in ALL:
+        assert part.version.startswith("v")
+        assert f"{part.package} {part.version} " in (MODULE / "go.sum").read_text()
+        # Without a tool line of go.mod `go mod tidy` would drop what it needs; our own packages need none.
+        assert all(f"\t{tool}\n" in lines for tool in part.tools if not tool.startswith("daas-hub.test/"))

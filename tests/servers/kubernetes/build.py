@@ -1,8 +1,8 @@
 """The programs of the cluster, built once from pinned Go modules into the cache folder.
 
-Each folder of ``go/`` is one module: its ``tool`` lines name the programs, its go.sum pins every source. They are
-modules of their own because they need different versions of the same packages. Only the standard library is used
-here: ``scripts/test`` begins the build as a process of its own, ``python -m tests.servers.kubernetes.build``.
+``go/`` is one module: its ``tool`` lines name the programs, its go.sum pins every source. So all of them have the same
+versions of the packages that they share, each of which is compiled once. Only the standard library is used here:
+``scripts/test`` begins the build as a process of its own, ``python -m tests.servers.kubernetes.build``.
 """
 
 from __future__ import annotations
@@ -23,46 +23,48 @@ from pathlib import Path
 from daas_hub.demo.setup import SetupFailed, cache_root, ensure, say
 from tests.servers.priority import below_the_tests
 
-MODULES = Path(__file__).with_name("go")
+MODULE = Path(__file__).with_name("go")
 GO_VERSION = (1, 26)
-"""The oldest Go that builds all modules (the largest `go` line of them)."""
+"""The oldest Go that builds all of it."""
 
 
 class BuildFailed(Exception):
-    """Raised when a module cannot be built; the text has the end of the compiler's words and names the log."""
+    """Raised when something cannot be built; the text has the end of the compiler's words and names the log."""
 
 
 @dataclass(frozen=True)
-class Module:
-    """One module. ``package`` names its version in go.mod; ``stamps`` are the variables that say it in the program."""
+class Part:
+    """Programs of one project. ``package`` names its version in go.mod; ``stamps`` are the variables that say it."""
 
     name: str
     package: str
-    programs: tuple[str, ...]
+    tools: tuple[str, ...]
+    """Import paths, each a ``tool`` line of go.mod."""
     stamps: tuple[str, ...] = ()
     tags: str = ""
     rename: tuple[str, str] | None = None
     """A program that Go names after its last path part, and the name that it has with everybody else."""
 
     @property
-    def folder(self) -> Path:
-        """Where go.mod lies."""
-        return MODULES / self.name
+    def programs(self) -> tuple[str, ...]:
+        """Their names."""
+        others = dict([self.rename] if self.rename else [])
+        return tuple(others.get(name, name) for name in map(_made, self.tools))
 
     @property
     def version(self) -> str:
         """The version that go.mod requires, with its v."""
-        found = re.search(rf"\s{re.escape(self.package)} (v\S+)", (self.folder / "go.mod").read_text())
+        found = re.search(rf"\s{re.escape(self.package)} (v\S+)", (MODULE / "go.mod").read_text())
         if found is None:
-            raise BuildFailed(f"{self.folder / 'go.mod'} does not require {self.package}.")
+            raise BuildFailed(f"{MODULE / 'go.mod'} does not require {self.package}.")
         return found[1]
 
     @property
     def target(self) -> Path:
         """The cache folder of this very build: other sources, flags or compilers have another one."""
         digest = hashlib.sha256(repr((self, GO_VERSION, os.uname().machine)).encode())
-        for name in ("go.mod", "go.sum"):
-            digest.update((self.folder / name).read_bytes())
+        for file in sorted(each for each in MODULE.rglob("*") if each.is_file()):
+            digest.update(file.read_bytes())
         return cache_root() / f"go-{self.name}-{digest.hexdigest()[:12]}"
 
     @property
@@ -71,12 +73,25 @@ class Module:
         return (self.target / "complete").exists()
 
 
+def _made(tool: str) -> str:
+    """The name that Go gives a program."""
+    *_, before, last = tool.split("/")
+    return before if re.fullmatch(r"v\d+", last) else last
+
+
+_KUBERNETES = "k8s.io/kubernetes"
+_CONTAINERD = "github.com/containerd/containerd/v2"
 _VERSION = "k8s.io/component-base/version"
 ALL = (
-    Module(
+    Part(
         "kubernetes",
-        "k8s.io/kubernetes",
-        ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubectl", "kubelet", "etcd"),
+        _KUBERNETES,
+        (
+            *(f"{_KUBERNETES}/cmd/kube-{name}" for name in ("apiserver", "controller-manager", "proxy", "scheduler")),
+            f"{_KUBERNETES}/cmd/kubectl",
+            f"{_KUBERNETES}/cmd/kubelet",
+            "go.etcd.io/etcd/server/v3",
+        ),
         stamps=(
             f"{_VERSION}.gitVersion={{version}}",
             f"{_VERSION}.gitMajor={{major}}",
@@ -84,39 +99,49 @@ ALL = (
         ),
         rename=("server", "etcd"),
     ),
-    Module(
+    Part(
         "containerd",
-        "github.com/containerd/containerd/v2",
-        ("containerd", "containerd-shim-runc-v2", "ctr"),
-        stamps=("github.com/containerd/containerd/v2/version.Version={version}",),
+        _CONTAINERD,
+        tuple(f"{_CONTAINERD}/cmd/{name}" for name in ("containerd", "containerd-shim-runc-v2", "ctr")),
+        stamps=(f"{_CONTAINERD}/version.Version={{version}}",),
         tags="no_btrfs no_devmapper no_zfs",
     ),
-    Module("coredns", "github.com/coredns/coredns", ("coredns",)),
-    Module("localpath", "github.com/rancher/local-path-provisioner", ("local-path-provisioner",)),
-    Module("kwok", "sigs.k8s.io/kwok", ("kwok",), stamps=("sigs.k8s.io/kwok/pkg/consts.Version={version}",)),
-    Module("helm", "helm.sh/helm/v3", ("helm",), stamps=("helm.sh/helm/v3/internal/version.version={version}",)),
+    Part("coredns", "github.com/coredns/coredns", ("daas-hub.test/kubernetes/coredns",)),
+    Part("localpath", "github.com/rancher/local-path-provisioner", ("github.com/rancher/local-path-provisioner",)),
+    Part(
+        "kwok",
+        "sigs.k8s.io/kwok",
+        ("sigs.k8s.io/kwok/cmd/kwok",),
+        stamps=("sigs.k8s.io/kwok/pkg/consts.Version={version}",),
+    ),
+    Part(
+        "helm",
+        "helm.sh/helm/v3",
+        ("helm.sh/helm/v3/cmd/helm",),
+        stamps=("helm.sh/helm/v3/internal/version.version={version}",),
+    ),
 )
 
 
 def programs() -> dict[str, Path]:
     """Every program by name, built first where the cache lacks it. Blocks, for minutes the first time.
 
-    Raises BuildFailed. Two callers never build one module twice: the second waits for the first.
+    Raises BuildFailed. Two callers never build the same twice: the second waits for the first.
     """
-    for module in ALL:
-        _ensure(module)
-    return {program: module.target / "bin" / program for module in ALL for program in module.programs}
+    for part in ALL:
+        _ensure(part)
+    return {program: part.target / "bin" / program for part in ALL for program in part.programs}
 
 
-def _ensure(module: Module) -> None:
-    if module.built:
+def _ensure(part: Part) -> None:
+    if part.built:
         return
-    target = module.target
+    target = part.target
     target.mkdir(parents=True, exist_ok=True)
-    with _alone(target / "lock", f"Another process builds {module.name}: waiting for it."):
-        if not module.built:
-            say(f"Building {module.name} {module.version} in {target} (once; a few minutes).")
-            _build(module, target)
+    with _alone(target / "lock", f"Another process builds {part.name}: waiting for it."):
+        if not part.built:
+            say(f"Building {part.name} {part.version} in {target} (once; a few minutes).")
+            _build(part, target)
             (target / "complete").touch()
 
 
@@ -131,30 +156,30 @@ def _alone(path: Path, otherwise: str) -> Iterator[None]:
         yield
 
 
-def _build(module: Module, target: Path) -> None:
+def _build(part: Part, target: Path) -> None:
     fresh = target / "bin"
     shutil.rmtree(fresh, ignore_errors=True)
     log = target / "build.log"
-    argv = [toolchain(), "build", "-C", str(module.folder), "-mod=readonly", "-trimpath", "-buildvcs=false"]
-    argv += [f"-ldflags=-s -w {_stamps(module)}", f"-tags={module.tags}", "-o", f"{fresh}/", "tool"]
+    argv = [toolchain(), "build", "-C", str(MODULE), "-mod=readonly", "-trimpath", "-buildvcs=false"]
+    argv += [f"-ldflags=-s -w {_stamps(part)}", f"-tags={part.tags}", "-o", f"{fresh}/", *part.tools]
     with log.open("wb") as out:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=_environment(), check=False)
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise BuildFailed(
-            f"Building {module.name} {module.version} failed (exit status {done.returncode}). The end of {log}:\n{tail}"
+            f"Building {part.name} {part.version} failed (exit status {done.returncode}). The end of {log}:\n{tail}"
         )
-    if module.rename:
-        (fresh / module.rename[0]).rename(fresh / module.rename[1])
-    missing = [name for name in module.programs if not (fresh / name).is_file()]
+    if part.rename:
+        (fresh / part.rename[0]).rename(fresh / part.rename[1])
+    missing = [name for name in part.programs if not (fresh / name).is_file()]
     if missing:
-        raise BuildFailed(f"{module.folder / 'go.mod'} has no tool line for {', '.join(missing)}.")
+        raise BuildFailed(f"The compiler made no {', '.join(missing)} of {', '.join(part.tools)}.")
 
 
-def _stamps(module: Module) -> str:
-    major, minor = module.version.removeprefix("v").split(".")[:2]
-    known = {"version": module.version, "major": major, "minor": minor}
-    return " ".join(f"-X {stamp.format(**known)}" for stamp in module.stamps)
+def _stamps(part: Part) -> str:
+    major, minor = part.version.removeprefix("v").split(".")[:2]
+    known = {"version": part.version, "major": major, "minor": minor}
+    return " ".join(f"-X {stamp.format(**known)}" for stamp in part.stamps)
 
 
 def _environment() -> dict[str, str]:
