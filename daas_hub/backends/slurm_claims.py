@@ -21,6 +21,9 @@ from .slurm_end import Ends
 from .slurm_records import Records
 from .slurm_settings import SlurmSettings
 
+LOOK_WITHIN_S = 2.0
+"""So long a server's question for its tokens waits for a cluster that does not answer: many ask, again and again."""
+
 
 class Claims:
     """The codes of one hub's launches. What is known of them is in the hub's own records, and outlives it."""
@@ -92,11 +95,12 @@ class Claims:
     async def _require_run(self, ref: Ref, claim: Claim) -> None:
         """The run goes on. While the cluster cannot be asked, the secret and the ledger are proof enough."""
         try:
-            # A list of before the claim has no such run.
-            for max_age_s in (self._settings.poll_interval_s * 5, 0):
-                if goes_on(claim, await self._ends.job(ref, max_age_s=max_age_s)):
-                    return
-        except (BackendUnavailable, Ambiguous):
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                # A list of before the claim has no such run.
+                for max_age_s in (self._settings.poll_interval_s * 5, 0):
+                    if goes_on(claim, await self._ends.job(ref, max_age_s=max_age_s)):
+                        return
+        except (BackendUnavailable, Ambiguous, TimeoutError):
             return
         raise _refused(ref, Verdict.NOT_RUNNING)
 

@@ -40,7 +40,7 @@ class SlurmSettings(HasTraits):
         "helper",
         help="How jobs are submitted and cancelled: `helper` calls sbatch and scancel as the account, by `daas-runas`; "
         "`rest` asks slurmrestd, with a token that `daas-slurm-signer` makes. By `rest` a job fetches its files from "
-        "the hub, and the hub cannot read what it prints.",
+        "the hub, and sends the end of its log when it is over; before, the hub cannot read it.",
     ).tag(config=True)
 
     rest_url = Unicode(

@@ -34,6 +34,9 @@ REFUSALS, REFUSALS_WITHIN_S = 20, 600.0
 """So many of one sender are audited in so many seconds; further ones are answered with 429."""
 AT_ONCE = 4
 """Claims that are looked at at once; others wait, so that wrong ones take no more of the hub than these."""
+AGAIN_AT_ONCE = 50
+"""Of those that have claimed, for which no start waits. While the cluster does not answer each takes two seconds, and a
+thousand servers ask once in forty."""
 ASKS, ASKS_WITHIN_S = 120, 60.0
 """So often one launch may ask after its claim, in so many seconds."""
 DAY_S = 86400.0
@@ -46,8 +49,7 @@ class Bounds:
     def __init__(self) -> None:
         self.failures = Failures(REFUSALS, REFUSALS_WITHIN_S)
         self.looking = asyncio.Semaphore(AT_ONCE)
-        self.looking_again = asyncio.Semaphore(AT_ONCE)
-        """Of those that have claimed: a start waits for none of them."""
+        self.looking_again = asyncio.Semaphore(AGAIN_AT_ONCE)
         self.asks = Failures(ASKS, ASKS_WITHIN_S)
         self.told = Failures(1, DAY_S)
         """Who has fetched site tokens from where is audited once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import stat
@@ -107,6 +108,16 @@ async def test_a_server_of_hers_whose_secrets_nobody_else_sees(place: SlurmPlace
             with pytest.raises(NotAllowed) as refused:
                 await asked
             assert refused.value.reason == "wrong_code"
+    with contextlib.ExitStack() as fault:
+        # Who does not know the job yet, and cannot ask: the secret counts, and is not waited with until it is over.
+        await asyncio.to_thread(fault.enter_context, place.cluster.silent())
+        try:
+            blind = place.another()
+            assert dict((await blind.fetched_tokens(handle, claimer)).files) == {}
+            with pytest.raises(NotAllowed):
+                await blind.fetched_tokens(handle, "thief")
+        finally:
+            await asyncio.to_thread(fault.close)
     other = place.another()
     (found,) = [one for one in await other.find() if one.launch_id == handle["launch_id"]]
     assert (await other.inspect(found.handle)).life is Life.RUNNING
