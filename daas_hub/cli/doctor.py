@@ -29,6 +29,7 @@ from daas_hub.wiring.configuration import OWNED
 
 from .doctor_directory import directory
 from .doctor_oidc import provider
+from .doctor_proxy import proxy
 from .doctor_ways import linking, lists
 from .finding import Finding
 from .urls import absent, masked
@@ -70,6 +71,7 @@ def looks(app: Any, authenticator_class: Any) -> Iterator[Finding]:
         lambda: linking(authenticator_class, config),
         lambda: ledger(config),
         lambda: backends(config),
+        lambda: proxy(app, ASK_WITHIN_S),
         clock,
     ]
     told: set[str] = set()
