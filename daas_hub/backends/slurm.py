@@ -17,13 +17,14 @@ from weakref import WeakValueDictionary
 
 from traitlets import default
 
+from daas_hub.clients.helper_program import away
 from daas_hub.clients.slurm import Slurm
 from daas_hub.clients.slurm_look import SharedLook
 from daas_hub.core.capacity import Capacity
 from daas_hub.core.errors import AccountRefused, BackendUnavailable, DaasError, NotAllowed, StartFailed
 from daas_hub.core.grants import Booked
 from daas_hub.core.handout import Handout, TokenSet
-from daas_hub.core.launch_names import name_of
+from daas_hub.core.launch_names import name_of, not_too_many
 from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Event, Found, Handle, Json, LaunchSpec, Life, Observation, Pretender
 from daas_hub.core.slurm_choices import May
@@ -118,8 +119,10 @@ class SlurmBackend(SlurmSettings, Backend):
         if self._tools.submitter.claims:
             return [f"DNS:{name_of(spec.launch_id, 'unclaimed')}"]
         wanted = str((spec.override.get("slurm") or {}).get("partition") or "")
-        partitions = await self._tools.slurm.partitions()
-        chosen = [one for one in partitions if one.name in wanted.split(",")] if wanted else partitions
+        told = await self._capacity.partitions()
+        if told is None:
+            raise away("Which nodes there are cannot be asked now", "partitions")
+        chosen = [one for one in told.value if one.name in wanted.split(",")] if wanted else told.value
         nodes = {node.name for partition in chosen for node in partition.nodes}
         if not nodes:
             raise StartFailed(
@@ -127,7 +130,7 @@ class SlurmBackend(SlurmSettings, Backend):
                 permanent=True,
                 reason="partition",
             )
-        return sorted(self.certificate_name(node, spec.launch_id) for node in nodes)
+        return not_too_many([self.certificate_name(node, spec.launch_id) for node in nodes])
 
     async def start(self, spec: LaunchSpec, checkpoint: Checkpoint) -> str:
         lock = self._locks.setdefault(spec.launch_id, asyncio.Lock())

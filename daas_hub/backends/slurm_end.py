@@ -45,7 +45,10 @@ CHECK_EVERY_S = 30.0
 ACCOUNTED_WITHIN_S = 3.0
 """How long accounting is waited for: it only says how a job ended."""
 CANCEL_WITHIN_S = 15.0
-HIDDEN = "SLURM hides other people's jobs from the hub (PrivateData): the administrator must make it an operator"
+HIDDEN = Observation(
+    Life.UNKNOWN,
+    reason="SLURM hides other people's jobs from the hub (PrivateData): the administrator must make it an operator",
+)
 
 
 class Ends:
@@ -63,7 +66,6 @@ class Ends:
         """``tls``: the hub's own files (``Backend.tls``), which it is given after it was made."""
         self._settings, self._slurm, self._submitter, self._watch, self._log = settings, slurm, submitter, watch, log
         self._tls = tls
-        self._all_seen = False
         self._handles = Handles()
         self.submitting: set[str] = set()
         """Launches whose submission is going on here."""
@@ -100,21 +102,21 @@ class Ends:
         """It is in no list: asked for by its id, accounting looked into, and its server, before it counts as over."""
         if ref.job_id is None:
             over = ref.launch_id in self.begun and ref.launch_id not in self.submitting
-            return never_submitted(ref, over=over, now=datetime.now(UTC))
-        if not await self._sees_all():
-            return Observation(Life.UNKNOWN, reason=HIDDEN)
+            seen = never_submitted(ref, over=over, now=datetime.now(UTC))
+            return seen if seen.life is not Life.ENDED or await self._sees_all() else HIDDEN
         job = await self._slurm.job(ref.job_id)
         if job is not None and is_recorded(job, ref):
             return observation(job)
+        if not await self._sees_all():
+            return HIDDEN
         runs = await self._runs(ref, ref.job_id)
         answers = ref.port is not None and bool(ref.node) and await self.answers(ref)
         return missing(ref, runs, answers=answers, now=datetime.now(UTC))
 
     async def _sees_all(self) -> bool:
-        """Whether what is not in the hub's list is nowhere. Once true, it is not asked again."""
-        if not self._all_seen:
-            self._all_seen = await self._slurm.sees_all_jobs(pwd.getpwuid(os.geteuid()).pw_name)
-        return self._all_seen
+        """Whether what the hub has just not been shown is nowhere. Asked each time: the cluster's settings may have
+        changed a moment ago."""
+        return await self._slurm.sees_all_jobs(pwd.getpwuid(os.geteuid()).pw_name)
 
     async def _runs(self, ref: Ref, job_id: int) -> tuple[Accounted, ...]:
         try:

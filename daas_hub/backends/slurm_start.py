@@ -14,7 +14,7 @@ from daas_hub.core.logs import LINES, readable
 from daas_hub.core.models import Event, LaunchSpec, Life
 from daas_hub.core.placement import about
 from daas_hub.core.slurm_jobs import Job, Phase, expected_by_test, position
-from daas_hub.core.slurm_launches import Ambiguous, Ref, first_ref, run_of
+from daas_hub.core.slurm_launches import CONFIGURING, Ambiguous, Ref, first_ref, has_begun, run_of
 from daas_hub.core.slurm_words import reason_in_words
 
 from .base import Checkpoint
@@ -174,7 +174,7 @@ class _Wait:
             changed.clear()
             reported.clear()
             job = await self._look()
-            if job is not None and run_of(job) is not None and job.phase is Phase.RUNNING:
+            if job is not None and has_begun(job):
                 self._running_since = self._running_since or loop.time()
                 ref = self._with_report(job)
                 if ref is not None and await self._tools.ends.answers(ref):
@@ -232,6 +232,8 @@ class _Wait:
                 words.append(f"expected to start at {about(expected, datetime.now(UTC))}")
             why = f"{job.state} ({job.reason})"
             self._say("; ".join(words), 45, why, as_of=as_of, replaces=f"{job.id} {why}")
+        elif job.state == CONFIGURING:
+            self._say(f"Job {job.id} has got {job.host or 'a node'}, which is being made ready", 55, job.state)
         elif job.phase is Phase.RUNNING and self._ref.port is None:
             self._say(f"Job {job.id} runs on {job.host}", 60)
         elif job.phase is Phase.SUSPENDED:

@@ -7,10 +7,16 @@ name. `.internal` is kept free for private use (ICANN, resolution 2024.07.29.06)
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from ipaddress import IPv6Address
+
+from .errors import StartFailed
 
 SUFFIX = ".daas.internal"
 IPV6 = ".ip6"
+MOST_BYTES = 98_000
+"""Of all names in a certificate: OpenSSL, thus Python and Node, refuse certificates of more than 100 KiB by default
+(SSL_CTX_set_max_cert_list(3))."""
 
 
 def name_of(launch_id: str, host: str) -> str:
@@ -18,6 +24,22 @@ def name_of(launch_id: str, host: str) -> str:
     if ":" in host:
         host = IPv6Address(host).exploded.replace(":", "-") + IPV6
     return f"{launch_id}.{host}{SUFFIX}".lower()
+
+
+def not_too_many(names: Collection[str]) -> list[str]:
+    """The names, sorted; raises StartFailed(permanent=True) where nobody could read a certificate with all of them."""
+    length = sum(len(name) for name in names)
+    if length > MOST_BYTES:
+        raise StartFailed(
+            f"The server could be started on any of {len(names)} nodes, and its certificate cannot name so many. "
+            "Choose a smaller partition, or ask the administrator.",
+            permanent=True,
+            reason="certificate",
+            log_message=f"{len(names)} names have {length} bytes, and a certificate holds {MOST_BYTES}: let profiles "
+            "name partitions with fewer nodes, or set SlurmBackend.submit_by = 'rest', with which a launch's "
+            "certificate is made for its one node",
+        )
+    return sorted(names)
 
 
 def host_of(name: str) -> str:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from functools import lru_cache
 
+from .slurm_words import WAIT_FOR_ROOM
+
 
 class Phase(StrEnum):
     """What a job's state means for who waits for it or uses it."""
@@ -106,6 +108,8 @@ class Job:
     comment: str
     ends_at: datetime | None = None
     """When it ended; while it runs: when its walltime will be over. None: never, not known, or it is suspended."""
+    restarts: int = 0
+    """How often it was requeued; each time it counts as submitted anew."""
 
     phase: Phase = field(init=False, repr=False, compare=False)
     """What its state means."""
@@ -124,14 +128,20 @@ def text_of(said: str) -> str:
     return "" if said in NOTHING else said
 
 
+_SECONDS = re.compile(r"-?\d{1,20}", re.ASCII)
+NEVER_S = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+"""Whoever submits a job chooses its begin, also one that no calendar has (``--begin=now+500000weeks``)."""
+
+
 @lru_cache(SEEN)
 def parse_time(said: str) -> datetime | None:
-    """A time as SLURM prints it with ``SLURM_TIME_FORMAT=%s``; None where there is none. Raises ValueError."""
+    """A time as SLURM prints it with ``SLURM_TIME_FORMAT=%s``; None where there is none, or none that anybody lives to
+    see. Raises ValueError."""
     if said in NOTHING:
         return None
-    if not said.isascii() or not said.isdigit():
+    if not _SECONDS.fullmatch(said):
         raise ValueError(f"{said!r} is no time in seconds: SLURM_TIME_FORMAT did not reach the program.")
-    return datetime.fromtimestamp(int(said), UTC) if int(said) else None
+    return datetime.fromtimestamp(int(said), UTC) if 0 < int(said) < NEVER_S else None
 
 
 _DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?", re.ASCII)
@@ -208,7 +218,8 @@ def expected_by_test(said: str, zone: tzinfo) -> datetime | None:
 
 
 def position(jobs: Mapping[int, Job] | Iterable[Job], job: Job) -> int | None:
-    """Its place among those that wait in one of its partitions, from 1; None where it does not wait, or is held.
+    """Its place among those that stand in line in one of its partitions, from 1; None where it does not wait, or is
+    held.
 
     By priority, then by id, as the scheduler looks at them. A job with less priority may still start first where it
     fits into a gap.
@@ -218,9 +229,14 @@ def position(jobs: Mapping[int, Job] | Iterable[Job], job: Job) -> int | None:
     mine = set(job.partition.split(","))
     before = 0
     for other in jobs.values() if isinstance(jobs, Mapping) else jobs:
-        if other.phase is Phase.WAITING and (-other.priority, other.id) < (-job.priority, job.id):
+        if (-other.priority, other.id) < (-job.priority, job.id) and waits_for_room(other):
             before += not mine.isdisjoint(other.partition.split(","))
     return before + 1
+
+
+def waits_for_room(job: Job) -> bool:
+    """Whether it stands in line: it is not held, and waits for nothing but its turn and for enough to be free."""
+    return job.phase is Phase.WAITING and job.priority > 0 and job.reason in WAIT_FOR_ROOM
 
 
 @dataclass(frozen=True)

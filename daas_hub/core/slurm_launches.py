@@ -23,6 +23,8 @@ YOUNG = timedelta(minutes=5)
 seconds later only, and by default keeps what has ended for as long (MinJobAge, slurm.conf(5))."""
 CLOCKS = timedelta(seconds=5)
 """By how much the hub's clock and the controller's may differ."""
+CONFIGURING = "CONFIGURING"
+"""The state in which nodes are being switched on, or prepared: the job has them, and nothing of it runs yet."""
 SUBMITTING = timedelta(seconds=90)
 """A submission is over by then, well or not: nobody waits longer for it."""
 
@@ -177,7 +179,14 @@ def is_recorded(job: Job, ref: Ref) -> bool:
 
     A controller that has lost its state gives ids again.
     """
-    return job.uid == ref.uid and (launch_of(job.comment, ref.hub_id) == ref.launch_id or _in_time(job, ref))
+    named = launch_of(job.comment, ref.hub_id)
+    return job.uid == ref.uid and (named == ref.launch_id or _in_time(job, ref) or (_came_back(job, ref) and not named))
+
+
+def _came_back(job: Job, ref: Ref) -> bool:
+    """Whether it may have been submitted in time: with each requeue SLURM sets that time anew. Its owner, or the site's
+    own programs, may have changed its comment."""
+    return job.restarts > 0 and job.submitted_at > ref.asked_at
 
 
 def _fits(job: Job, ref: Ref) -> bool:
@@ -293,6 +302,11 @@ def run_of(job: Job | None) -> float | None:
     if job is None or job.started_at is None or job.phase not in (Phase.RUNNING, Phase.SUSPENDED, Phase.ENDING):
         return None
     return job.started_at.timestamp()
+
+
+def has_begun(job: Job) -> bool:
+    """Whether its script runs, so that its server may be expected to answer. Nodes may take many minutes to boot."""
+    return run_of(job) is not None and job.phase is Phase.RUNNING and job.state != CONFIGURING
 
 
 def with_port(ref: Ref, port: int, job: Job | None) -> Ref:

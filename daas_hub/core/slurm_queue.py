@@ -15,7 +15,7 @@ CHANGES = "TimeUsed"
 """It is another one in each look, and nobody asks for it before the end: else no line would be as it was."""
 NAMES = (
     "JobID", "State", "UserID", "UserName", "Partition", "BatchHost", "SubmitTime", "StartTime", "EndTime", "TimeLimit",
-    "PriorityLong", "tres-alloc",
+    "PriorityLong", "tres-alloc", "RestartCnt",
 )  # fmt: skip
 TEXTS = ("Reason", "Comment")
 FIELDS = (CHANGES, *NAMES, *TEXTS)
@@ -72,7 +72,8 @@ def _job(elapsed: str, saying: Key, between: str) -> Job:
     if len(fields) != len(NAMES):
         raise ValueError(f"A job has {len(fields)} fields, not {len(NAMES)}: {names[:200]!r}")
     # By place: this is done for each new job of the cluster.
-    number, state, uid, user, partition, host, submitted, start, end, limit, priority, allocated = fields
+    number, state, uid, user, partition, host, submitted, start, end, limit, priority, *more = fields
+    allocated, restarts = more
     submitted_at, start_at = parse_time(submitted), parse_time(start)
     if submitted_at is None:
         raise ValueError(f"Job {number} has no time of submission: {submitted!r}")
@@ -99,6 +100,7 @@ def _job(elapsed: str, saying: Key, between: str) -> Job:
         memory_bytes=tres.memory_bytes,
         gpus=tres.gpus,
         gpu_types=tres.gpu_types,
+        restarts=int(restarts),
         comment="" if comment == "(null)" else comment,
         ends_at=parse_time(end) if ends else None,
     )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from .capacity import Capacity, NodeRoom, Release, Room
 from .slurm_cluster import Node, Partition
-from .slurm_jobs import Job, Phase
+from .slurm_jobs import Job, Phase, waits_for_room
 
 _CLOSED = {
     "UP": "",
@@ -76,14 +76,15 @@ def _node(node: Node, partition: Partition) -> NodeRoom:
 def releases(partition: Partition, jobs: Iterable[Job]) -> tuple[Release, ...]:
     """What jobs on its nodes give back when their time is over, the earliest first.
 
-    Nothing before the last job that waits there is expected to start: it comes first. Where one waits of which the
-    scheduler has said nothing, nobody can tell, and there is none at all.
+    Nothing before the last job that stands in line there is expected to start: it comes first. Where one does of which
+    the scheduler has said nothing, nobody can tell, and there is none at all. Held jobs, and those that wait for a time
+    or for another job, keep nobody from anything.
     """
     nodes = {node.name for node in partition.nodes if node.usable}
     earliest: datetime | None = None
     found = []
     for job in jobs:
-        if job.phase is Phase.WAITING and partition.name in job.partition.split(","):
+        if waits_for_room(job) and partition.name in job.partition.split(","):
             if job.expected_at is None:
                 return ()
             earliest = max(earliest or job.expected_at, job.expected_at)

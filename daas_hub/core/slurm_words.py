@@ -189,6 +189,11 @@ def _short(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
+WAIT_FOR_ROOM = frozenset({"", "None", "Priority", "Resources"})
+"""Reasons of jobs that start as soon as there is room, in their order. All others wait for something else as well, and
+others go past them meanwhile."""
+
+
 _ENDS = re.compile(r"(Limit|NotSatisfied)$")
 _RESOURCE = re.compile(f"(AssocGrp|AssocMax|QOSGrp|QOSMax|QOSMin|Max)({'|'.join(sorted(RESOURCES, reverse=True))})(.*)")
 

@@ -247,8 +247,13 @@ async def test_from_a_login_node_to_a_notebook_in_a_job_and_back(reader: Reader)
     await asyncio.to_thread(reader.cluster.in_state, job, "CANCELLED", "COMPLETED")
     left = json.loads(await (server := await ada.start()).run(await server.new_kernel(), TELL))[3]
     uid = reader.host.uid("hub")
+    # Somebody's comment looks like another line of a list of the hub's jobs.
+    innocent = reader.cluster.submit("sleep 600", "--hold", user="bob")
+    liar = reader.cluster.submit("sleep 600", "--hold", f"--comment=x\n{innocent} daas:cluster-hub:0", user="eve")
     await asyncio.to_thread(reader.follow, "Undo")
     await asyncio.to_thread(reader.cluster.in_state, left, "CANCELLED", "COMPLETED")
+    assert {reader.cluster.job(one)["job_state"] for one in (innocent, liar)} == {"PENDING"}
+    reader.cluster.run("scancel", innocent, liar)
     assert [path for path in MADE if reader.host.path(path).exists()] == []
     assert reader.host.ask("id", "hub").returncode != 0
     await until(lambda: not reader.host.pids(uid), what="no process of the hub is left")

@@ -17,7 +17,8 @@ import pytest
 from daas_hub.backends import local_probe
 from daas_hub.backends.slurm_settings import SlurmSettings
 from daas_hub.clients.launch_names import LaunchResolver
-from daas_hub.core.launch_names import host_of, name_of
+from daas_hub.core.errors import StartFailed
+from daas_hub.core.launch_names import host_of, name_of, not_too_many
 from daas_hub.wiring import launch_names
 from tests.servers.authorities import make_authorities
 
@@ -136,3 +137,11 @@ async def test_the_proxys_node_checks_the_targets_name_and_not_the_browsers(tmp_
         assert await local_probe.answers(port, "/", host=name, files=files)
         assert not await local_probe.answers(port, "/", host=other, files=files)
         assert not await local_probe.answers(port, "/", host="127.0.0.1", files=files)
+
+
+def test_a_certificate_that_nobody_could_read_is_not_made() -> None:
+    names = [f"DNS:{name_of(LAUNCH, f'node{number:05}.example.org')}" for number in range(1300)]
+    assert not_too_many(names[::-1]) == names
+    with pytest.raises(StartFailed) as caught:
+        not_too_many([*names, *(f"DNS:{number:0200}" for number in range(100))])
+    assert (caught.value.permanent, "1400 nodes" in caught.value.message) == (True, True)

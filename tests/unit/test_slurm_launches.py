@@ -15,6 +15,7 @@ from daas_hub.core.slurm_launches import (
     Ref,
     find_job,
     forged,
+    has_begun,
     missing,
     never_submitted,
     observation,
@@ -57,10 +58,22 @@ RECORDED = replace(REF, job_id=7)
         # The controller has lost its state and gives ids again.
         (RECORDED, replace(JOB, comment="mine", submitted_at=NOW + timedelta(days=1)), False),
         (RECORDED, replace(JOB, comment="", submitted_at=NOW - timedelta(days=1)), False),
+        # A requeue sets the time anew; somebody's program has written a comment of its own.
+        (RECORDED, replace(JOB, comment="used 3%", submitted_at=NOW + timedelta(days=1), restarts=1), True),
+        (RECORDED, replace(JOB, comment="daas:beam:l2", submitted_at=NOW + timedelta(days=1), restarts=1), False),
+        (RECORDED, replace(JOB, comment="x", submitted_at=NOW - timedelta(days=1), restarts=1), False),
     ],
 )
 def test_a_job_is_the_launchs(ref: Ref, job: Job, found: bool) -> None:
     assert find_job({job.id: job}, ref) == (job if found else None)
+
+
+def test_nodes_that_are_still_made_ready_use_up_no_time_to_answer() -> None:
+    """A node that is switched on for a job may take longer than a server may."""
+    assert [has_begun(replace(JOB, state=state)) for state in ("RUNNING", "CONFIGURING", "SUSPENDED")] == [
+        True, False, False
+    ]  # fmt: skip
+    assert not has_begun(replace(JOB, state="PENDING", started_at=None))
 
 
 def test_without_an_id_exactly_one_must_fit() -> None:

@@ -19,7 +19,7 @@ SAID = {
     "StartTime": "1795315130", "EndTime": "1795401530", "TimeLimit": "1-00:00:00", "TimeUsed": "5:03",
     "PriorityLong": "4294901758",
     "tres-alloc": "cpu=4,mem=2048M,node=1,billing=4,gres/gpu=2,gres/gpu:a100=2",
-    "Reason": "None", "Comment": "daas:hub:abc",
+    "RestartCnt": "1", "Reason": "None", "Comment": "daas:hub:abc",
 }  # fmt: skip
 
 
@@ -40,6 +40,7 @@ def test_a_running_job() -> None:
         submitted_at=datetime.fromtimestamp(1795315129, UTC), started_at=datetime.fromtimestamp(1795315130, UTC),
         expected_at=None, limit_s=86400, elapsed_s=0, priority=4294901758, reason="", cpus=4, memory_bytes=2**31,
         gpus=2, gpu_types=(("a100", 2),), comment="daas:hub:abc", ends_at=datetime.fromtimestamp(1795401530, UTC),
+        restarts=1,
     )  # fmt: skip
     assert a_job().phase is Phase.RUNNING
 
@@ -49,6 +50,9 @@ def test_a_waiting_job_has_no_host_and_a_start_that_is_expected() -> None:
     assert (job.host, job.started_at, job.reason) == ("", None, "Resources")
     assert job.expected_at == datetime.fromtimestamp(1795315130, UTC)
     assert a_job(State="PENDING", StartTime="N/A").expected_at is None
+    # What `--begin=now+500000weeks` makes of it is beyond every calendar.
+    for never in ("304224839357", "-86400", "1298822382793357", "0"):
+        assert a_job(State="PENDING", StartTime=never) == replace(job, expected_at=None, reason="")
     # A requeued one still names the node that it had.
     assert a_job(State="REQUEUED").host == ""
 
@@ -156,13 +160,17 @@ def test_a_list_that_cannot_be_read_changes_nothing() -> None:
 
 
 def test_positions_are_by_priority_in_the_same_partition() -> None:
-    def waiting(number: int, priority: int, partition: str = "gpu", state: str = "PENDING") -> Job:
-        return a_job(JobID=str(number), PriorityLong=str(priority), Partition=partition, State=state)
+    def waiting(
+        number: int, priority: int, partition: str = "gpu", state: str = "PENDING", reason: str = "Priority"
+    ) -> Job:
+        return a_job(JobID=str(number), PriorityLong=str(priority), Partition=partition, State=state, Reason=reason)
 
     mine = waiting(5, 100)
     jobs = [mine, waiting(1, 200), waiting(2, 100), waiting(6, 100), waiting(3, 0), waiting(4, 300, "cpu")]
     jobs += [waiting(7, 400, "cpu,gpu"), waiting(8, 500, state="RUNNING"), waiting(9, 500, state="COMPLETED")]
+    # Others go past these meanwhile.
+    jobs += [waiting(number, 600, reason=why) for number, why in enumerate(("BeginTime", "Dependency"), 10)]
     assert position(jobs, mine) == 4
     assert position({job.id: job for job in jobs}, mine) == 4
     assert position(jobs, waiting(3, 0)) is None
-    assert position(jobs, jobs[-1]) is None
+    assert position(jobs, jobs[-3]) is None

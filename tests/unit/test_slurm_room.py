@@ -112,6 +112,10 @@ FULL = partition("p", node("a", 0), node("b", 0))
         ([running(1, "a", 12, gpu_types=(("a100", 1),))], Need(gpus=1), 12),
         ([running(1, "a", 12), waits(2, 40)], Need(cores=8), 40),
         ([running(1, "a", 12), waits(2, None)], Need(cores=8), None),
+        # Held, or waiting for another job or for next year: nobody waits for these.
+        ([running(1, "a", 12), replace(waits(2, None), priority=0, reason="JobHeldUser")], Need(cores=8), 12),
+        ([running(1, "a", 12), replace(waits(2, None), reason="Dependency")], Need(cores=8), 12),
+        ([running(1, "a", 12), replace(waits(2, 600_000), reason="BeginTime")], Need(cores=8), 12),
         ([running(1, "a", -2)], Need(cores=8), 0),
     ],
 )
