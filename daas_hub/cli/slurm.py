@@ -51,11 +51,11 @@ def sudoers(
         str, typer.Option(help="Print the line for daas-slurm-signer instead, which runs as this account.")
     ] = "",
 ) -> None:
-    """Print the one line of sudoers that lets the hub call daas-runas, or the signer."""
+    """Print the one rule of sudoers that lets the hub call daas-runas, or the signer; sudo then asks no DNS."""
     if signer:
-        typer.echo(sudoers_line(user, SIGNER if path == INSTALLED else path, signer))
+        typer.echo(sudoers_text(user, SIGNER if path == INSTALLED else path, signer))
     else:
-        typer.echo(sudoers_line(user, path))
+        typer.echo(sudoers_text(user, path))
 
 
 def helper_text(python: str = PYTHON, settings: str = daas_runas.SETTINGS) -> str:
@@ -78,8 +78,11 @@ def _installed(program: ModuleType, default: str, python: str, settings: str) ->
     return first.replace(PYTHON, python) + "\n" + rest.replace(line, f'SETTINGS = "{settings}"\n')
 
 
-def sudoers_line(user: str, path: str = INSTALLED, becomes: str = "root") -> str:
-    """One user, one account that it becomes, one program, no password."""
+def sudoers_text(user: str, path: str = INSTALLED, becomes: str = "root") -> str:
+    """One user, one account that it becomes, one program, no password; and calls that do not look this host up.
+
+    Debian's sudo asks for the host's full name at each call, and waits for DNS where /etc/hosts lacks it.
+    """
     if not all(re.fullmatch(_NAME, name) for name in (user, becomes)) or not re.fullmatch(_PATH, path):
         raise ConfigError(f"{user!r} and {path!r} must be the plain name of an account and an absolute path.")
-    return f"{user} ALL=({becomes}) NOPASSWD: {path}"
+    return f"Defaults:{user} !fqdn\n{user} ALL=({becomes}) NOPASSWD: {path}"

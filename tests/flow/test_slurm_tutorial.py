@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -206,7 +207,7 @@ def prepared(reader: Reader) -> None:
     helper = os.stat(reader.host.path("/usr/local/sbin/daas-runas"))
     assert (helper.st_uid, helper.st_mode & 0o777) == (0, 0o755)
     rules = reader.host.path("/etc/sudoers.d/daas-hub").read_text()
-    assert f"    {rules}" in PAGE.read_text(), "the page shows the line that is installed"
+    assert indent(rules, "    ") in PAGE.read_text(), "the page shows the lines that are installed"
     reader.follow("5. ")
     reader.follow("6. ")
     for path in ("runas.json", "jupyterhub_config.py", "tls/hub.key", "bind-password"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from daas_hub.cli.slurm import helper_text, sudoers_line
+from daas_hub.cli.slurm import helper_text, sudoers_text
 from daas_hub.clients.as_user import AsUser
 from daas_hub.core.models import Account
 from tests.servers.slurm.daemons import PATH
@@ -34,7 +34,7 @@ class Helper:
             self.path.write_text(helper_text(settings=str(self.settings)))
             self.path.chmod(0o755)
             slurm.add_person(HUB, HUB_UID, account="")
-            slurm.allow_sudo(HUB, sudoers_line(HUB, str(self.path)))
+            slurm.allow_sudo(HUB, sudoers_text(HUB, str(self.path)))
         self.allow()
 
     def allow(self, **changes: Any) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import Any
 
-from daas_hub.cli.slurm import signer_text, sudoers_line
+from daas_hub.cli.slurm import signer_text, sudoers_text
 from daas_hub.clients.slurm_rest import Signer as Client
 from daas_hub.clients.slurm_rest import SlurmRest
 from tests.servers.slurm.daemons import PATH
@@ -29,7 +29,7 @@ class Signer:
         Helper(slurm)
         if not self.path.exists():
             slurm.add_person(SIGNER, SIGNER_UID, account="")
-            slurm.allow_sudo("signer", sudoers_line(HUB, str(self.path), SIGNER))
+            slurm.allow_sudo("signer", sudoers_text(HUB, str(self.path), SIGNER))
             self.path.write_text(signer_text(settings=str(self.settings)))
             self.path.chmod(0o755)
             self.key.touch(mode=0o400)

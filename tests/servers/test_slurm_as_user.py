@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,9 @@ from daas_hub.core.errors import AccountRefused, BackendUnavailable, StartFailed
 from daas_hub.core.naming import new_id
 from tests.servers.slurm.daemons import PATH
 from tests.servers.slurm.rig import LAB_GID, PEOPLE, Slurm
+from tests.servers.slurm.settings import LOGIN
 from tests.servers.slurm_helper import HUB, PROGRAMS, REQUEST, Helper
+from tests.waiting import until
 
 pytestmark = [pytest.mark.needs("root", "slurm"), pytest.mark.timeout(120)]
 ADA = str(PEOPLE["ada"])
@@ -126,6 +131,38 @@ async def test_sbatch_refuses(slurm_any: Slurm, launch_id: str) -> None:
         assert words in caught.value.message
         assert not folder_of(helper, launch_id).exists()
     assert helper.jobs(launch_id) == []
+
+
+async def test_no_name_server_is_asked_for_the_hosts_own_name(slurm_any: Slurm, launch_id: str) -> None:
+    """Where /etc/hosts lacks it, Debian's sudo would: each call would wait for one that says nothing."""
+    helper, address = Helper(slurm_any), slurm_any.addresses[LOGIN]
+    hosts, servers = slurm_any.world.etc / "hosts", slurm_any.world.etc / "resolv.conf"
+    before = hosts.read_text(), servers.read_text()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind((address, 53))
+        silent.setblocking(False)
+        try:
+            # Written in place: they are bound over the machine's.
+            hosts.write_text(re.sub(rf"^.* {LOGIN}$", "", before[0], flags=re.MULTILINE))
+            servers.write_text(f"nameserver {address}\n")
+            await helper.as_user.cancel(helper.account(), launch_id=launch_id, job_id=None, clean=True, within_s=30)
+            assert not asked_for(silent, LOGIN)
+            with subprocess.Popen([*slurm_any.login(HUB), "getent", "ahosts", LOGIN]) as asking:
+                await until(lambda: asked_for(silent, LOGIN), what="the name server hears of who asks")
+                asking.kill()
+        finally:
+            hosts.write_text(before[0])
+            servers.write_text(before[1])
+
+
+def asked_for(server: socket.socket, name: str) -> bool:
+    """Whether one of the questions that have come is for this name; others run in the cluster, too."""
+    wanted = bytes([len(name)]) + name.encode()
+    with suppress(BlockingIOError):
+        while True:
+            if wanted in server.recv(4096):
+                return True
+    return False
 
 
 async def test_probe_tells_what_sbatch_would_do(slurm_any: Slurm, launch_id: str) -> None:

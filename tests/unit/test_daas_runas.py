@@ -58,12 +58,12 @@ def test_a_path_that_is_none_is_refused(words: list[str]) -> None:
     assert (said.exit_code, said.stdout) == (1, "")
 
 
-def test_the_line_of_sudoers() -> None:
+def test_the_rule_of_sudoers() -> None:
     said = CliRunner().invoke(app, ["slurm", "sudoers", "--user", "hub"])
-    line = "hub ALL=(root) NOPASSWD: /usr/local/sbin/daas-runas"
-    assert said.stdout == f"{line}\n"
+    lines = "Defaults:hub !fqdn\nhub ALL=(root) NOPASSWD: /usr/local/sbin/daas-runas"
+    assert said.stdout == f"{lines}\n"
     page = Path(__file__).resolve().parents[2] / "docs/explanation/daas-runas.md"
-    assert f"\n{line}\n" in page.read_text(encoding="utf-8")
+    assert f"\n{lines}\n" in page.read_text(encoding="utf-8")
     for words in (["--user", "hub ALL"], ["--user", "ALL, hub"], ["--user", "%hub"], ["--user", "hub", "--path", "x"]):
         assert CliRunner().invoke(app, ["slurm", "sudoers", *words]).exit_code == 1
 

@@ -45,7 +45,8 @@ def test_what_is_installed_is_the_file() -> None:
 def test_the_page_says_what_is_printed() -> None:
     page = PAGE.read_text(encoding="utf-8")
     said = CliRunner().invoke(app, ["slurm", "sudoers", "--user", "hub", "--signer", "daas-signer"])
-    assert said.stdout == "hub ALL=(daas-signer) NOPASSWD: /usr/local/sbin/daas-slurm-signer\n"
+    rule = "hub ALL=(daas-signer) NOPASSWD: /usr/local/sbin/daas-slurm-signer"
+    assert said.stdout == f"Defaults:hub !fqdn\n{rule}\n"
     assert f"\n{said.stdout}" in page
     (settings,) = [json.loads(line) for line in page.splitlines() if line.startswith("{")]
     assert sorted(settings) == ["denied", "key", "life_s", "min_uid"]
