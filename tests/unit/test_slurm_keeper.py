@@ -21,6 +21,7 @@ from daas_hub.backends.slurm_launch import CLAIMER, CLAIMER_TEXT, KEEPER, KEEPER
 from daas_hub.wiring import claimed
 from tests.waiting import PATIENCE, until
 
+pytestmark = pytest.mark.timeout(120)
 OFTEN = {"again_s": 0.5, "over_in_s": None}
 CLAIMED = {"launch": "l", "claimer": "f" * 64}
 
