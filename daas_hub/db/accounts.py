@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -121,6 +121,11 @@ class Accounts:
             return False
         self._db.write(_set_user_name, account_id, name)
         return True
+
+    def user_names(self, account_ids: Sequence[str]) -> Mapping[str, str]:
+        """Account → the JupyterHub user who has it now, of those that are there."""
+        query = select(accounts.c.id, accounts.c.user_name).where(accounts.c.id.in_(sorted(set(account_ids))))
+        return self._db.read(lambda c: {row.id: row.user_name for row in c.execute(query)})
 
     def by_identity(self, issuer: str, subject: str) -> AccountRow | None:
         """The account that an identity is linked to."""

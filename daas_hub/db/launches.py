@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, literal, select, text, tuple_, update
@@ -24,7 +25,7 @@ from daas_hub.core.models import (
 )
 
 from . import audit, balances, books, notices, usage
-from .rows import COLUMNS, Kept, LaunchRow, Place, load, load_one
+from .rows import COLUMNS, Kept, LaunchRow, Place, load, load_one, load_these
 from .schema import event, launch
 from .types import Words, clean
 
@@ -138,6 +139,15 @@ def adopt(c: Connection, launch_id: str, hub_boot_id: str, now: datetime) -> Lau
     return _set(c, row, hub_boot_id=hub_boot_id, heartbeat_at=now)
 
 
+def adopt_these(c: Connection, launch_ids: Collection[str], hub_boot_id: str, now: datetime) -> set[str]:
+    """The same of several, in one transaction: the ids of those that belong to this boot now; no other has changed."""
+    rows = load_these(c, launch_ids, lock=True).values()
+    ids = [row.id for row in rows if row.state is not LaunchState.ENDED]
+    if ids:
+        c.execute(_UPDATE, [{"b_id": each, "hub_boot_id": hub_boot_id, "heartbeat_at": now} for each in ids])
+    return set(ids)
+
+
 def set_target(c: Connection, launch_id: str, target: Target, now: datetime, reason: str, by: str) -> LaunchRow:
     """Say that a launch should stop; the first reason stays. Never back to RUNNING."""
     row = require(c, launch_id)
@@ -169,10 +179,14 @@ def replace_handle(c: Connection, launch_id: str, old: Handle, new: Handle, now:
     return True
 
 
-def record_observation(c: Connection, launch_id: str, seen: Observation, now: datetime) -> None:
-    """Remember one look. Does not move the launch: an end is settled with evidence."""
-    values = {"observed": seen.life.value, "observed_at": now, "observed_reason": seen.reason}
-    c.execute(_UPDATE, {"b_id": launch_id, **values})
+def record_observations(c: Connection, looks: Sequence[tuple[str, Observation, datetime]]) -> None:
+    """Remember looks. Does not move a launch: an end is settled with evidence."""
+    # In the order of ids, as others lock them; of two looks at one launch the later one stays.
+    values = [
+        {"b_id": launch_id, "observed": seen.life.value, "observed_at": at, "observed_reason": seen.reason}
+        for launch_id, seen, at in sorted(looks, key=itemgetter(0))
+    ]
+    c.execute(_UPDATE, values)
 
 
 def keep_log(c: Connection, launch_id: str, log: str) -> None:

@@ -33,7 +33,7 @@ from .notices import Notices
 from .projects import Projects
 from .recount import Difference, recount
 from .restore import Restore
-from .rows import Kept, LaunchRow, Place, Reservation, load_one
+from .rows import Kept, LaunchRow, Place, Reservation, load_one, load_these
 from .volumes import Volumes
 
 __all__ = ["Kept", "LaunchRow", "Ledger", "Place", "Reservation"]
@@ -142,6 +142,10 @@ class Ledger:
         """The launch of this id."""
         return self._db.read(load_one, launch_id)
 
+    def these(self, launch_ids: Collection[str]) -> Mapping[str, LaunchRow]:
+        """The launches of these ids, by id, asked for at once; what is not there is missing."""
+        return self._db.read(load_these, launch_ids)
+
     def active(self, account_id: str, server_name: str) -> LaunchRow | None:
         """The launch of this server that has not ended; there is at most one."""
         return self._db.read(launches.one_of_server, account_id, server_name, ended=False)
@@ -190,6 +194,10 @@ class Ledger:
     def adopt(self, launch_id: str, hub_boot_id: str, *, now: datetime) -> LaunchRow:
         """A launch of an earlier boot of the hub belongs to this boot now. Raises IllegalMove where it has ended."""
         return self._db.write(launches.adopt, launch_id, hub_boot_id, now)
+
+    def adopt_these(self, launch_ids: Collection[str], hub_boot_id: str, *, now: datetime) -> set[str]:
+        """The same of several, at once: the ids of those that belong to this boot now. Others have ended or are none."""
+        return self._db.write(launches.adopt_these, launch_ids, hub_boot_id, now)
 
     def set_target(self, launch_id: str, target: Target, *, now: datetime, reason: str, by: str) -> LaunchRow:
         """Say that a launch should stop; idempotent, the first reason stays.
@@ -241,7 +249,11 @@ class Ledger:
 
     def record_observation(self, launch_id: str, obs: Observation, *, now: datetime) -> None:
         """Remember one look at the server; moves nothing."""
-        self._db.write(launches.record_observation, launch_id, obs, now)
+        self.record_observations([(launch_id, obs, now)])
+
+    def record_observations(self, looks: Sequence[tuple[str, Observation, datetime]]) -> None:
+        """The same of several launches, at once; each look with its time."""
+        self._db.write(launches.record_observations, looks)
 
     def heartbeat(self, launch_ids: Iterable[str], *, now: datetime) -> None:
         """The hub still takes care of these launches."""

@@ -19,7 +19,7 @@ from daas_hub.db.ledger import LaunchRow
 
 from . import one_user, ready_mail
 from .record import LaunchRecord
-from .runtime import DaasHub, utcnow
+from .runtime import DaasHub
 from .settings import SpawnerSettings
 from .site_tokens import SiteTokens
 
@@ -153,7 +153,7 @@ class BegunServer(SpawnerSettings, Spawner):
         row = await record.row()
         if row is not None and row.hub_boot_id != self.site.boot_id and row.state is not LaunchState.ENDED:
             await self._name_owner(row)
-            await self.site.run(self.site.ledger.adopt, row.id, self.site.boot_id, now=utcnow())
+            await self.site.adopt(row.id)
         if row is not None and await record.wait_ended(row) is not None and self._callbacks:
             # Without callbacks the start is still being checked, and that check finds the server gone.
             await self.poll_and_notify()
@@ -164,6 +164,9 @@ class BegunServer(SpawnerSettings, Spawner):
         Without this the reconciler would adopt, or stop because of a block, under a name that nobody has.
         """
         try:
+            called = await self.site.user_names(row.account_id)
+            if called in (None, self.user.name):
+                return
             if await self.site.run(self.site.ledger.accounts.set_user_name, row.account_id, self.user.name):
                 self.log.info("The owner of launch %s is called %s now", row.id, self.user.name)
         except LedgerBusy as error:

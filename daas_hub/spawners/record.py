@@ -86,7 +86,7 @@ class LaunchRecord:
 
     async def row(self) -> LaunchRow | None:
         """The ledger's row, or None where the ledger does not know this id."""
-        return await self.hub.run(self.hub.ledger.get, self.id)
+        return await self.hub.rows(self.id)
 
     async def token_of(self, row: LaunchRow) -> str | None:
         """The API token that the server holds; None where the crypt key is not the one it was kept with."""
@@ -119,7 +119,7 @@ class LaunchRecord:
         if seen.life is Life.ENDED:
             await self.settle(row, seen, evidence=f"{row.backend} reports that it has ended")
         else:
-            await self.hub.run(self.hub.ledger.record_observation, self.id, seen, now=now)
+            await self.hub.looked((self.id, seen, now))
         return seen
 
     async def answers(self, row: LaunchRow) -> bool:
@@ -148,7 +148,7 @@ class LaunchRecord:
         if seen.grant is not None:
             self.hub.keep(self._note_grant(seen.grant, utcnow()))
         try:
-            await self.hub.run(self.hub.ledger.record_observation, self.id, seen, now=utcnow())
+            await self.hub.looked((self.id, seen, utcnow()))
         except LedgerBusy as error:
             # The next poll writes it.
             self.log.warning("What is known of launch %s is not written down: %s", self.id, error.log_message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -18,15 +18,17 @@ from traitlets.config import SingletonConfigurable
 from daas_hub.backends.base import Backend
 from daas_hub.core.access import Limits
 from daas_hub.core.backoff import delays
-from daas_hub.core.errors import ConfigError, LedgerBusy
+from daas_hub.core.errors import ConfigError, IllegalMove, LedgerBusy
+from daas_hub.core.models import Observation
 from daas_hub.core.naming import new_id, safe_name
 from daas_hub.core.version import VERSION
 from daas_hub.db.engine import absolute_url
-from daas_hub.db.ledger import Ledger
-from daas_hub.db.pool import LedgerPool
+from daas_hub.db.ledger import LaunchRow, Ledger
+from daas_hub.db.pool import MAX_WORKERS, LedgerPool
 
 from .catalogue import Catalogue
 from .queue import Turns
+from .together import Together
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -140,6 +142,14 @@ class DaasHub(SingletonConfigurable):
         """The hub's own key, certificate and authorities, as backends and clients take them (internal_ssl)."""
         self._ledger: Ledger | None = None
         self._pool = LedgerPool()
+        self.rows = Together(self._rows, at_once=MAX_WORKERS)
+        """A launch's row by its id, or None where the ledger does not know it."""
+        self.looked = Together(self._looked, at_once=1)
+        """Remember a look: launch, what was seen, when."""
+        self.adopt = Together(self._adopt, at_once=1)
+        """The launch of this id belongs to this boot of the hub now. Raises IllegalMove where it has ended."""
+        self.user_names = Together(self._user_names, at_once=MAX_WORKERS)
+        """The name of the user who has this account, or None where there is no such account."""
         self.probing = asyncio.Semaphore(PROBES)
         """Whoever asks a server whether it is there. Thousands at once would be late because of each other."""
         self._built: dict[str, Backend] = {}
@@ -201,6 +211,23 @@ class DaasHub(SingletonConfigurable):
                     raise
             await asyncio.sleep(delay_s)
         raise AssertionError("delays() never ends")
+
+    async def _rows(self, ids: Sequence[str]) -> list[LaunchRow | None]:
+        found = await self.run(self.ledger.these, ids)
+        return [found.get(each) for each in ids]
+
+    async def _looked(self, looks: Sequence[tuple[str, Observation, datetime]]) -> list[None]:
+        await self.run(self.ledger.record_observations, looks)
+        return [None] * len(looks)
+
+    async def _adopt(self, ids: Sequence[str]) -> list[Exception | None]:
+        ours = await self.run(self.ledger.adopt_these, ids, self.boot_id, now=utcnow())
+        ended = IllegalMove("A launch that has ended cannot be adopted.")
+        return [None if each in ours else ended for each in ids]
+
+    async def _user_names(self, account_ids: Sequence[str]) -> list[str | None]:
+        found = await self.run(self.ledger.accounts.user_names, account_ids)
+        return [found.get(each) for each in account_ids]
 
     def look(self, within_s: float, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A question to the ledger where nothing can be awaited: the loop stands for it, at most ``within_s`` seconds.

@@ -11,7 +11,7 @@ from daas_hub.core.errors import IllegalMove, InvalidOptions, LaunchConflict, No
 from daas_hub.core.models import ACTIVE, Charge, Event, LaunchState, Life, Observation, Resource, Target, Who
 from daas_hub.db.ledger import Kept, Ledger
 
-from .ledger_samples import GIB, NOW, reservation, run, settle
+from .ledger_samples import GIB, NOW, account, reservation, run, settle
 
 
 class Opened:
@@ -256,6 +256,30 @@ class LaunchContract(Opened):
         settle(ledger, row, NOW)
         with pytest.raises(IllegalMove):
             ledger.adopt(row.id, "boot-3", now=NOW)
+
+    def test_several_launches_are_asked_for_seen_and_adopted_at_once(self, ledger: Ledger) -> None:
+        rows = [ledger.reserve(reservation(server=f"s{number}"), now=NOW) for number in range(3)]
+        for row in rows:
+            run(ledger, row, NOW)
+        settle(ledger, rows[1], NOW)
+        ids = [row.id for row in rows]
+        assert ledger.these([*ids, "nothing", ids[0]]) == {each: ledger.get(each) for each in ids}
+        assert ledger.these(ids[:1]) == {ids[0]: ledger.get(ids[0])}
+        assert (ledger.these(["nothing"]), ledger.these([])) == ({}, {})
+        # Of two looks at the same one the later stays.
+        looks = [(ids[2], Life.RUNNING, ""), (ids[0], Life.RUNNING, ""), (ids[2], Life.UNKNOWN, "away")]
+        later = NOW + timedelta(minutes=1)
+        ledger.record_observations([(each, Observation(life, reason=why), later) for each, life, why in looks])
+        seen = ledger.these(ids)
+        assert [(seen[each].observed, seen[each].observed_reason) for each in ids] == [
+            (Life.RUNNING, ""), (None, ""), (Life.UNKNOWN, "away"),
+        ]  # fmt: skip
+        assert [seen[each].observed_at for each in ids] == [later, None, later]
+        assert ledger.adopt_these([*ids, "nothing"], "boot-2", now=later) == {ids[0], ids[2]}
+        assert [ledger.these(ids)[each].hub_boot_id for each in ids] == ["boot-2", rows[1].hub_boot_id, "boot-2"]
+        assert ledger.adopt_these(ids[1:2], "boot-3", now=later) == set()
+        ada = ledger.accounts.upsert(account(), ("issuer", "subject"), "ada", NOW).id
+        assert ledger.accounts.user_names([ada, ada, "nobody"]) == {ada: "ada"}
 
     def test_events_in_their_order(self, ledger: Ledger) -> None:
         row = ledger.reserve(reservation(), now=NOW)
