@@ -13,6 +13,10 @@ PATIENCE = 3.0 if os.environ.get("PYTEST_XDIST_WORKER") else 1.0
 """How much longer waiting may take where other tests run on the same cores: deadlines are for what never comes."""
 
 
+OFTEN_S, SELDOM_S = 0.02, 0.1
+"""How often what waits looks at first and after a while: looking takes the processor from what is waited for."""
+
+
 LONG = os.environ.get("DAAS_TEST_LONG") == "1"
 """Whether this is a long run (``scripts/test --long``): the same code with larger numbers."""
 
@@ -22,20 +26,23 @@ async def until(
     *,
     within_s: float = 10.0,
     what: str = "",
-    every_s: float = 0.02,
+    every_s: float | None = None,
 ) -> Any:
     """Await until ``condition()`` is true and return its value; fail with ``what`` after ``within_s`` seconds.
 
-    Beside other workers only after ``PATIENCE`` times as many.
+    Beside other workers only after ``PATIENCE`` times as many. It looks every ``every_s`` seconds: say how often for
+    what does not last. Otherwise it looks more and more seldom: what has come is known a fortieth later than it came.
     """
     within_s *= PATIENCE
-    deadline = time.monotonic() + within_s
+    began = time.monotonic()
+    deadline = began + within_s
     while True:
         value = condition()
         if inspect.isawaitable(value):
             value = await value
         if value:
             return value
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(f"Not within {within_s} s: {what or condition!r}; last value {value!r}")
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(every_s or min(max(OFTEN_S, (now - began) / 40), SELDOM_S))

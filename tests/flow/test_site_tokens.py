@@ -121,6 +121,8 @@ class Place:
         async def watch() -> None:
             while True:
                 await self.read("storage")
+                # Once more at once, and the processor would do nothing else.
+                await asyncio.sleep(0.02)
 
         task = asyncio.create_task(watch())
         try:
