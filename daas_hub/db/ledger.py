@@ -196,7 +196,7 @@ class Ledger:
         return self._db.write(launches.adopt, launch_id, hub_boot_id, now)
 
     def adopt_these(self, launch_ids: Collection[str], hub_boot_id: str, *, now: datetime) -> set[str]:
-        """The same of several, at once: the ids of those that belong to this boot now. Others have ended or are none."""
+        """The same of several, at once: the ids of those that belong to this boot now. Others ended, or are none."""
         return self._db.write(launches.adopt_these, launch_ids, hub_boot_id, now)
 
     def set_target(self, launch_id: str, target: Target, *, now: datetime, reason: str, by: str) -> LaunchRow:
