@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.servers import machine, nfs, samba_fixtures, sss_idmap, sssd
 from tests.servers import samba as samba_server
 from tests.servers.kubernetes import build, fixtures
 from tests.servers.kubernetes.fixtures import kube, kube_namespace, kube_rig, project_image, tiny, tiny_name
+from tests.servers.slapd import Slapd
 from tests.servers.slurm import daemons as slurm_daemons
 from tests.servers.slurm import debian as slurm_debian
 from tests.servers.slurm.fixtures import slurm, slurm24, slurm_any, slurm_clusters
@@ -195,6 +196,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"NOT RUN: {len(nodes)} tests need {engine}, which this machine lacks", sep="!")
         for node in nodes:
             terminalreporter.line(f"  {node}")
+
+
+@pytest.fixture(name="slapd")
+async def slapd_of_its_own(tmp_path: Path) -> AsyncIterator[Slapd]:
+    """For one test, which may change it."""
+    root = tmp_path / "slapd"
+    root.mkdir()
+    server = await Slapd(root, Path("/home")).start()
+    yield server
+    await server.stop()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -45,4 +45,27 @@ async def until(
         now = time.monotonic()
         if now > deadline:
             raise AssertionError(f"Not within {within_s} s: {what or condition!r}; last value {value!r}")
-        await asyncio.sleep(every_s or min(max(OFTEN_S, (now - began) / 40), SELDOM_S))
+        await asyncio.sleep(every_s or _pause_s(now - began))
+
+
+def until_blocking(
+    condition: Callable[[], Any], *, refused: type[Exception], within_s: float = 60.0, what: str = ""
+) -> Any:
+    """The same for who may block; what raises ``refused`` counts as not yet."""
+    within_s *= PATIENCE
+    began = time.monotonic()
+    while True:
+        try:
+            if value := condition():
+                return value
+            why = f"last value {value!r}"
+        except refused as error:
+            why = str(error)
+        waited_s = time.monotonic() - began
+        if waited_s > within_s:
+            raise AssertionError(f"Not within {within_s:g} s: {what or condition!r}; {why}")
+        time.sleep(_pause_s(waited_s))
+
+
+def _pause_s(waited_s: float) -> float:
+    return min(max(OFTEN_S, waited_s / 40), SELDOM_S)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import pwd
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -148,31 +148,29 @@ async def _accounting(programs: Slurm, what: str) -> Finding:
 
 
 async def _helper(backend: SlurmSettings, what: str, within_s: float) -> Finding:
-    words = " ".join(backend.helper)
-    try:
-        await AsUser(backend.helper).probe(ROOT, within_s=within_s)
-    except (AccountRefused, StartFailed):
-        return Finding("ok", what, f"{words} answers, and refuses whom it must")
-    except BackendUnavailable as error:
-        fix = "install it with its settings and the line of sudoers: `daas-hub slurm helper`, `daas-hub slurm sudoers`"
-        return Finding("error", what, f"{words}: {error.log_message}", fix)
-    return Finding(
-        "error", what, f"{words} lets root have jobs", "it is not the program that `daas-hub slurm helper` prints"
-    )
+    asked = AsUser(backend.helper).probe(ROOT, within_s=within_s)
+    with_what = "its settings and the line of sudoers: `daas-hub slurm helper`, `daas-hub slurm sudoers`"
+    return await _refuses_root(asked, what, backend.helper, with_what, "lets root have jobs", "daas-hub slurm helper")
 
 
 async def _signer(backend: SlurmSettings, what: str, within_s: float) -> Finding:  # noqa: ARG001
-    words = " ".join(backend.signer)
+    asked = Signer(backend.signer).token(ROOT)
+    with_what = "its account, key, settings and line of sudoers: `daas-hub slurm signer`"
+    return await _refuses_root(asked, what, backend.signer, with_what, "signs for root", "daas-hub slurm signer")
+
+
+async def _refuses_root(
+    asked: Awaitable[object], what: str, argv: Sequence[str], with_what: str, does: str, prints: str
+) -> Finding:
+    """Whether a program that acts for accounts is there, and is ours: it refuses to for root."""
+    words = " ".join(argv)
     try:
-        await Signer(backend.signer).token(ROOT)
-    except AccountRefused:
+        await asked
+    except (AccountRefused, StartFailed):
         return Finding("ok", what, f"{words} answers, and refuses whom it must")
     except BackendUnavailable as error:
-        fix = "install it with its account, key, settings and line of sudoers: `daas-hub slurm signer`"
-        return Finding("error", what, f"{words}: {error.log_message}", fix)
-    return Finding(
-        "error", what, f"{words} signs for root", "it is not the program that `daas-hub slurm signer` prints"
-    )
+        return Finding("error", what, f"{words}: {error.log_message}", f"install it with {with_what}")
+    return Finding("error", what, f"{words} {does}", f"it is not the program that `{prints}` prints")
 
 
 async def _slurmrestd(backend: SlurmSettings, what: str, within_s: float) -> Finding:  # noqa: ARG001

@@ -19,13 +19,6 @@ pytestmark = pytest.mark.needs("slapd")
 
 
 @pytest.fixture
-async def slapd(tmp_path: Path) -> AsyncIterator[Slapd]:
-    server = await Slapd(tmp_path, Path("/home")).start()
-    yield server
-    await server.stop()
-
-
-@pytest.fixture
 async def directory(slapd: Slapd) -> AsyncIterator[Directory]:
     directory = Directory(settings(slapd, slapd.uri))
     yield directory

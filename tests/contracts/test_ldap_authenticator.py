@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,13 +18,6 @@ from tests.servers.slapd import BASE, GROUPS, PEOPLE, SERVICE_DN, Slapd
 
 pytestmark = pytest.mark.needs("slapd")
 Make = Callable[..., DaasLDAPAuthenticator]
-
-
-@pytest.fixture
-async def slapd(tmp_path: Path) -> AsyncIterator[Slapd]:
-    server = await Slapd(tmp_path, Path("/home")).start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture

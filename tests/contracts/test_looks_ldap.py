@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,13 +19,6 @@ pytestmark = pytest.mark.needs("slapd")
 
 MANY = 50
 """A page of the sweep."""
-
-
-@pytest.fixture
-async def slapd(tmp_path: Path) -> AsyncIterator[Slapd]:
-    server = await Slapd(tmp_path, Path("/home")).start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture

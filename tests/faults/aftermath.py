@@ -52,14 +52,9 @@ def watched_site(*, more: str = "", cmd: list[str] | None = None, **options: Any
 async def faulty_site(*people: str, site: Site | None = None, **options: Any) -> AsyncIterator[Site]:
     """A running site with these people signed in; the fault is made in the block, and then its aftermath is checked."""
     made = site or watched_site(**options)
-    try:
-        await made.start()
-        for name in people:
-            await made.sign_in(name)
+    async with made.standing(*people):
         yield made
         await check_aftermath(made, person=people[0] if people else "ada")
-    finally:
-        await made.stop()
 
 
 async def check_aftermath(site: Site, *, person: str | None = "ada", within_s: float = 60) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +16,6 @@ from tests.servers.slapd import Slapd
 from tests.waiting import until
 
 pytestmark = pytest.mark.needs("slapd")
-
-
-@pytest.fixture
-async def slapd(tmp_path: Path) -> AsyncIterator[Slapd]:
-    server = await Slapd(tmp_path, Path("/home")).start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture

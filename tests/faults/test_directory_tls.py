@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,6 @@ from tests.servers.fault_proxy import FaultProxy
 from tests.servers.slapd import BASE, SERVICE_PASSWORD, Slapd, certificates
 
 pytestmark = pytest.mark.needs("slapd")
-
-
-@pytest.fixture
-async def slapd(tmp_path: Path) -> AsyncIterator[Slapd]:
-    root = tmp_path / "slapd"
-    root.mkdir()
-    server = await Slapd(root, Path("/home")).start()
-    yield server
-    await server.stop()
 
 
 async def refused(directory: Directory, why: str) -> None:

@@ -10,7 +10,10 @@ import shutil
 import tempfile
 import urllib.parse
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 from daas_hub.db.ledger import LaunchRow, Ledger
 from tests.servers.hub import HubServer
@@ -108,6 +111,17 @@ class Site:
         self.hub.wrapper = self.hub_wrapper
         await self.hub.start()
         return self
+
+    @asynccontextmanager
+    async def standing(self, *names: str) -> AsyncIterator[Self]:
+        """Started, and these people have signed in."""
+        try:
+            await self.start()
+            for name in names:
+                await self.sign_in(name)
+            yield self
+        finally:
+            await self.stop()
 
     async def stop(self) -> None:
         """Everything ends, and is looked for: a server that is left is an error."""

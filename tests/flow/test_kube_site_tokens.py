@@ -7,9 +7,8 @@ import json
 import pytest
 
 from tests.flow.kube_site import KubeSite
-from tests.flow.test_site_tokens import MORE, Place
+from tests.flow.test_site_tokens import Place, add_tokens
 from tests.servers.evil_provider import EvilProvider
-from tests.servers.forgeries import CLIENT, SECRET
 from tests.servers.kube_place import RESTRICTED
 from tests.servers.kubernetes.client import Client, KubectlFailed
 from tests.waiting import until
@@ -24,10 +23,7 @@ async def test_a_token_that_is_over_was_never_readable_in_the_pod(kube: Client, 
     provider = await EvilProvider(exchanged_last_s=LASTS_S).start()
     with kube.namespace(**RESTRICTED) as namespace:
         site = KubeSite(kube, namespace, tiny_name, proxy=False)
-        secret = site.state / "secret"
-        secret.write_text(SECRET)
-        secret.chmod(0o600)
-        site.more += MORE.format(issuer=provider.issuer, client=CLIENT, secret=secret)
+        add_tokens(site, provider)
         site.more += f"c.KubeBackend.site_tokens_margin_s = {MARGIN_S}\n"
         try:
             await site.start()

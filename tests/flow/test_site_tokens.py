@@ -133,6 +133,14 @@ class Place:
             await asyncio.gather(task, return_exceptions=True)
 
 
+def add_tokens(site: Site, provider: EvilProvider) -> None:
+    """Let people sign in by the provider, too, and their servers have its tokens; before the site starts."""
+    secret = site.state / "secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    site.more += MORE.format(issuer=provider.issuer, client=CLIENT, secret=secret)
+
+
 async def started(site: Site, name: str, server: str = "") -> int:
     """Start a server; its port."""
     status, said = await site.hub.start_server(name, server, options={"profile": "basic"})
@@ -146,10 +154,7 @@ async def started(site: Site, name: str, server: str = "") -> int:
 async def place() -> AsyncIterator[Place]:
     provider = await EvilProvider(exchanged_last_s=SHORT_S, access_last_s=12).start()
     site = watched_site()
-    secret = site.state / "secret"
-    secret.write_text(SECRET)
-    secret.chmod(0o600)
-    site.more += MORE.format(issuer=provider.issuer, client=CLIENT, secret=secret)
+    add_tokens(site, provider)
     made = Place(site, provider)
     try:
         await site.start()

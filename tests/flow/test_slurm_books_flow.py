@@ -31,13 +31,8 @@ c.Reconciler.every_s = 3
 
 @pytest.fixture
 async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
-    made = SlurmSite(slurm_any, more=MORE)
-    try:
-        await made.start()
-        await made.sign_in("ada")
+    async with SlurmSite(slurm_any, more=MORE).standing("ada") as made:
         yield made
-    finally:
-        await made.stop()
 
 
 def newest(site: SlurmSite) -> LaunchRow:

@@ -41,12 +41,9 @@ async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
     )
     made = SlurmSite(slurm_any, more=PROFILES, cmd=list(program(reachable_python())))
     try:
-        await made.start()
-        for name in ("ada", "bob"):
-            await made.sign_in(name)
-        yield made
+        async with made.standing("ada", "bob"):
+            yield made
     finally:
-        await made.stop()
         slurm_any.run("scontrol", "delete", f"partition={PARTITION}")
 
 

@@ -22,13 +22,8 @@ pytestmark = [pytest.mark.needs("root", "slapd", "node"), pytest.mark.timeout(24
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
-    made = SlurmSite(slurm_any)
-    try:
-        await made.start()
-        await made.sign_in("ada")
+    async with SlurmSite(slurm_any).standing("ada") as made:
         yield made
-    finally:
-        await made.stop()
 
 
 @pytest.fixture(autouse=True)

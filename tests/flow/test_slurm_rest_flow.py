@@ -21,10 +21,9 @@ from daas_hub.core.naming import new_id
 from daas_hub.db.audit import AuditRow
 from daas_hub.db.ledger import LaunchRow
 from tests.flow.slurm_site import SlurmSite
-from tests.flow.test_site_tokens import MORE, Place
+from tests.flow.test_site_tokens import Place, add_tokens
 from tests.flow.test_slurm_tls import names_in
 from tests.servers.evil_provider import EvilProvider
-from tests.servers.forgeries import CLIENT, SECRET
 from tests.servers.kernels import ServerApi
 from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
@@ -61,10 +60,7 @@ async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
     provider = await EvilProvider(exchanged_last_s=LASTS_S).start()
     more = BY_REST.format(url=slurm_any.rest_url, signer=Signer(slurm_any).argv, margin_s=MARGIN_S)
     made = SlurmSite(slurm_any, more=more, names=True)
-    secret = made.state / "secret"
-    secret.write_text(SECRET)
-    secret.chmod(0o600)
-    made.more += MORE.format(issuer=provider.issuer, client=CLIENT, secret=secret)
+    add_tokens(made, provider)
     try:
         await made.start()
         assert await Place(made, provider).come() == "/hub/home"

@@ -11,9 +11,8 @@ import pytest
 
 from daas_hub.core.models import ACTIVE
 from tests.flow.slurm_site import SlurmSite
-from tests.flow.test_site_tokens import MORE, Place
+from tests.flow.test_site_tokens import Place, add_tokens
 from tests.servers.evil_provider import EvilProvider
-from tests.servers.forgeries import CLIENT, SECRET
 from tests.servers.reachable_python import reachable_python
 from tests.servers.slurm.fixtures import newer_when_long
 from tests.servers.slurm.rig import Slurm
@@ -27,10 +26,7 @@ MARGIN_S, LASTS_S = 4, 24
 async def test_a_job_has_a_token_as_long_as_there_is_one(slurm_any: Slurm) -> None:
     provider = await EvilProvider(exchanged_last_s=LASTS_S).start()
     site = SlurmSite(slurm_any, cmd=list(program(reachable_python())), proxy=False)
-    secret = site.state / "secret"
-    secret.write_text(SECRET)
-    secret.chmod(0o600)
-    site.more += MORE.format(issuer=provider.issuer, client=CLIENT, secret=secret)
+    add_tokens(site, provider)
     site.more += f"c.SlurmBackend.site_tokens_margin_s = {MARGIN_S}\n"
     try:
         await site.start()

@@ -43,14 +43,8 @@ c.Culler.rules = [{"name": "Idle", "profiles": ["idle"], "idle_after_s": 2}]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
-    made = SlurmSite(slurm_any, more=ON_GPU1, names=True)
-    try:
-        await made.start()
-        for name in ("ada", "bob"):
-            await made.sign_in(name)
+    async with SlurmSite(slurm_any, more=ON_GPU1, names=True).standing("ada", "bob") as made:
         yield made
-    finally:
-        await made.stop()
 
 
 def row_of(site: SlurmSite, name: str) -> LaunchRow:

@@ -42,13 +42,8 @@ c.SlurmBackend.test_only_s = 5
 async def site(slurm_any: Slurm) -> AsyncIterator[SlurmSite]:
     """SLURM and this machine, and servers that need nothing but Python."""
     made = SlurmSite(slurm_any, local=True, more=MORE, cmd=list(program(reachable_python())))
-    try:
-        await made.start()
-        for name in ("ada", "dora"):
-            await made.sign_in(name)
+    async with made.standing("ada", "dora"):
         yield made
-    finally:
-        await made.stop()
 
 
 @pytest.fixture(autouse=True)

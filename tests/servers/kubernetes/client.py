@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from daas_hub.core.naming import new_id
-from tests.waiting import PATIENCE
+from tests.waiting import until_blocking
 
 HOST = "DAAS_TEST_HOST"
 
@@ -72,18 +71,7 @@ class Client:
 
     def until(self, condition: Callable[[], Any], *, within_s: float = 60, what: str = "") -> Any:
         """Ask until the condition is true and return it. What kubectl refuses meanwhile counts as not yet. Blocks."""
-        within_s *= PATIENCE
-        deadline = time.monotonic() + within_s
-        while True:
-            try:
-                if value := condition():
-                    return value
-                why = f"last value {value!r}"
-            except KubectlFailed as error:
-                why = str(error)
-            if time.monotonic() > deadline:
-                raise AssertionError(f"Not within {within_s:g} s: {what or condition!r}; {why}")
-            time.sleep(0.1)
+        return until_blocking(condition, refused=KubectlFailed, within_s=within_s, what=what)
 
     def pod_in_phase(self, name: str, namespace: str, *phases: str, within_s: float = 60) -> dict[str, Any]:
         """The pod, once it is in one of the phases. What happened to it is in the error."""

@@ -11,7 +11,6 @@ import secrets
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers.kubernetes.program import Program, write
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until_blocking
 
 from . import misled
 from .daemons import PATH, REST_UID, Daemons
@@ -363,20 +362,8 @@ class Slurm:
 
     def until(self, condition: Callable[[], Any], *, within_s: float = 60, what: str = "") -> Any:
         """Ask until the condition is true and return it. What is refused meanwhile counts as not yet. Blocks."""
-        within_s *= PATIENCE
-        deadline = time.monotonic() + within_s
-        while True:
-            try:
-                if value := condition():
-                    return value
-                why = f"last value {value!r}"
-            except Refused as error:
-                why = str(error)
-            if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"Not within {within_s:g} s: {what or condition!r}; {why}; logs: {self.world.logs}"
-                )
-            time.sleep(0.05)
+        told = f"{what or condition}; logs: {self.world.logs}"
+        return until_blocking(condition, refused=Refused, within_s=within_s, what=told)
 
 
 def _as_in_22_05(value: Any) -> Any:
