@@ -108,7 +108,9 @@ async def test_what_is_offered_runs_and_what_is_not_never_does(slurm: Slurm) -> 
         {"partition": partition, "slurm_account": account, "reservation": name}
         for partition, account, name in itertools.product(("cpu", "gpu", "any"), (LAB, BEAM), ("chbob", "chpays"))
     ]
-    asked = [*combinations, *reserved]
+    # What the account above has counts for hers.
+    timely = [{"partition": "any", "slurm_account": KID, "runtime": minutes} for minutes in ("190", "210")]
+    asked = [*combinations, *reserved, *timely]
     async with slurm_place(slurm) as place:
         for user in ("ada", "bob", "eve"):
             may = await seen(place, user)

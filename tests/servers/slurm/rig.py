@@ -46,6 +46,7 @@ add user {",".join(PEOPLE)} account={LAB}
 add user bob account={BEAM}
 add user eve account={KID}
 modify user where name=bob account={LAB} set qos+={FAST}
+modify account where name={KID} set maxwall=200
 modify user where name={TIM} account={LAB} set qos={",".join(TIMS_QOS)} defaultqos=tbrief maxwall=45
 """
 LEADS = b"Running as primary controller"
