@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from daas_hub.core.errors import ConfigError
@@ -24,6 +26,9 @@ class SchemaContract:
         with db.engine.connect() as c:
             assert compare_metadata(MigrationContext.configure(c, opts=options), metadata) == []
             assert migrate.current(c) == migrate.head()
+        revisions = Config()
+        revisions.set_main_option("script_location", "daas_hub.db:migrations")
+        assert ScriptDirectory.from_config(revisions).get_heads() == [migrate.head()]
         assert migrate.upgrade(db) is False
         db.close()
 
