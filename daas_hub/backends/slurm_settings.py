@@ -59,7 +59,8 @@ class SlurmSettings(HasTraits):
     claim_url = Unicode(
         help="The address at which jobs that were submitted by slurmrestd fetch their files, with its path "
         "`/hub/api/daas/claim`: `https://…`. Empty, the default: below the address that servers have of the hub. "
-        "Needed where that is plain HTTP, or internal_ssl, for which a job has no certificate yet.",
+        "Needed where that is plain HTTP, or internal_ssl, for which a job has no certificate yet. `http://127.0.0.1…` "
+        "may be named where the hub's machine is the cluster's only node: on another one anybody may listen there.",
     ).tag(config=True)
 
     claim_ca = Unicode(

@@ -12,6 +12,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,9 +20,10 @@ from urllib.parse import urlsplit
 
 from traitlets.config import Config
 
+from daas_hub.clients import nss
 from daas_hub.clients.as_user import AsUser
 from daas_hub.clients.slurm_rest import SlurmRest
-from daas_hub.core.errors import BackendUnavailable, ConfigError, StartFailed
+from daas_hub.core.errors import AccountUnresolved, BackendUnavailable, ConfigError, StartFailed
 from daas_hub.core.models import Account, LaunchSpec
 from daas_hub.core.slurm_jobs import comment_of
 from daas_hub.core.slurm_launches import Ref
@@ -91,6 +93,14 @@ class Submitter(Protocol):
         """Release what it holds. Jobs go on."""
 
 
+async def owner_of(ref: Ref) -> Account:
+    """Whose job it is, by the name that its uid has here now: the account may have been renamed since it began."""
+    try:
+        return account_of(replace(ref, name=await nss.name_now(ref.name, ref.uid)))
+    except AccountUnresolved as error:
+        raise BackendUnavailable(f"Whose job it is cannot be looked up now: {error}", reason="nss") from error
+
+
 def account_of(ref: Ref) -> Account:
     """Whose job it is: name and uid are compared with the machine's own, and nothing else is used."""
     return Account(
@@ -144,19 +154,21 @@ class ByHelper:
 
     async def cancel(self, ref: Ref, job_id: int, *, within_s: float) -> None:
         await self._as_user.cancel(
-            account_of(ref), launch_id=ref.launch_id, job_id=job_id, clean=False, within_s=within_s
+            await owner_of(ref), launch_id=ref.launch_id, job_id=job_id, clean=False, within_s=within_s
         )
 
     async def clean(self, ref: Ref, *, part: str = "", within_s: float) -> None:
         folder = f"{ref.launch_id}-{part}" if part else ref.launch_id
-        await self._as_user.cancel(account_of(ref), launch_id=folder, job_id=None, clean=True, within_s=within_s)
+        await self._as_user.cancel(await owner_of(ref), launch_id=folder, job_id=None, clean=True, within_s=within_s)
 
     async def hand(self, ref: Ref, part: str, files: Mapping[str, str], *, within_s: float) -> None:
-        await self._as_user.hand(account_of(ref), launch_id=ref.launch_id, part=part, files=files, within_s=within_s)
+        await self._as_user.hand(
+            await owner_of(ref), launch_id=ref.launch_id, part=part, files=files, within_s=within_s
+        )
 
     async def log(self, ref: Ref) -> str | None:
         probe = await self._as_user.probe(
-            account_of(ref), launch_id=ref.launch_id, log_bytes=LOG_BYTES, within_s=LOG_WITHIN_S
+            await owner_of(ref), launch_id=ref.launch_id, log_bytes=LOG_BYTES, within_s=LOG_WITHIN_S
         )
         return probe.log
 
@@ -182,7 +194,8 @@ class ByRest:
 
     async def submit(self, spec: LaunchSpec, ref: Ref) -> int:
         url = self._settings.claim_url or hub_url(spec, "claim")
-        if not is_private(url):
+        # A node's loopback is not the hub's: only who says that there is no other node may name it.
+        if not is_private(url) or (not self._settings.claim_url and urlsplit(url).scheme != "https"):
             raise StartFailed(
                 "The hub's address for jobs is not safe. Ask the administrator.",
                 permanent=True,
@@ -231,7 +244,7 @@ class ByRest:
         )
 
     async def cancel(self, ref: Ref, job_id: int, *, within_s: float) -> None:
-        await self._rest.cancel(account_of(ref), job_id, within_s=within_s)
+        await self._rest.cancel(await owner_of(ref), job_id, within_s=within_s)
 
     async def clean(self, ref: Ref, *, part: str = "", within_s: float) -> None:
         """The job itself has removed its files at its end."""

@@ -40,6 +40,12 @@ async def has_number(kind: Kind, number: int) -> bool:
     return await _in_thread(_has_number, kind, number)
 
 
+async def name_now(name: str, uid: int) -> str:
+    """The name of an account with this uid: this one where it is still its, else the one that it has here, if any.
+    Raises AccountUnresolved after 5 s."""
+    return await _in_thread(_name_now, name, uid)
+
+
 async def _in_thread(question: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     global _waiting, _moved_at
     if _waiting == 0:
@@ -92,6 +98,18 @@ def look_up(name: str) -> Claim:
         shell=entry.pw_shell or None,
         display_name=entry.pw_gecos.split(",")[0],
     )
+
+
+def _name_now(name: str, uid: int) -> str:
+    try:
+        if pwd.getpwnam(name).pw_uid == uid:
+            return name
+    except KeyError:
+        pass
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return name
 
 
 def _has_number(kind: Kind, number: int) -> bool:

@@ -247,9 +247,12 @@ def test_secrets_go_nowhere_unencrypted(slurm: Slurm) -> None:
 
 
 async def test_a_hub_that_jobs_reach_by_http_submits_nothing(place: SlurmPlace, saved: Saved) -> None:
-    spec = place.spec(new_id())
-    far = {**spec.environment, "JUPYTERHUB_API_URL": "http://hub.example.org:8081/hub/api"}
-    with pytest.raises(StartFailed, match="not safe") as refused:
-        await place.backend.start(replace(spec, environment=far), saved)
-    assert "SlurmBackend.claim_url" in refused.value.log_message
-    assert saved.last["job_id"] is None
+    """JupyterHub's own default, its loopback, would be the node's own for a job: anybody's there."""
+    place.backend.claim_url = ""
+    for url in ("http://hub.example.org:8081", "http://127.0.0.1:8081"):
+        spec = place.spec(new_id())
+        told = {**spec.environment, "JUPYTERHUB_API_URL": f"{url}/hub/api"}
+        with pytest.raises(StartFailed, match="not safe") as refused:
+            await place.backend.start(replace(spec, environment=told), saved)
+        assert "SlurmBackend.claim_url" in refused.value.log_message
+        assert saved.last["job_id"] is None

@@ -14,6 +14,7 @@ import pytest
 
 from daas_hub.backends import slurm_end
 from daas_hub.backends.slurm import SlurmBackend
+from daas_hub.clients import nss
 from daas_hub.clients.slurm import Slurm as Client
 from daas_hub.core.models import Life
 from daas_hub.core.naming import new_id
@@ -124,3 +125,30 @@ async def begun(place: SlurmPlace) -> Saved:
     saved, spec = Saved(), place.spec(new_id())
     await place.backend.start(spec, saved)
     return saved
+
+
+@pytest.mark.needs("root", "slurm")
+async def test_a_server_of_an_account_that_was_renamed_can_be_stopped(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its uid is who it is; the name in the handle is nobody's any more, on the hub's host and on the nodes."""
+    path = slurm.world.etc / "passwd"
+    before = path.read_text()
+    async with slurm_place(slurm) as place:
+        saved = await begun(place)
+        folder = slurm.homes / "ada" / ".daas" / str(saved.last["launch_id"])
+        assert folder.is_dir()
+
+        def known(name: str) -> SimpleNamespace:
+            raise KeyError(name)
+
+        names = SimpleNamespace(getpwnam=known, getpwuid=lambda _: SimpleNamespace(pw_name="adele"))
+        path.write_text(before.replace("\nada:", "\nadele:"))
+        try:
+            assert (await place.backend.stop(saved.last, within_s=10)).life is Life.UNKNOWN
+            monkeypatch.setattr(nss, "pwd", names)
+            assert (await place.backend.stop(saved.last, within_s=30)).life is Life.ENDED
+            await place.backend.cleanup(saved.last)
+            assert not folder.exists()
+        finally:
+            path.write_text(before)

@@ -221,6 +221,8 @@ async def slurm_place(cluster: Slurm, **traits: Any) -> AsyncIterator[SlurmPlace
     reachable_python()
     place = SlurmPlace(cluster, root, **traits)
     place.server = await asyncio.start_server(place.take, "127.0.0.1", 0)
+    if place.backend.submit_by == "rest":
+        place.traits["claim_url"] = place.backend.claim_url = f"{place.api_url}{CLAIM}"
     try:
         with no_blocking():
             yield place
