@@ -140,21 +140,6 @@ def timed(slurm: Slurm) -> Iterator[None]:
             slurm.run("scontrol", "delete", f"partition={name}")
 
 
-@contextmanager
-def enforced(slurm: Slurm, words: str) -> Iterator[None]:
-    """Controllers with another AccountingStorageEnforce, for which they start anew. They forget partitions that
-    were made meanwhile."""
-    conf, name = slurm.world.etc / "slurm" / "slurm.conf", "AccountingStorageEnforce="
-    before = conf.read_text()
-    with slurm.refused():
-        conf.write_text(before.replace(f"{name}associations,limits,qos", f"{name}{words}"))
-    try:
-        yield
-    finally:
-        with slurm.refused():
-            conf.write_text(before)
-
-
 async def compared(slurm: Slurm, asked: list[dict[str, str]]) -> int:
     """How many of Tim's jobs ran: each, and no other, that is taken here. Settings that we know are the newest."""
     async with slurm_place(slurm) as place:
@@ -171,6 +156,7 @@ async def test_a_walltime_that_is_taken_runs_and_a_longer_one_never_does(slurm_a
         ran_then = await compared(slurm_any, asked)
     assert 0 < ran_then < len(asked)
     beyond = [one for one in asked if one["qos"] in ("tbrief", "tplain") and one["runtime"] in ("55", "85")]
-    with enforced(slurm_any, "associations,qos"), timed(slurm_any):
+    without = slurm_any.settings(lambda conf: conf.replace("associations,limits,qos", "associations,qos"), anew=True)
+    with without, timed(slurm_any):
         # Each was more than QOS or association allow; now a partition's time alone counts.
         assert await compared(slurm_any, beyond) == len(beyond) - 2

@@ -31,15 +31,8 @@ pytestmark = pytest.mark.timeout(180)
 @contextmanager
 def settings(slurm: Slurm, *lines: str) -> Iterator[None]:
     """Further lines of slurm.conf, in force."""
-    path = slurm.world.etc / "slurm" / "slurm.conf"
-    before = path.read_text()
-    path.write_text("\n".join([before, *lines, ""]))
-    try:
-        slurm.run("scontrol", "reconfigure")
+    with slurm.settings(lambda conf: "\n".join([conf, *lines, ""])):
         yield
-    finally:
-        path.write_text(before)
-        slurm.run("scontrol", "reconfigure")
 
 
 @pytest.fixture

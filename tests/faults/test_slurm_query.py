@@ -329,15 +329,8 @@ async def test_words_that_drop_the_environment_are_found_out(
 @contextmanager
 def private_jobs(slurm: Slurm) -> Iterator[None]:
     """Everybody sees only her own jobs, operators all."""
-    path = slurm.world.etc / "slurm" / "slurm.conf"
-    before = path.read_text()
-    path.write_text(f"{before}\nPrivateData=jobs\n")
-    try:
-        slurm.run("scontrol", "reconfigure")
+    with slurm.settings(lambda conf: f"{conf}\nPrivateData=jobs\n"):
         yield
-    finally:
-        path.write_text(before)
-        slurm.run("scontrol", "reconfigure")
 
 
 async def test_a_hub_that_may_not_see_a_job_can_know_it(slurm: Slurm, ask: Client, jobs: Callable[..., int]) -> None:

@@ -175,15 +175,8 @@ async def test_where_squeue_has_no_estimate_one_is_asked_for_while_somebody_look
 @contextmanager
 def one_job_planned(cluster: Slurm) -> Iterator[None]:
     """The scheduler plans for the first waiting job and for no other."""
-    conf = cluster.world.etc / "slurm" / "slurm.conf"
-    before = conf.read_text()
-    conf.write_text(before.replace("bf_interval=1,", "bf_interval=1,bf_max_job_test=1,"))
-    try:
-        cluster.run("scontrol", "reconfigure")
+    with cluster.settings(lambda conf: conf.replace("bf_interval=1,", "bf_interval=1,bf_max_job_test=1,")):
         yield
-    finally:
-        conf.write_text(before)
-        cluster.run("scontrol", "reconfigure")
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -244,6 +244,26 @@ class Slurm:
     # Faults; each is over when its block ends, and the cluster answers again
 
     @contextmanager
+    def settings(self, change: Callable[[str], str], *, anew: bool = False) -> Iterator[None]:
+        """Another slurm.conf, in force; some of it is only once the controllers start ``anew``. Either way they forget
+        partitions that were made meanwhile."""
+        path = self.world.etc / "slurm" / "slurm.conf"
+        before = path.read_text()
+        try:
+            self._take(path, change(before), anew)
+            yield
+        finally:
+            self._take(path, before, anew)
+
+    def _take(self, path: Path, text: str, anew: bool) -> None:
+        if anew:
+            with self.refused():
+                path.write_text(text)
+        else:
+            path.write_text(text)
+            self.run("scontrol", "reconfigure")
+
+    @contextmanager
     def refused(self) -> Iterator[None]:
         """No controller runs: connections are refused. Jobs go on. What it knew is saved."""
         controllers = self.daemons.controllers
