@@ -78,6 +78,13 @@ def test_without_configure_the_services_are_missing(config: Path) -> None:
         assert any(f"The service {name!r} is not among JupyterHub.services" in error for error in errors), output
 
 
+def test_a_proxy_of_the_hubs_own_is_told_of_where_tls_is_on(config: Path) -> None:
+    assert "the hub starts it" not in doctor(config)[1]
+    _, output, _ = doctor(config, "c.JupyterHub.internal_ssl = True")
+    assert "the hub starts it, and gives it the hook" in output
+    assert "CONFIGPROXY_AUTH_TOKEN" not in output
+
+
 def test_all_errors_are_told_at_once(config: Path) -> None:
     _, _, errors = doctor(config, "c.DaasSpawner.min_uuid = 5\nc.Culler.rules = [{'nam': 1}]\nc.DaasHub.x = 1")
     assert len(errors) == 3
