@@ -14,6 +14,7 @@ from daas_hub.clients.kube import MERGE, Kube, KubeConflict, KubeRefused, path
 from daas_hub.core.backoff import delays
 from daas_hub.core.errors import BackendUnavailable, StartFailed
 from daas_hub.core.logs import LINES, readable
+from daas_hub.core.looks import look_every_s
 from daas_hub.core.models import Handle, Json, LaunchSpec, Life
 from daas_hub.core.pod_asks import asked_of
 from daas_hub.core.pod_rules import PodRules, violations
@@ -44,12 +45,6 @@ from .kube_pods import Pods
 from .local_homes import AnyLogger
 from .steps import Steps
 
-LOOK_EVERY_S, SELDOM_LOOK_S = 0.03, 0.1
-"""Between two looks at a server that does not listen yet, at first and later. A look is one connection."""
-SHARE = 0.05
-"""Of the time that it was waited for already: who loads for long can be found a little later."""
-LOOKS_PER_S = 400
-"""Of all starts together: with more of them each one's server is looked at less often, not the hub's core used up."""
 ASK_AGAIN_S, ASK_AGAIN_AT_LAST_S = 1.0, 5.0
 CHECK_EVERY_S = 15.0
 """How often a wait asks the API server although the watch says nothing."""
@@ -202,11 +197,6 @@ async def judged(
     if steps is not None and trouble.detail != told:
         steps.add(trouble.message, None, trouble.detail)
     return trouble.detail
-
-
-def look_every_s(starts: int, waited_s: float) -> float:
-    """Seconds between two looks at one server that was looked at for ``waited_s``, while so many starts wait."""
-    return max(LOOK_EVERY_S, min(SELDOM_LOOK_S, waited_s * SHARE), starts / LOOKS_PER_S)
 
 
 @contextlib.contextmanager

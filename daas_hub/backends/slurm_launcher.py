@@ -17,14 +17,11 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import stat
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
 FOLDERS = ("runtime", "data", "config", "lab/user-settings", "lab/workspaces", "ipython")
@@ -290,16 +287,16 @@ def become(argv: "list[str]", env: "dict[str, str]") -> None:
 # ---------------------------------------------------------------- beside the server
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A token goes to the hub and nowhere else."""
-
-    def redirect_request(self, *args: object, **kwargs: object) -> None:  # noqa: ARG002
-        """None: the answer is an error as it is."""
-        return
-
-
-def opener(folder: str, certificates: "dict[str, str]") -> urllib.request.OpenerDirector:
+def opener(folder: str, certificates: "dict[str, str]") -> Any:
     """For the hub: no proxy of the environment, and with the launch's certificate where it has one."""
+    import ssl
+    import urllib.request
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        """A token goes to the hub and nowhere else: a redirection is an error as it is."""
+
+        def redirect_request(self, *args: object, **kwargs: object) -> None: ...
+
     files = {name: os.path.join(folder, file) for name, file in certificates.items()}
     context = ssl.create_default_context(cafile=files.get("JUPYTERHUB_SSL_CLIENT_CA"))
     if "JUPYTERHUB_SSL_CERTFILE" in files:
@@ -313,6 +310,10 @@ def report(launch: "dict[str, Any]", folder: str, port: int, parent: int) -> Non
 
     The server's end interrupts a pause.
     """
+    # What only the report needs is loaded beside the server: it takes as long as the rest of the launcher.
+    import urllib.error
+    import urllib.request
+
     certificates, secrets = launch["certificates"], launch["secrets"]
     headers = {"Authorization": "token {}".format(secrets["JUPYTERHUB_API_TOKEN"]), "Content-Type": "application/json"}
     body = json.dumps({"port": port}).encode()

@@ -11,6 +11,7 @@ from daas_hub.clients import machine
 from daas_hub.clients.slurm import Slurm
 from daas_hub.core.errors import BackendUnavailable, DaasError, StartFailed
 from daas_hub.core.logs import LINES, readable
+from daas_hub.core.looks import look_every_s
 from daas_hub.core.models import Event, LaunchSpec, Life
 from daas_hub.core.placement import about
 from daas_hub.core.slurm_jobs import Job, Phase, expected_by_test, position
@@ -29,8 +30,6 @@ from .slurm_watch import JobWatch
 from .steps import Steps
 
 T = TypeVar("T")
-LOOK_EVERY_S = 0.2
-"""Between two looks at a server that has reported its port."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ class Reports:
     def __init__(self) -> None:
         self._refs: dict[str, Ref] = {}
         self._told: dict[str, asyncio.Event] = {}
+        self.looking: set[str] = set()
+        """Launches whose servers are looked at until they answer."""
 
     def of(self, launch_id: str) -> Ref | None:
         """What was reported; None: nothing since this process began."""
@@ -166,8 +167,16 @@ class _Wait:
     def __init__(self, ref: Ref, tools: Tools, reports: Reports, steps: Steps | None, secrets: tuple[str, ...]) -> None:
         self._ref, self._tools, self._reports, self._steps, self._secrets = ref, tools, reports, steps, secrets
         self._running_since: float | None = None
+        self._looking_since: float | None = None
 
     async def run(self, changed: asyncio.Event) -> Ref:
+        """Until it answers."""
+        try:
+            return await self._run(changed)
+        finally:
+            self._reports.looking.discard(self._ref.launch_id)
+
+    async def _run(self, changed: asyncio.Event) -> Ref:
         loop = asyncio.get_running_loop()
         reported = self._reports.event(self._ref.launch_id)
         while True:
@@ -181,11 +190,19 @@ class _Wait:
                     return ref
                 if loop.time() - self._running_since > self._tools.settings.answer_timeout_s:
                     raise await self._no_answer(ref)
-                pause_s = LOOK_EVERY_S if ref is not None else self._tools.settings.waiting_interval_s
+                seldom_s = self._tools.settings.waiting_interval_s
+                pause_s = seldom_s if ref is None else self._look_again_s(loop.time())
             else:
-                self._running_since = None
+                self._running_since = self._looking_since = None
                 pause_s = self._tools.settings.poll_interval_s * 5
             await first_of(pause_s, changed, reported)
+
+    def _look_again_s(self, now: float) -> float:
+        """How soon a server that has reported its port, and does not answer yet, is looked at again."""
+        looking = self._reports.looking
+        looking.add(self._ref.launch_id)
+        self._looking_since = since = self._looking_since or now
+        return look_every_s(len(looking), now - since)
 
     def _with_report(self, job: Job) -> Ref | None:
         """The launch as its present run reported it; None while it has not."""

@@ -86,6 +86,12 @@ def test_its_syntax_and_its_modules_are_those_of_python_3_6(text: str) -> None:
     ]
 
 
+def test_the_server_does_not_wait_for_what_only_the_report_needs() -> None:
+    at_first = {name.name for one in ast.parse(LAUNCHER).body if isinstance(one, ast.Import) for name in one.names}
+    assert {"json", "signal"} < at_first
+    assert not {name for name in at_first if name.split(".")[0] in {"ssl", "urllib", "http", "email"}}
+
+
 def test_the_server_gets_what_the_hub_says_and_what_the_node_has(node: Node, heard: Ear) -> None:
     node.write(spec_here(node.home), heard.url)
     status, log = node.run(CUDA_VISIBLE_DEVICES="3", SLURM_CPUS_ON_NODE="4")

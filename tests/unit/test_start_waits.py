@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from daas_hub.backends.kube_start import LOOK_EVERY_S, LOOKS_PER_S, SELDOM_LOOK_S, look_every_s
 from daas_hub.backends.steps import Steps
 from daas_hub.core.errors import LedgerBusy
+from daas_hub.core.looks import LOOK_EVERY_S, LOOKS_PER_S, SELDOM_LOOK_S, look_every_s
 from daas_hub.core.models import Event
 from daas_hub.spawners.record import LaunchRecord
 from tests.waiting import until
