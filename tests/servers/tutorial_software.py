@@ -36,7 +36,9 @@ class Software:
 
     def __init__(self, wheels: Path, proxy_version: str) -> None:
         lock_file = (ROOT / "requirements" / "test.txt").read_text()
-        versions = "\n".join(re.findall(r"^([A-Za-z0-9].*?) *\\\\?$", lock_file, re.MULTILINE))
+        locked = re.findall(r"^([A-Za-z0-9].*?) *\\\\?$", lock_file, re.MULTILINE)
+        # pip takes no extras in constraints.
+        versions = "\n".join(re.sub(r"\[.*?\]", "", line) for line in locked)
         wanted = "\n".join([versions, proxy_version, INSTALL])
         self._wheels = wheels
         self.folder = CACHE / f"tutorial-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
