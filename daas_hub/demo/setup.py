@@ -115,8 +115,12 @@ def _copied_python(own: Path, cache: Path) -> Path:
     if not (copy / "complete").exists():
         say(f"Copying Python {platform.python_version()} to {copy}: where it is, other accounts cannot execute it.")
         shutil.rmtree(copy, ignore_errors=True)
-        skip = shutil.ignore_patterns("__pycache__", "site-packages", "test", "tests", "*.a", "idlelib")
-        shutil.copytree(Path(sys.base_prefix, "lib"), copy / "lib", ignore=skip, symlinks=True)
+        # With what is compiled: the accounts that run it cannot keep what they compile, and would at each start.
+        skip = shutil.ignore_patterns("*.opt-?.pyc", "site-packages", "test", "tests", "*.a", "idlelib")
+        library = Path(sys.base_prefix, "lib")
+        shutil.copytree(library / version, copy / "lib" / version, ignore=skip, symlinks=True)
+        for shared in library.glob("*.so*"):
+            shutil.copy2(shared, copy / "lib", follow_symlinks=False)
         (copy / "lib" / version / "site-packages").mkdir(parents=True, exist_ok=True)
         python.parent.mkdir()
         # A shared build looks for its library where it was installed: in a copy, beside itself (same length, NULs).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_a_copied_python_runs_as_another_account() -> None:
         copy = setup._copied_python(own, top)
         assert setup.reachable(copy)
         out = subprocess.run(
-            [copy, "-I", "-c", "import json, ssl, sqlite3, os; print(os.geteuid(), os.__file__)"],
+            [copy, "-I", "-c", "import json, ssl, sqlite3, os; print(os.geteuid(), os.__file__, json.__cached__)"],
             user=65534,
             group=65534,
             extra_groups=[],
@@ -184,9 +185,13 @@ def test_a_copied_python_runs_as_another_account() -> None:
             text=True,
             check=True,
         )
-        uid, library = out.stdout.split()
+        uid, library, compiled = out.stdout.split()
         assert uid == "65534"
         assert library.startswith(str(top))
+        # What was compiled need not be at each start; and of a Python in /usr the rest of /usr/lib is not copied.
+        assert Path(compiled).exists() == Path(json.__cached__).exists()
+        others = [path for path in copy.parents[1].joinpath("lib").iterdir() if ".so" not in path.name]
+        assert [path.name for path in others] == [copy.name]
     finally:
         setup.shutil.rmtree(top)
 
