@@ -161,10 +161,10 @@ def backends(config: Config) -> Iterator[Finding]:
             continue
         if backend.name == "slurm":
             # Needs the extra slurm, which a hub without a cluster has not.
-            from .doctor_slurm import hub_name, slurm
+            from .doctor_slurm import hub_name, named_partitions, slurm
 
             yield hub_name(config, f"backend {word}")
-            yield from slurm(backend, word, ASK_WITHIN_S)
+            yield from slurm(backend, word, ASK_WITHIN_S, named_partitions(config, word))
             continue
         for enforces_limits, note in asyncio.run(asyncio.wait_for(_limits(backend), ASK_WITHIN_S)):
             if not enforces_limits:

@@ -6,8 +6,9 @@ import asyncio
 import os
 import pwd
 import socket
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +34,8 @@ FIXES = {
     "refused": "start slurmctld; `scontrol ping` says which controller answers",
     "timeout": "see whether a firewall drops what goes to the controllers, or whether they are overloaded",
 }
+FOR_EVERYBODY = 1024
+"""From this port on everybody may listen."""
 EVERYWHERE = {"", "*", "0.0.0.0", "::"}  # noqa: S104  only compared with
 ROOT = Account(
     id="", name="root", uid=0, gid=0, groups=(), home="/root", shell="", source="doctor",
@@ -41,14 +44,34 @@ ROOT = Account(
 """Whom no helper ever becomes: that it says so is all that is asked of it."""
 
 
-def slurm(backend: Backend, word: str, within_s: float) -> Iterator[Finding]:
-    """Each look at one cluster. Nothing is submitted or changed."""
+def slurm(backend: Backend, word: str, within_s: float, named: Collection[str] = ()) -> Iterator[Finding]:
+    """Each look at one cluster. Nothing is submitted or changed. ``named``: partitions that profiles name."""
     assert isinstance(backend, SlurmSettings)  # noqa: S101  whoever calls has looked at its name
 
     async def all_of_them() -> list[Finding]:
-        return [finding async for finding in _looks(backend, f"backend {word}", within_s)]
+        return [finding async for finding in _looks(backend, f"backend {word}", within_s, named)]
 
     yield from asyncio.run(all_of_them())
+
+
+def named_partitions(config: Config, word: str) -> set[str]:
+    """The partitions of this backend that profiles, their choices and ``c.SlurmSpawner`` name."""
+    found: set[str] = set(str(config.SlurmSpawner.get("req_partition") or "").split(","))
+    left: list[object] = [config.DaasSpawner.get("profile_list")]
+    while left:
+        one = left.pop()
+        if isinstance(one, Mapping):
+            override, places = one.get("slurm_override"), one.get("backend")
+            if isinstance(override, Mapping):
+                found |= set(str(override.get("partition") or "").split(","))
+            for place in [places] if isinstance(places, str) else places or ():
+                backend, _, partition = str(place).partition(":")
+                found |= {partition} if backend == word else set()
+            left += one.values()
+        elif isinstance(one, (list, tuple)):
+            left += one
+    # What a person types is judged when she does.
+    return {name for name in found if name and "{" not in name}
 
 
 def hub_name(config: Config, what: str) -> Finding:
@@ -77,7 +100,7 @@ def hub_name(config: Config, what: str) -> Finding:
     return Finding("ok", what, f"jobs reach the hub by the name {host}, and its certificate has it")
 
 
-async def _looks(backend: SlurmSettings, what: str, within_s: float) -> AsyncIterator[Finding]:
+async def _looks(backend: SlurmSettings, what: str, within_s: float, named: Collection[str]) -> AsyncIterator[Finding]:
     programs = Slurm(prefix=backend.command_prefix, within_s=min(within_s, backend.command_timeout_s))
     try:
         jobs = await programs.jobs()
@@ -86,7 +109,9 @@ async def _looks(backend: SlurmSettings, what: str, within_s: float) -> AsyncIte
         yield Finding("error", what, f"squeue: {error.log_message}", fix)
     else:
         yield Finding("ok", what, f"squeue answers: {len(jobs)} jobs")
-        for look in (_sbatch, _clock, _sees_all, _partitions, _accounting):
+        looks: Sequence[Callable[[Slurm, str], Awaitable[Finding]]]
+        looks = (_sbatch, _clock, _sees_all, partial(_partitions, named=named), _accounting)
+        for look in looks:
             try:
                 yield await look(programs, what)
             except BackendUnavailable as error:
@@ -129,8 +154,12 @@ async def _sees_all(programs: Slurm, what: str) -> Finding:
     )
 
 
-async def _partitions(programs: Slurm, what: str) -> Finding:
+async def _partitions(programs: Slurm, what: str, *, named: Collection[str]) -> Finding:
     partitions = await programs.partitions()
+    if lacking := sorted({*named} - {one.name for one in partitions}):
+        known = ", ".join(one.name for one in partitions)
+        found = f"profiles name partitions that the cluster does not have: {', '.join(lacking)}; it has {known}"
+        return Finding("error", what, found, "name another one in the profile (slurm_override, backend)")
     up = [one for one in partitions if one.state == "UP"]
     if not up:
         return Finding("error", what, "no partition is UP", "scontrol update partitionname=… state=UP")
@@ -182,7 +211,17 @@ async def _slurmrestd(backend: SlurmSettings, what: str, within_s: float) -> Fin
         return Finding("error", what, f"slurmrestd: {error.log_message}", fix)
     finally:
         await rest.close()
-    return Finding("ok", what, f"slurmrestd answers at {backend.rest_url}; without a token it says {said}")
+    answers = f"slurmrestd answers at {backend.rest_url}; without a token it says {said}"
+    parts = urlsplit(backend.rest_url)
+    if parts.scheme == "http" and (parts.port or 80) >= FOR_EVERYBODY:
+        found = (
+            f"{answers}. Who can sign in on this host can listen there while it is away, and is sent people's tokens"
+        )
+        fix = (
+            f"let it listen below port {FOR_EVERYBODY} (CAP_NET_BIND_SERVICE), or by https; or let nobody else in here"
+        )
+        return Finding("note", what, found, fix)
+    return Finding("ok", what, answers)
 
 
 def _records(backend: SlurmSettings, what: str) -> Finding:

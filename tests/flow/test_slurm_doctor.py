@@ -61,6 +61,14 @@ def test_a_cluster_that_is_as_it_must_be(slurm: Slurm, tmp_path: Path) -> None:
         assert part in said
 
 
+def test_a_partition_that_a_profile_names_and_the_cluster_does_not_have(slurm: Slurm, tmp_path: Path) -> None:
+    settings = {"runtime_dir": str(tmp_path / "records"), "command_prefix": slurm.login()}
+    backend = SlurmBackend(**settings, helper=Helper(slurm).argv)
+    (wrong,) = [one for one in looks(backend, "slurm", 15, {"cpu", "gpux"}) if one.level == "error"]
+    assert "does not have: gpux; it has cpu" in wrong.found
+    assert "slurm_override" in wrong.fix
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -150,7 +158,8 @@ def test_a_site_with_slurmrestd(slurm: Slurm, tmp_path: Path) -> None:
     signer = Signer(slurm)
     rest = {"submit_by": "rest", "rest_url": slurm.rest_url, "signer": signer.argv, "helper": ["/nonexistent"]}
     findings = found(slurm, tmp_path, **rest)
-    assert levels(findings) == ["ok"] * 9, findings
+    assert levels(findings) == ["ok"] * 7 + ["note", "ok"], findings
+    assert "below port 1024" in findings[7].fix
     said = "\n".join(finding.found for finding in findings)
     assert "refuses whom it must" in said
     assert "without a token it says 401" in said

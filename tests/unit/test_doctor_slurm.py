@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from traitlets.config import Config
 
-from daas_hub.cli.doctor_slurm import hub_name
+from daas_hub.cli.doctor_slurm import hub_name, named_partitions
 
 HUB = "https://hub.example.org:8081"
 TLS = {"internal_ssl": True, "trusted_alt_names": ["DNS:hub.example.org", "IP:192.0.2.7"]}
@@ -49,3 +49,17 @@ def test_who_listens_everywhere_is_reached_by_the_hosts_own_name(
     monkeypatch.setattr(socket, "getfqdn", lambda: full)
     finding = hub_name(Config({"JupyterHub": {"hub_bind_url": "http://0.0.0.0:8081", **TLS}}), "backend slurm")
     assert (finding.level, "add DNS:login1 " in finding.fix) == (level, level == "error")
+
+
+def test_partitions_are_named_by_profiles_choices_and_the_site() -> None:
+    config = Config()
+    config.SlurmSpawner.req_partition = "cpu"
+    by_hand = {"unlisted_choice": {"enabled": True, "slurm_override": {"partition": "{value}"}}}
+    chosen = {"choices": {"a": {"slurm_override": {"partition": "long,short"}}}}
+    config.DaasSpawner.profile_list = [
+        {"slug": "a", "slurm_override": {"partition": "gpu"}, "profile_options": {"x": chosen, "y": by_hand}},
+        {"slug": "b", "backend": ["slurm:big", "other:small", "slurm"]},
+        {"slug": "c", "backend": "slurm:one", "slurm_override": {"partition": None}},
+    ]
+    assert named_partitions(config, "slurm") == {"cpu", "gpu", "long", "short", "big", "one"}
+    assert named_partitions(Config(), "slurm") == set()
