@@ -83,6 +83,7 @@ def api_of(site: SlurmSite, name: str) -> ServerApi:
 
 async def test_servers_on_two_nodes_and_over_a_hub_that_is_killed(site: SlurmSite) -> None:
     """Reached through the proxy by names of their own; the next hub takes them over with certificates as they were."""
+    assert (site.state / "jupyterhub-proxy.pid").exists(), "no other test's hub ends this one's proxy"
     hers, his = await started(site, "ada", "small"), await started(site, "bob", "gpu1")
     assert (hers["node"], his["node"]) == ("cpu1", "gpu1")
     kernels = {}

@@ -85,6 +85,8 @@ c.JupyterHub.hub_bind_url = "{self._bind_url}"
 c.JupyterHub.internal_ssl = {self.internal_ssl}
 c.JupyterHub.internal_certs_location = "{self.root}/internal-ssl"
 c.ConfigurableHTTPProxy.api_url = "http{"s" if self.internal_ssl else ""}://127.0.0.1:{self.api_port}"
+# A hub in namespaces of its own begins in /, where others would end its proxy by this file.
+c.ConfigurableHTTPProxy.pid_file = "{self.root}/jupyterhub-proxy.pid"
 c.JupyterHub.db_url = "sqlite:///{self.root}/jupyterhub.sqlite"
 c.JupyterHub.cookie_secret_file = "{self.root}/cookie_secret"
 c.DaasHub.ledger_url = "sqlite:///{self.root}/ledger.sqlite"
