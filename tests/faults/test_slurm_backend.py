@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -69,6 +70,11 @@ async def cannot_tell(backend: SlurmBackend, handle: Handle) -> None:
     assert isinstance(found, BackendUnavailable)
     assert isinstance(stopped, Observation)
     assert stopped.life is Life.UNKNOWN
+
+
+async def tells(backend: SlurmBackend, handle: Handle) -> bool:
+    """Whether it can say something."""
+    return (await backend.inspect(handle)).life is not Life.UNKNOWN
 
 
 async def test_a_crash_between_submission_and_saving_loses_nothing(place: SlurmPlace) -> None:
@@ -269,6 +275,8 @@ async def test_an_outage_ends_nothing_and_forgets_nothing(place: SlurmPlace, out
     finally:
         await asyncio.to_thread(fault.__exit__, None, None, None)
     await until(lambda: [seen.life for seen in told][-1] is Life.RUNNING, within_s=40, what="its end is told")
+    # A program that waited for the settings all the while may reach its time limit just now.
+    await until(functools.partial(tells, restarted, saved.last), within_s=40, what="the other hub is told, too")
     (found,) = await ours(restarted, launch_id)
     assert await restarted.resume(found) == url
     assert (await place.get(url, place.spec(launch_id), "whoami"))["pid"] == pid

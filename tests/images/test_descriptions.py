@@ -54,7 +54,7 @@ def test_each_package_is_named_with_the_version_that_is_there(name: str) -> None
     assert {plain(each) for each in PROMISED[name]} <= {each for each, _ in found}
     for lock in LOCKS[name]:
         # A list for every Python names some packages twice, and some that only other systems install.
-        asked = re.findall(r"^([\w.-]+)==(\S+)", (CLONE / "images" / lock).read_text(), re.MULTILINE)
+        asked = re.findall(r"^([\w.-]+)(?:\[.*?\])?==(\S+)", (CLONE / "images" / lock).read_text(), re.MULTILINE)
         versions: dict[str, set[str]] = {}
         for package, version in asked:
             versions.setdefault(plain(package), set()).add(version)
