@@ -32,6 +32,7 @@ from . import (
     interrupted,
     judging,
     launch_names,
+    left_proxy,
     linking,
     read_only,
     renames,
@@ -64,6 +65,7 @@ def check(app: Any) -> None:
         raise ConfigError(problem)
     site = DaasHub.instance(config=app.config)
     certificates(app, site)
+    left_proxy.spare_strangers(app)
     services.hand_on(app, site)
     services.hear_sigint()
     for name in site.backends:
