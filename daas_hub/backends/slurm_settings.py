@@ -91,7 +91,8 @@ class SlurmSettings(HasTraits):
     waiting_interval_s = Float(
         1.0,
         min=0.2,
-        help="The same while any start waits for its job, in seconds: who waits is told of its turn sooner.",
+        help="The same in the first 10 s in which a start waits for its job, or a stop for its end, in seconds: who "
+        "waits is told of its turn sooner. Later a server's own report tells that it runs.",
     ).tag(config=True)
 
     test_only_s = Float(

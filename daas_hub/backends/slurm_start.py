@@ -220,7 +220,11 @@ class _Wait:
     async def _look(self) -> Job | None:
         """The job, told as a step; None while that cannot be asked. Raises StartFailed where it has ended."""
         try:
-            job = await self._tools.ends.job(self._ref, max_age_s=2 * self._tools.settings.waiting_interval_s)
+            settings = self._tools.settings
+            # What the watch asks for by itself is young enough.
+            job = await self._tools.ends.job(
+                self._ref, max_age_s=settings.poll_interval_s + settings.waiting_interval_s
+            )
         except (BackendUnavailable, Ambiguous) as error:
             self._say("The cluster does not answer just now; the job is not affected", None, str(error))
             return None

@@ -45,7 +45,7 @@ class Place:
         yield asyncio.Event()
 
     async def job(self, _ref: Ref, *, max_age_s: float) -> Job:
-        assert max_age_s == 2 * WAITING_S
+        assert max_age_s == POLL_S + WAITING_S
         if self.states:
             state = self.states.pop(0)
             return replace(JOB, state=state, started_at=None if state == "PENDING" else NOW)
