@@ -74,5 +74,7 @@ class Capacity:
     """What frees up when, at the latest, the earliest first; where ``starts_at`` is not told."""
     closed: str = ""
     """Why nothing new is started here just now, in words ("the partition is drained"); empty: it is open."""
+    by_limit: bool = False
+    """A server takes its limit there, in whole cores, and not its guarantee: a job has what it may use."""
     holds_back: bool = True
     """A server that finds no room waits; False: it begins at once and shares what there is."""

@@ -16,7 +16,7 @@ from .errors import InvalidOptions, NotAllowed
 from .models import Json, LaunchRequest
 from .places import AUTO, Place, Policy, Wish, place
 from .profiles import PLACEMENT as FIELD
-from .room import Fit, Need, judge, need_of
+from .room import Fit, judge, need_of
 
 VERSION = 1
 """Of what is stored."""
@@ -207,9 +207,8 @@ def decide(
     places = list(dict.fromkeys(one for each in wanted for one in _expanded(each, looks, fixed)))
     if asked != AUTO:
         places = _chosen(place(asked), wanted, places, looks)
-    need = need_of(request.resources, request.override)
     if looks:
-        found = [_judged(one, looks, need, policy, now) for one in places]
+        found = [_judged(one, looks, request, policy, now) for one in places]
     else:
         found = [Candidate(one, Fit.UNKNOWN, ONLY) for one in places]
     possible = [each for each in found if each.fit is not Fit.NEVER]
@@ -260,13 +259,14 @@ def not_a_place(given: str, names: Sequence[str]) -> InvalidOptions:
     )
 
 
-def _judged(one: Place, looks: Looks, need: Need, policy: Policy, now: datetime) -> Candidate:
+def _judged(one: Place, looks: Looks, request: LaunchRequest, policy: Policy, now: datetime) -> Candidate:
     there = looks.get(one.backend, ())
     named = one.partition.split(",")
     found = [
         Candidate(one, verdict.fit, verdict.reason, verdict.starts_at, seen.as_of)
         for seen in there
         if seen.partition in named
+        for need in [need_of(request.resources, request.override, by_limit=seen.by_limit)]
         for verdict in [judge(seen, need, now=now, stale_s=policy.stale_s)]
     ]
     if not found:

@@ -57,9 +57,10 @@ class Verdict:
 _GRES = re.compile(r"gpu:([A-Za-z][\w.-]*)(?::\d+)?", re.ASCII)
 
 
-def need_of(resources: Resources, override: Mapping[str, Any]) -> Need:
-    """What a profile's server needs: the guarantee, and the limit where none is set, as every scheduler reads it.
+def need_of(resources: Resources, override: Mapping[str, Any], *, by_limit: bool = False) -> Need:
+    """What a profile's server needs: the guarantee, and the limit where none is set, as Kubernetes reads it.
 
+    ``by_limit``: the limit, and the guarantee where none is set, in whole cores and at least one, as a job has it.
     The type of GPU is that of the ``gres`` that the profile asks of SLURM; nodes are those of its ``node_selector`` and
     ``tolerations`` for Kubernetes.
     """
@@ -68,9 +69,12 @@ def need_of(resources: Resources, override: Mapping[str, Any]) -> Need:
     gres = slurm.get("gres") if isinstance(slurm, Mapping) else None
     typed = _GRES.fullmatch(gres) if isinstance(gres, str) else None
     r = resources
+    cores, memory = [r.cpu_guarantee, r.cpu_limit], [r.mem_guarantee_bytes, r.mem_limit_bytes]
+    if by_limit:
+        cores, memory = [math.ceil(max(each, 1)) for each in cores[::-1] if each is not None] or [1], memory[::-1]
     return Need(
-        cores=(r.cpu_guarantee if r.cpu_guarantee is not None else r.cpu_limit) or 0,
-        memory_bytes=(r.mem_guarantee_bytes if r.mem_guarantee_bytes is not None else r.mem_limit_bytes) or 0,
+        cores=next((each for each in cores if each is not None), 0),
+        memory_bytes=next((each for each in memory if each is not None), 0),
         gpus=r.gpus,
         gpu_type=typed[1] if typed is not None else "",
         selector=dict(selector) if isinstance(selector, Mapping) else {},

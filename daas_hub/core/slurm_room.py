@@ -56,6 +56,7 @@ def capacities(
             pending=None if pending is None else pending.get(each.name, 0),
             idle_nodes=each.idle_nodes,
             starts_at=None if starts_at is None else starts_at.get(each.name),
+            by_limit=True,
             closed=_CLOSED.get(each.state, f"the partition is {each.state}"),
             note=note,
         )

@@ -313,6 +313,15 @@ def test_the_guarantee_is_needed_and_else_the_limit(
     assert need_of(resources, override) == expected
 
 
+def test_a_place_that_gives_limits_is_not_free_for_a_guarantee() -> None:
+    """The same profile: half a core is free on both, which Kubernetes may overcommit and SLURM does not."""
+    both = Resources(cpu_limit=4, cpu_guarantee=0.5, mem_limit_bytes=8 * GIB, mem_guarantee_bytes=GIB)
+    kube, slurm = seen(KUBE, free_cores=2.0), seen(SLURM, free_cores=2.0, partition="gpu", by_limit=True)
+    found = put((kube,), (slurm,), request(resources=both), LIKE_SLURM)
+    assert [(each.place.backend, each.fit) for each in found.candidates] == [(KUBE, Fit.NOW), (SLURM, Fit.LATER)]
+    assert "4 cores needed, free are at most 2 cores" in found.candidates[1].reason
+
+
 # ---------------------------------------------------------------- words
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from daas_hub.core.capacity import Capacity
-from daas_hub.core.room import Fit, Need, judge
+from daas_hub.core.models import Resources
+from daas_hub.core.room import Fit, Need, judge, need_of
 from daas_hub.core.slurm_cluster import EVERYBODY, Node, Partition
 from daas_hub.core.slurm_jobs import Job
 from daas_hub.core.slurm_room import capacities
@@ -44,6 +45,7 @@ def test_the_default_partition_is_first_and_what_is_not_for_all_is_left_out() ->
     seen = capacities("slurm", listed, as_of=NOW, pending={"gpu": 3}, starts_at={"long": NOW})
     assert [each.partition for each in seen] == ["short", "long", "gpu"]
     assert [each.pending for each in seen] == [0, 0, 3]
+    assert all(each.by_limit for each in seen)
     assert [each.starts_at for each in seen] == [None, NOW, None]
 
 
@@ -132,3 +134,19 @@ def test_what_a_partition_gives_of_a_node_bounds_what_fits() -> None:
     assert judge(seen, Need(cores=5), now=NOW, stale_s=60).fit is Fit.NEVER
     verdict = judge(seen, Need(cores=4, memory_bytes=5 * GIB), now=NOW, stale_s=60)
     assert (verdict.fit, "the largest has 4 GiB of memory" in verdict.reason) == (Fit.NEVER, True)
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        (Resources(), Need(cores=1)),
+        (Resources(cpu_limit=0.5), Need(cores=1)),
+        (Resources(cpu_guarantee=2.5, mem_guarantee_bytes=9), Need(cores=3, memory_bytes=9)),
+        (
+            Resources(cpu_limit=4, cpu_guarantee=0.5, mem_limit_bytes=GIB, mem_guarantee_bytes=9, gpus=1),
+            Need(4, GIB, 1),
+        ),
+    ],
+)
+def test_a_job_has_its_limit_in_whole_cores(resources: Resources, expected: Need) -> None:
+    assert need_of(resources, {}, by_limit=True) == expected
