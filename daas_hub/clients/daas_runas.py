@@ -107,7 +107,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     os.chdir("/")
     os.umask(0o022)
     os.closerange(3, 1 + max(int(number) for number in os.listdir("/proc/self/fd")))
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _ = [signal.signal(n, signal.SIG_DFL) for n in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}]
     signal.alarm(MAX_LIFE_S)
     must(os.getuid() == 0 and re.fullmatch(ARGV, "\0".join(argv)), RuntimeError("as root: VERB NAME UID"))
     folder, name = os.path.split(SETTINGS)

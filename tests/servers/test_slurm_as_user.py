@@ -263,7 +263,7 @@ async def test_variables_of_the_caller_have_no_effect(slurm: Slurm, helper: Help
         (slurm.world.etc / "sudoers.d" / "zz-keeps-all").unlink()
 
 
-SEEN = """env; echo "umask $(umask)"; exit 5"""
+SEEN = """env; echo "umask $(umask)"; grep ^SigIgn: /proc/self/status; exit 5"""
 
 
 def test_nothing_of_the_caller_is_handed_on(slurm: Slurm, helper: Helper, launch_id: str) -> None:
@@ -272,8 +272,8 @@ def test_nothing_of_the_caller_is_handed_on(slurm: Slurm, helper: Helper, launch
     helper.allow(programs={**PROGRAMS, "sbatch": seen})
     evil = dict(variable.format(evil="/nonexistent").split("=", 1) for variable in (*EVIL, "PYTHONHOME=/nonexistent"))
     del evil["LD_PRELOAD"], evil["PATH"]
-    # A caller that ignores its children's end would make every exit status 0.
-    careless = ["sh", "-c", 'umask 000; exec "$@"', "sh", "env", "--ignore-signal=CHLD"]
+    # A caller that ignores its children's end would make every exit status 0; one that ignores an alarm, no end at all.
+    careless = ["sh", "-c", 'umask 000; exec "$@"', "sh", "env", "--ignore-signal"]
     read, write = os.pipe()
     with subprocess.Popen(
         [*slurm.world.login(), *careless, str(helper.path), "submit", "ada", ADA],
@@ -291,6 +291,7 @@ def test_nothing_of_the_caller_is_handed_on(slurm: Slurm, helper: Helper, launch
         "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", f"HOME={slurm.homes / 'ada'}"
     }  # fmt: skip
     assert [line for line in said if line.startswith("umask")] == ["umask 0022"]
+    assert [int(line.split()[1], 16) for line in said if line.startswith("SigIgn:")] == [0]
 
 
 async def test_a_set_of_files_takes_the_place_of_another(helper: Helper, launch_id: str) -> None:
