@@ -233,6 +233,7 @@ async def test_a_job_waits_over_the_death_of_the_hub_and_its_server_has_fresh_to
     assert (await asyncio.to_thread(claim, site, mine, "POST", "/tokens"))[0] in (403, 429)
 
 
+@newer_when_long
 async def test_the_log_of_a_start_that_failed_is_kept(site: SlurmSite) -> None:
     """Sent by the job, since the hub cannot read her home; it is there when the launch has ended."""
     status, said = await site.hub.api("POST", "users/ada/server", {"profile": "fails"})

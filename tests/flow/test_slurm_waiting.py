@@ -179,6 +179,7 @@ def one_job_planned(cluster: Slurm) -> Iterator[None]:
         yield
 
 
+@newer_when_long
 @pytest.mark.asyncio(loop_scope="module")
 async def test_many_jobs_wait_and_a_local_start_works_all_the_same(site: SlurmSite) -> None:
     """More starts than JupyterHub lets wait by default (100) in the long form."""
