@@ -7,7 +7,7 @@ minutes; the hub looks, because it alone has the service account and the tokens 
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jupyterhub import orm
@@ -72,37 +72,47 @@ class Leaving:
     look: Look
 
 
+@dataclass
+class Round:
+    """One sweep over everybody, as far as it has come."""
+
+    counts: Counts = field(default_factory=Counts)
+    leaving: list[Leaving] = field(default_factory=list)
+
+
 class Sweep:
     """One for a hub. ``page`` looks at some people and acts on what is said of them."""
 
     def __init__(self, site: DaasHub, settings: SpawnerSettings, ending: Ending) -> None:
         self._site, self._settings, self._ending = site, settings, ending
         self._closed = ClosedProfiles(site, settings, ending)
-        self._counts = Counts()
+        self._rounds: dict[str, Round] = {}
+        """Of each who asks: two of them do not count for one."""
         self._told: set[int] = set()
         """Of whom something unclear was logged already."""
-        self._leaving: list[Leaving] = []
         self.believe = False
         """Whether an administrator has said that the people who seem to be gone are: once."""
 
     async def page(self, handler: Any, after: int) -> tuple[int | None, Counts]:
         """The next people by their id in the hub; where to go on (None: that was all), and the counts so far."""
-        if not after:
-            self._counts, self._leaving = Counts(), []
+        who = handler.current_user.name
+        if not after or who not in self._rounds:
+            self._rounds[who] = Round()
+        so_far = self._rounds[who]
         found = handler.db.query(orm.User).filter(orm.User.id > after, orm.User.encrypted_auth_state.isnot(None))
         rows = found.order_by(orm.User.id).limit(PAGE).all()
         people = [p for p in [await self._person(handler, row) for row in rows] if p is not None]
         began = self._site.now()
         for person, look in zip(people, await looks.look(handler.authenticator, people), strict=True):
-            await self._acting(handler, self._judge(handler, person, look, began))
+            await self._acting(handler, self._judge(handler, so_far, person, look, began))
         over = len(rows) < PAGE
-        await self._let_go(handler, over)
+        await self._let_go(handler, so_far, over)
         if not over:
-            return int(rows[-1].id), self._counts
-        UNREACHABLE.set(self._counts.unreachable)
-        UNCLEAR.set(self._counts.unclear)
-        HELD.set(self._counts.held)
-        return None, self._counts
+            return int(rows[-1].id), so_far.counts
+        UNREACHABLE.set(so_far.counts.unreachable)
+        UNCLEAR.set(so_far.counts.unclear)
+        HELD.set(so_far.counts.held)
+        return None, so_far.counts
 
     async def _person(self, handler: Any, row: Any) -> Person | None:
         """None where there is nothing to look at: no sign-in of ours, or one that was ended and left nothing."""
@@ -114,8 +124,8 @@ class Sweep:
             return None
         return Person(user, state)
 
-    async def _judge(self, handler: Any, person: Person, look: Look, began: float) -> None:
-        user, counts = person.user, self._counts
+    async def _judge(self, handler: Any, so_far: Round, person: Person, look: Look, began: float) -> None:
+        user, counts = person.user, so_far.counts
         counts.looked_at += 1
         if look.answer is Answer.VALID and look.model is not None:
             look = await self._same_uid(look, look.model)
@@ -131,7 +141,7 @@ class Sweep:
         counts.unclear += decided.alert
         self._alert(handler, user, look, decided)
         if decided.ends:
-            self._leaving.append(Leaving(person, look))
+            so_far.leaving.append(Leaving(person, look))
         elif decided.browser is access.Browser.SIGN_IN:
             # The next request of her browser asks the provider itself, and sends her there.
             user._auth_refreshed = None
@@ -157,36 +167,36 @@ class Sweep:
             return look
         return Look(Answer.REVOKED, why=NEW_UID)
 
-    async def _let_go(self, handler: Any, over: bool) -> None:
+    async def _let_go(self, handler: Any, so_far: Round, over: bool) -> None:
         """End the access of who has left: of a few at once, of more when everybody was looked at."""
-        new = [one for one in self._leaving if not one.person.state["daas"].get("ended_at")]
+        new = [one for one in so_far.leaving if not one.person.state["daas"].get("ended_at")]
         share = self._site.sweep_believes_share
-        ends = self._counts.ended + len(new)
-        believed = self.believe or believable(ends, self._counts.looked_at, share, over=over)
+        ends = so_far.counts.ended + len(new)
+        believed = self.believe or believable(ends, so_far.counts.looked_at, share, over=over)
         if not believed and not over:
             return
-        leaving, self._leaving = self._leaving, []
+        leaving, so_far.leaving = so_far.leaving, []
         for one in leaving:
             if believed or one not in new:
-                await self._acting(handler, self._end(handler, one.person, one.look))
+                await self._acting(handler, self._end(handler, so_far, one))
             else:
-                self._hold(one)
+                self._hold(so_far, one)
         if not believed:
-            self._counts.held = len(new)
+            so_far.counts.held = len(new)
             handler.log.critical(
                 "%d of %d people seem to have left since the last sweep. That is not believed (DaasHub."
                 "sweep_believes_share): nobody's access was ended. If it is right, see docs/reference/access.md.",
                 len(new),
-                self._counts.looked_at,
+                so_far.counts.looked_at,
             )
         if over:
             self.believe = False
 
-    def _hold(self, one: Leaving) -> None:
+    def _hold(self, so_far: Round, one: Leaving) -> None:
         user, limits = one.person.user, self._site.identity_limits()
         age_s = max(0.0, self._site.now() - float(one.person.state["daas"]["confirmed_at"]))
         known[user.id] = Known(access.decide(Answer.UNCLEAR, age_s=age_s, limits=limits, admin=user.admin), age_s)
-        self._counts.unclear += 1
+        so_far.counts.unclear += 1
 
     async def _acting(self, handler: Any, acting: Awaitable[None]) -> None:
         try:
@@ -195,15 +205,15 @@ class Sweep:
             # Of the ledger; nobody else waits for her.
             handler.log.error("What was said of somebody is acted on later: %s", error.log_message)
 
-    async def _end(self, handler: Any, person: Person, look: Look) -> None:
-        user = person.user
+    async def _end(self, handler: Any, so_far: Round, one: Leaving) -> None:
+        user, look = one.person.user, one.look
         state = await user.get_auth_state()
-        if _vouched_since(state, person.state):
+        if _vouched_since(state, one.person.state):
             # She has signed in while the question was on its way: the next sweep asks about that.
             return
         again = bool(state["daas"].get("ended_at"))
         if not again:
-            self._counts.ended += 1
+            so_far.counts.ended += 1
             ENDED.inc()
             handler.log.warning("The access of %s ends: %s", user.name, look.why)
             # Kept, so that nobody else becomes this user; who comes back signs in and is the same again.

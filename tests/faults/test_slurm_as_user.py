@@ -121,7 +121,8 @@ async def test_a_program_that_hangs_is_ended(helper: Helper) -> None:
 async def test_a_helper_that_she_kills(helper: Helper) -> None:
     """Once it is the account, the account may end it: whether it has submitted before is not known."""
     launch_id = new_id()
-    words = f'kill -KILL $PPID; exec {PROGRAMS["sbatch"]} "$@"'
+    # When sudo's own process goes as well, the terminal's end would be told to what she has there.
+    words = f'trap "" HUP TERM; kill -KILL $PPID; exec {PROGRAMS["sbatch"]} "$@"'
     helper.allow(programs={**PROGRAMS, "sbatch": helper.program("killing", words)})
     with pytest.raises(BackendUnavailable) as caught:
         await submit(helper, launch_id)
