@@ -18,17 +18,18 @@ MOST_WORKERS = 6
 HARMLESS = {"-q", "-v", "-vv", "-ra", "-x", "--durations", "--junitxml", "--tb", "--color", "--maxfail"}
 """Words of pytest that say nothing of which tests run, nor need a terminal or one process."""
 BUILD = [sys.executable, "-m", "tests.servers.kubernetes.build"]
+IMAGES = [sys.executable, "-m", "tests.servers.kubernetes.images"]
 KEYCLOAK = [sys.executable, "-m", "tests.servers.keycloak"]
 SLURM = [sys.executable, "-m", "tests.servers.slurm.debian"]
 
 
 @contextmanager
 def cluster_built_meanwhile(environment: dict[str, str]) -> Iterator[None]:
-    """Build the programs of the tests' cluster while other tests run; tests that need them wait for it."""
+    """Build the programs and images of the tests' cluster while other tests run; tests that need them wait for it."""
     if os.geteuid() != 0 or os.environ.get("DAAS_TEST_KUBECONFIG"):
         yield
         return
-    with _meanwhile(BUILD, environment):
+    with _meanwhile(BUILD, environment), _meanwhile(IMAGES, environment):
         yield
 
 

@@ -40,10 +40,13 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 async def test_a_build_that_nobody_waits_for_ends_with_the_run(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began = tmp_path / "began"
-    monkeypatch.setattr(script, "BUILD", [sys.executable, "-c", BUILD, str(began)])
+    files = [tmp_path / name for name in ("BUILD", "IMAGES")]
+    for file in files:
+        monkeypatch.setattr(script, file.name, [sys.executable, "-c", BUILD, str(file)])
     with script.cluster_built_meanwhile(dict(os.environ)):
-        pids = (await until(lambda: began.exists() and began.read_text().endswith("\n") and began.read_text())).split()
+        for file in files:
+            await until(lambda file=file: file.exists() and file.read_text().endswith("\n"), what=f"{file.name} began")
+        pids = [pid for file in files for pid in file.read_text().split()]
         assert all(Path(f"/proc/{pid}").exists() for pid in pids)
     await until(lambda: not any(_runs(pid) for pid in pids), what="the build and its compiler are gone")
 
@@ -59,7 +62,8 @@ def _runs(pid: str) -> bool:
 def test_nothing_is_built_where_no_test_can_use_it(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(script, "BUILD", ["a program that does not exist"])
+    for name in ("BUILD", "IMAGES"):
+        monkeypatch.setattr(script, name, ["a program that does not exist"])
     if why == "not root":
         monkeypatch.setattr(script.os, "geteuid", lambda: 1000)
     else:

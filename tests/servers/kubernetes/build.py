@@ -15,13 +15,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from daas_hub.demo.setup import SetupFailed, cache_root, ensure, say
-from tests.servers.priority import below_the_tests
 
 MODULE = Path(__file__).with_name("go")
 GO_VERSION = (1, 26)
@@ -214,19 +212,10 @@ def _go_version(go: str) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Build what is missing, below the priority of the tests that run meanwhile."""
-    from .images import ImageFailed, projects, tiny_singleuser
-
-    below_the_tests()
+    """Build what is missing. At the tests' own priority: those of the cluster wait for it, and wait much themselves."""
     try:
-        with ThreadPoolExecutor(2) as meanwhile:
-            # Images wait for downloads most of the time.
-            image = meanwhile.submit(tiny_singleuser)
-            ours = meanwhile.submit(projects)
-            programs()
-            image.result()
-            ours.result()
-    except (BuildFailed, ImageFailed) as error:
+        programs()
+    except BuildFailed as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from daas_hub.demo.setup import cache_root, say
+from tests.servers.priority import below_the_tests
 
 BASE = "localhost/debian:bookworm-slim"
 BASE_OPTIONS = (
@@ -353,13 +354,16 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Build the project's images that are missing; with ``tiny FILE`` the image of the tests' tiny server into a file.
+    """Build the images that are missing; with ``tiny FILE`` the one of the tests' tiny server into a file.
 
-    The file is a Docker archive, as ``docker load``, ``ctr images import`` and ``skopeo copy`` take it.
+    All of them are built below the priority of the tests that run meanwhile. The file is a Docker archive, as
+    ``docker load``, ``ctr images import`` and ``skopeo copy`` take it.
     """
     try:
         match sys.argv[1:]:
             case []:
+                below_the_tests()
+                tiny_singleuser()
                 projects()
             case ["tiny", file]:
                 image = tiny_singleuser()
