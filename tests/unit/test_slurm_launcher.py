@@ -22,11 +22,13 @@ import pytest
 from daas_hub.backends import slurm_launcher
 from daas_hub.backends.slurm_launch import CLAIMER_TEXT, KEEPER_TEXT, LAUNCHER, launch_files
 from daas_hub.core.models import AccountGroup, LaunchSpec
-from tests.servers.slurm.plain import Ear, ear, spec_here
+from tests.servers.slurm.plain import SAYS_ALL, Ear, ear, spec_here
 from tests.waiting import PATIENCE, until
 
 WAITS = "import os, sys, time; open(sys.argv[1] + '.new', 'w').write(os.environ['JUPYTER_DATA_DIR']); "
 WAITS += "os.rename(sys.argv[1] + '.new', sys.argv[1]); time.sleep(1000)"
+
+STAYS = f"{SAYS_ALL}\nimport time\nwhile not os.path.exists(sys.argv[1] + '.over'): time.sleep(0.02)"
 
 
 @pytest.fixture
@@ -54,11 +56,14 @@ class Node:
         with self.log.open("wb") as log:
             return subprocess.Popen(argv, env=env, stderr=log)
 
-    def run(self, **env: str) -> tuple[int, str]:
-        """Status and log, once server and report are over."""
-        with self.start(**env) as process:
-            process.wait(60 * PATIENCE)
+    def run(self, heard: Ear | None = None, **env: str) -> tuple[int, str]:
+        """Status and log, once server and report are over; with ``heard`` a server that stays ends after its report."""
         deadline = time.monotonic() + 30 * PATIENCE
+        with self.start(**env) as process:
+            while heard is not None and not heard.heard and time.monotonic() < deadline:
+                time.sleep(0.02)
+            (self.home / "said.over").touch()
+            process.wait(60 * PATIENCE)
         while list(self.tmp.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return process.returncode, self.log.read_text()
@@ -92,9 +97,13 @@ def test_the_server_does_not_wait_for_what_only_the_report_needs() -> None:
     assert not {name for name in at_first if name.split(".")[0] in {"ssl", "urllib", "http", "email"}}
 
 
+def staying(home: Path) -> LaunchSpec:
+    return spec_here(home, cmd=(sys.executable, "-c", STAYS, str(home / "said")))
+
+
 def test_the_server_gets_what_the_hub_says_and_what_the_node_has(node: Node, heard: Ear) -> None:
-    node.write(spec_here(node.home), heard.url)
-    status, log = node.run(CUDA_VISIBLE_DEVICES="3", SLURM_CPUS_ON_NODE="4")
+    node.write(staying(node.home), heard.url)
+    status, log = node.run(heard, CUDA_VISIBLE_DEVICES="3", SLURM_CPUS_ON_NODE="4")
     _, env, cwd = node.said()
     assert (status, log) == (0, "")
     assert cwd == env["HOME"] == str(node.home)
@@ -145,10 +154,11 @@ def test_a_program_that_the_node_lacks_is_named(node: Node, heard: Ear) -> None:
 
 
 def test_of_several_tasks_only_the_first_does_anything(node: Node, heard: Ear) -> None:
-    node.write(spec_here(node.home), heard.url)
+    node.write(staying(node.home), heard.url)
     assert node.run(SLURM_PROCID="1") == (0, "")
     assert not (node.home / "said").exists()
-    assert node.run(SLURM_PROCID="0") == (0, "")
+    (node.home / "said.over").unlink()
+    assert node.run(heard, SLURM_PROCID="0") == (0, "")
     assert len(heard.heard) == 1
 
 
@@ -199,8 +209,8 @@ async def test_a_server_that_ends_before_the_hub_answers_leaves_nothing(node: No
 
 
 def test_no_proxy_of_the_node_sees_the_token(node: Node, heard: Ear) -> None:
-    node.write(spec_here(node.home), heard.url)
-    status, _ = node.run(http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
+    node.write(staying(node.home), heard.url)
+    status, _ = node.run(heard, http_proxy="http://127.0.0.1:9", HTTP_PROXY="http://127.0.0.1:9")
     assert status == 0
     assert len(heard.heard) == 1
 
@@ -220,8 +230,9 @@ def test_a_port_of_the_sites_range_that_is_free(node: Node, heard: Ear) -> None:
         )
         other.bind(("0.0.0.0", 0))
         second = other.getsockname()[1]
-    node.write(spec_here(node.home), heard.url, ports=(second, second))
-    assert node.run() == (0, "")
+    node.write(staying(node.home), heard.url, ports=(second, second))
+    (node.home / "said.over").unlink()
+    assert node.run(heard) == (0, "")
     assert heard.ports() == [second]
 
 
