@@ -11,9 +11,9 @@ from daas_hub.core.errors import LedgerBusy
 from daas_hub.core.groups import SiteGroups
 from daas_hub.core.models import Identity
 
-from .test_ldap_authenticator import Make, User, make, refused, sign_in, slapd
+from .test_ldap_authenticator import Make, User, make, refused, sign_in
 
-__all__ = ["make", "slapd"]
+__all__ = ["make"]
 pytestmark = pytest.mark.needs("slapd")
 Say = Callable[[SiteGroups | Exception], None]
 
